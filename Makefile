@@ -1,0 +1,31 @@
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/installed
+
+# A private home for ZenML's state would hide the user's stacks: only the reporting of usage is turned off.
+export ZENML_ANALYTICS_OPT_IN ?= false
+
+.PHONY: demo test test-slow lint setup
+
+demo: setup  ## the main job on the embedded phantom cohort: no network, no account, no GPU
+	$(BIN)/zenml pipeline run gan_augmentation
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: $(STAMP)
+
+$(STAMP): constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	test -d .zen || $(BIN)/zenml init
+	touch $@

@@ -1,0 +1,39 @@
+"""The configuration of one run: a section for each part, each defined beside the code that it configures."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from lungsynth.cohort.fetch import FetchConfig
+from lungsynth.cohort.idc import IdcCohortConfig
+from lungsynth.cohort.phantom import PhantomCohortConfig
+from lungsynth.cohort.splits import SplitConfig
+from lungsynth.config import Config
+from lungsynth.evaluation.extractor import ExtractorConfig
+from lungsynth.evaluation.fidelity import FidelityConfig
+from lungsynth.evaluation.privacy import PrivacyConfig
+from lungsynth.evaluation.utility import UtilityConfig
+from lungsynth.generators.dcgan import DcganConfig
+from lungsynth.imaging.slices import SliceConfig
+from lungsynth.registry.gate import GateConfig
+from lungsynth.registry.mlflow_registry import RegistryConfig
+from lungsynth.training import TrainingConfig
+
+
+class RunConfig(Config):
+    """What `parameters:` holds in a run file; a section left out takes its defaults."""
+
+    cohort: Annotated[PhantomCohortConfig | IdcCohortConfig, Field(discriminator="source")]
+    splits: SplitConfig = SplitConfig()
+    fetch: FetchConfig = FetchConfig()
+    slices: SliceConfig = SliceConfig()
+    generator: DcganConfig = DcganConfig()
+    training: TrainingConfig = TrainingConfig()
+    extractor: ExtractorConfig = ExtractorConfig()
+    fidelity: FidelityConfig = FidelityConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+    utility: UtilityConfig = UtilityConfig()
+    gate: GateConfig = GateConfig()
+    registry: RegistryConfig = RegistryConfig()
+    outputs: Path = Field(Path("outputs"), description="folder for the results, one subfolder a run")
