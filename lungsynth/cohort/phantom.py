@@ -1,0 +1,126 @@
+"""A cohort of simulated patients, selected without simulating a voxel."""
+
+from functools import lru_cache
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import Field, model_validator
+
+from lungsynth import CLASSES
+from lungsynth.cohort.cohort import COLUMNS, Cohort, no_slice_labels
+from lungsynth.cohort.splits import SplitConfig, assign_splits, patient_key
+from lungsynth.config import Config
+from lungsynth.errors import LungsynthError
+from lungsynth.imaging.phantom import PhantomPatient, ct_series_uid, draw_patient, seg_series_uid
+
+COLLECTION = "phantom"
+
+
+class PhantomCohortConfig(Config):
+    """Who is simulated. Patient i depends on everything here but `patients`, so cohorts grow without changing."""
+
+    source: Literal["phantom"] = "phantom"
+    patients: int = Field(60, ge=3, le=99999, description="patients; one CT series each")
+    cancer_fraction: float = Field(0.5, ge=0, le=1, description="share of patients with a nodule, dealt evenly")
+    seed: int = Field(0, ge=0, description="another seed draws other patients")
+    matrix: int = Field(256, ge=128, le=512, description="pixels a side of a slice; scanners give 512")
+    slices: tuple[int, int] = Field((36, 44), description="least and most slices a series; NLST's median is 126")
+    nodule_diameter_mm: tuple[float, float] = Field(
+        (6.0, 24.0), description="mm; NLST counts nodules from 4, masses from 30"
+    )
+
+    @model_validator(mode="after")
+    def _ranges(self) -> "PhantomCohortConfig":
+        if not 20 <= self.slices[0] <= self.slices[1] <= 400:
+            raise ValueError(f"slices must be a rising range within 20 to 400, not {self.slices}")
+        if not 4 <= self.nodule_diameter_mm[0] <= self.nodule_diameter_mm[1] <= 60:
+            raise ValueError(f"nodule_diameter_mm must be a rising range within 4 to 60, not {self.nodule_diameter_mm}")
+        return self
+
+
+def select_phantoms(config: PhantomCohortConfig, splits: SplitConfig) -> Cohort:
+    """One CT series a patient, and one SEG series where there is a nodule; bytes are not known before simulation."""
+    rows = [row for patient in _patients(config) for row in _rows(patient)]
+    table = pd.DataFrame(rows)
+    table["split"] = assign_splits(table, splits)
+    table["patient_key"] = [patient_key(COLLECTION, patient, splits.salt) for patient in table["patient"]]
+    return Cohort(table.reindex(columns=list(COLUMNS)), no_slice_labels())
+
+
+def patient_of(config: PhantomCohortConfig, series_uid: str) -> PhantomPatient:
+    """The patient whose CT or SEG series has this UID.
+
+    Raises:
+        LungsynthError: the configuration draws no such patient.
+    """
+    try:
+        return _by_series(config)[series_uid]
+    except KeyError:
+        raise LungsynthError(
+            f"no phantom of this configuration has the series {series_uid}: select the cohort again"
+        ) from None
+
+
+@lru_cache(maxsize=4)
+def _patients(config: PhantomCohortConfig) -> tuple[PhantomPatient, ...]:
+    return tuple(
+        draw_patient(
+            config.seed,
+            index,
+            with_nodule=_has_nodule(index, config.cancer_fraction),
+            matrix=config.matrix,
+            slices=config.slices,
+            nodule_diameter_mm=config.nodule_diameter_mm,
+        )
+        for index in range(config.patients)
+    )
+
+
+@lru_cache(maxsize=4)
+def _by_series(config: PhantomCohortConfig) -> dict[str, PhantomPatient]:
+    found = {}
+    for patient in _patients(config):
+        found[ct_series_uid(patient)] = found[seg_series_uid(patient)] = patient
+    return found
+
+
+def _has_nodule(index: int, fraction: float) -> bool:
+    """Deal nodules evenly: among the first n patients there are n·fraction of them, rounded down."""
+    return int((index + 1) * fraction + 1e-9) > int(index * fraction + 1e-9)
+
+
+def _rows(patient: PhantomPatient) -> list[dict[str, Any]]:
+    shared = {
+        "collection": COLLECTION,
+        "patient": patient.patient_id,
+        "study_uid": patient.uid("study"),
+        "label": CLASSES[patient.nodule is not None],
+        "evidence": "phantom",
+        "license": "CC0 1.0",
+        "doi": "",
+        "bytes": pd.NA,
+    }
+    ct, seg = ct_series_uid(patient), seg_series_uid(patient)
+    place = f"phantom://{patient.recipe_sha256}"
+    rows = [
+        {
+            "series_uid": ct,
+            "modality": "CT",
+            "source_series_uid": pd.NA,
+            "manufacturer": patient.scanner.manufacturer,
+            "instances": patient.slices,
+            "url": f"{place}/{ct}/",
+        }
+    ]
+    if patient.nodule:
+        rows.append(
+            {
+                "series_uid": seg,
+                "modality": "SEG",
+                "source_series_uid": ct,
+                "manufacturer": "lungsynth phantom",
+                "instances": 1,
+                "url": f"{place}/{seg}/",
+            }
+        )
+    return [shared | row for row in rows]

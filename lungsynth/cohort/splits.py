@@ -1,0 +1,117 @@
+"""Which patients train, which tune and which decide: sides drawn from a salted hash of the patient's identity."""
+
+import hashlib
+import math
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, model_validator
+
+from lungsynth.cohort.cohort import SPLITS
+from lungsynth.config import Config
+from lungsynth.errors import LungsynthError
+
+
+class SplitConfig(Config):
+    """How patients are dealt to train, val and test.
+
+    `threshold` compares each patient's hash with the fractions: a patient never changes side when the cohort grows.
+    `ranked` deals exact counts within each label by the order of the same hash. It suits cohorts of a handful of
+    patients, and is *not* stable: one more patient may move others to another side.
+    """
+
+    salt: str = Field("lungsynth", min_length=1, description="text; another salt draws other splits and other keys")
+    train: float = Field(0.6, gt=0, lt=1, description="share of patients that train generators and classifiers")
+    val: float = Field(0.2, gt=0, lt=1, description="share of patients on which choices are made")
+    test: float = Field(0.2, gt=0, lt=1, description="share of patients that decide")
+    method: Literal["threshold", "ranked"] = "threshold"
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> "SplitConfig":
+        if not math.isclose(sum(self.fractions), 1, abs_tol=1e-9):
+            raise ValueError(f"train, val and test must sum to 1, they sum to {sum(self.fractions):.6g}")
+        return self
+
+    @property
+    def fractions(self) -> tuple[float, float, float]:
+        """The shares in the order of `SPLITS`."""
+        return self.train, self.val, self.test
+
+
+def assign_splits(patients: pd.DataFrame, config: SplitConfig) -> pd.Series:
+    """The side of each row of `patients` (columns collection, patient, label), aligned to its index.
+
+    The label forms the strata of `ranked`. It stays out of the hash, so that a patient whose label is revised keeps
+    to their side under `threshold`. Rows of one patient get one side.
+
+    Raises:
+        LungsynthError: there are fewer patients than splits, a patient has two labels, or a split stays empty.
+    """
+    unique = patients[["collection", "patient", "label"]].drop_duplicates().reset_index(drop=True)
+    if unique.duplicated(["collection", "patient"]).any():
+        raise LungsynthError("a patient of the cohort has two labels: give each patient one before splitting")
+    if len(unique) < len(SPLITS):
+        raise LungsynthError(
+            f"the cohort has {len(unique)} patient(s), fewer than its {len(SPLITS)} splits: select more patients"
+        )
+    draws = np.array([_draw(config.salt, *key) for key in zip(unique["collection"], unique["patient"], strict=True)])
+    side = _by_threshold(draws, config) if config.method == "threshold" else _by_rank(draws, unique["label"], config)
+    unique["split"] = np.array(SPLITS)[side]
+    rows = patients[["collection", "patient"]].merge(unique, on=["collection", "patient"], how="left")
+    return pd.Series(rows["split"].to_numpy(), index=patients.index, dtype="string", name="split")
+
+
+def patient_key(collection: str, patient: str, salt: str) -> str:
+    """The patient's pseudonym, `P-` and 12 hex digits: the same for the same salt, and not to be undone without it."""
+    return f"P-{_hash('key', salt, collection, patient).hex()[:12]}"
+
+
+def _hash(*parts: str) -> bytes:
+    return hashlib.sha256("\0".join(parts).encode()).digest()
+
+
+def _draw(salt: str, collection: str, patient: str) -> float:
+    """A number in [0, 1) that depends on nothing but the salt and the patient."""
+    return int.from_bytes(_hash("split", salt, collection, patient)[:8], "big") / 2**64
+
+
+def _by_threshold(draws: np.ndarray, config: SplitConfig) -> np.ndarray:
+    side = np.searchsorted(np.cumsum(config.fractions[:-1]), draws, side="right")
+    counts = np.bincount(side, minlength=len(SPLITS))
+    if not counts.all():
+        raise LungsynthError(
+            f"of {len(draws)} patients none fell to {SPLITS[int(counts.argmin())]}: "
+            "select more patients, or set `method: ranked` in the splits"
+        )
+    return side
+
+
+def _by_rank(draws: np.ndarray, labels: pd.Series, config: SplitConfig) -> np.ndarray:
+    side = np.empty(len(draws), np.int64)
+    for label in sorted(labels.unique()):
+        stratum = np.flatnonzero((labels == label).to_numpy())
+        counts = _exact_counts(len(stratum), config.fractions)
+        side[stratum[np.argsort(draws[stratum])]] = np.repeat(np.arange(len(SPLITS)), counts)
+    # Strata of one or two patients cannot reach every split by themselves.
+    while not (counts := np.bincount(side, minlength=len(SPLITS))).all():
+        donors = np.flatnonzero(side == _donor(counts, config.fractions))
+        side[donors[draws[donors].argmax()]] = counts.argmin()
+    return side
+
+
+def _exact_counts(n: int, fractions: tuple[float, ...]) -> np.ndarray:
+    """Largest-remainder shares of n patients, at least one to each split where n allows it."""
+    exact = n * np.array(fractions)
+    counts = np.floor(exact + 1e-9).astype(np.int64)
+    remainders = np.argsort(counts - exact, kind="stable")
+    counts[remainders[: n - counts.sum()]] += 1
+    while n >= len(counts) and not counts.all():
+        counts[_donor(counts, fractions)] -= 1
+        counts[counts.argmin()] += 1
+    return counts
+
+
+def _donor(counts: np.ndarray, fractions: tuple[float, ...]) -> int:
+    """The split that can spare a patient best: the one furthest above its share, of those with more than one."""
+    return int(np.where(counts > 1, counts - counts.sum() * np.array(fractions), -np.inf).argmax())

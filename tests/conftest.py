@@ -1,0 +1,50 @@
+"""A private copy of the project for tests that run the pipeline: none touches the user's outputs, data or stacks."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MIRROR = ROOT.parent / "shared" / "idc-mirror"
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path:
+    """Real DICOM series of the Imaging Data Commons; tests on them are skipped where they are missing."""
+    if not MIRROR.is_dir():
+        pytest.skip(f"real series are not here: {MIRROR} is missing")
+    return MIRROR
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the pipeline in an empty folder; the library itself is imported from this checkout."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("pipelines", "steps", "configs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(ROOT / "gan_augmentation.py", folder / "gan_augmentation.py")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_pipeline(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `zenml pipeline run gan_augmentation` as a user does, in `project`, with a ZenML home of its own."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("zenml")), "pipeline", "run", "gan_augmentation", *arguments],
+            cwd=project,
+            env=os.environ
+            | {"ZENML_CONFIG_PATH": str(project / ".zenml"), "ZENML_ANALYTICS_OPT_IN": "false"}
+            | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
