@@ -1,0 +1,18 @@
+"""A seeded simulator of chest CT: pretend patients, their DICOM series, and their nodules as DICOM SEG."""
+
+from lungsynth.imaging.phantom.anatomy import volume_hu
+from lungsynth.imaging.phantom.dicom import ct_series_uid, seg_series_uid, write_ct, write_seg
+from lungsynth.imaging.phantom.recipe import SIMULATOR_VERSION, NoduleRecipe, PhantomPatient, Scanner, draw_patient
+
+__all__ = [
+    "SIMULATOR_VERSION",
+    "NoduleRecipe",
+    "PhantomPatient",
+    "Scanner",
+    "ct_series_uid",
+    "draw_patient",
+    "seg_series_uid",
+    "volume_hu",
+    "write_ct",
+    "write_seg",
+]

@@ -1,0 +1,56 @@
+"""The simulated chest CT volume of one patient."""
+
+import numpy as np
+
+from lungsynth.imaging.phantom.acquisition import AIR_HU, acquire, pad, paint_table
+from lungsynth.imaging.phantom.geometry import Canvas, Grid
+from lungsynth.imaging.phantom.lesion import paint_granulomas, paint_nodule
+from lungsynth.imaging.phantom.organs import Organs, build_organs, paint_contents, paint_trunk
+from lungsynth.imaging.phantom.recipe import PhantomPatient
+from lungsynth.imaging.phantom.skeleton import paint_skeleton
+from lungsynth.imaging.phantom.trees import grow_trees
+from lungsynth.imaging.phantom.tubes import deposit
+
+
+def volume_hu(patient: PhantomPatient) -> tuple[np.ndarray, np.ndarray]:
+    """Simulate a patient's series.
+
+    Returns:
+        HU (int16, Z×Y×X) and the mask of the nodule (bool, Z×Y×X; all false without one). Slices go from feet to head,
+        rows from front to back, columns from the patient's right to their left.
+    """
+    shapes, paints, branches, speck, texture = (np.random.default_rng((patient.seed, part)) for part in range(5))
+    grid = Grid.of(patient)
+    canvas = Canvas(grid, AIR_HU)
+    organs = build_organs(patient, grid, shapes)
+    paint_trunk(canvas, patient, organs, paints)
+    paint_contents(canvas, patient, organs, paints)
+    canvas.paint(np.minimum(*organs.lungs.values()), _parenchyma(patient, grid, organs, paints))
+    paint_skeleton(canvas, patient, organs, paints)
+    _paint_trees(canvas, patient, organs, branches)
+    paint_granulomas(canvas, patient, organs, speck)
+    lesion = np.zeros(canvas.hu.shape, bool)
+    if patient.nodule:
+        lesion = paint_nodule(canvas, patient.nodule, organs, speck)
+    paint_table(canvas.hu, patient, grid)
+    hu = acquire(canvas.hu, patient, grid, texture)
+    if patient.scanner.circular_padding:
+        pad(hu, grid)
+    return np.rint(np.clip(hu, -2000.0, 3071.0)).astype(np.int16), lesion
+
+
+def _parenchyma(patient: PhantomPatient, grid: Grid, organs: Organs, rng: np.random.Generator) -> np.ndarray:
+    """HU of lung tissue (coarse): denser towards the back, rarefied by emphysema towards the top."""
+    s = patient.size
+    _, y, z = grid.coarse
+    hu = patient.parenchyma_hu + 0.55 * patient.dependent_hu * y / (80.0 * s) + 9.0 * grid.lattice_noise(rng, 14.0)
+    back = np.clip(1 + organs.cavity / 14.0, 0, 1) * np.clip(y / (50.0 * s), 0, 1) ** 2
+    hu = hu + patient.dependent_hu * 1.3 * back**2
+    holes = np.clip(grid.lattice_noise(rng, 18.0) - 0.3, 0, 1.2) * np.clip((z + 60 * s) / (120 * s), 0.1, 1)
+    return np.maximum(hu - 75.0 * patient.emphysema * holes, -985.0)
+
+
+def _paint_trees(canvas: Canvas, patient: PhantomPatient, organs: Organs, rng: np.random.Generator) -> None:
+    trees = grow_trees(patient, organs, canvas.grid, rng)
+    for samples, hu in ((trees.blood, patient.blood_hu), (trees.airway_walls, 10.0), (trees.airway_lumens, -985.0)):
+        canvas.blend(*deposit(samples, canvas.grid), hu)
