@@ -1,0 +1,125 @@
+"""The generator package record: weights, what made them, and the one way to draw slices from them."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field, JsonValue, ValidationError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lungsynth.config import Config
+from lungsynth.errors import LungsynthError
+from lungsynth.generators.dcgan import DcganConfig, Generator, load_weights
+
+BATCH = 64
+"""Slices per forward pass of `sample`. A constant, so that no caller's batch size can change a sample."""
+
+
+class GeneratorCard(Config):
+    """`generator.json`: what the weights are. A generator that was trained elsewhere has no `training`."""
+
+    generator: DcganConfig
+    window_hu: tuple[float, float] = Field(description="HU that the grey values 0 and 255 stand for")
+    data_sha256: str | None = None
+    kimg: float | None = Field(default=None, ge=0, description="real slices shown in training, thousands")
+    training: dict[str, JsonValue] | None = None
+
+
+@dataclass(frozen=True)
+class GeneratorPackage:
+    """A folder with `weights.safetensors` (the average over training, see `training.ema`) and `generator.json`.
+
+    Training adds `samples.png`, `progress.gif` and `training_log.jsonl`.
+    """
+
+    folder: Path
+
+    @cached_property
+    def card(self) -> GeneratorCard:
+        """The content of `generator.json`.
+
+        Raises:
+            LungsynthError: the file is missing or not a generator card.
+        """
+        path = self.folder / "generator.json"
+        try:
+            return GeneratorCard.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise LungsynthError(f"{path}: cannot be read; the folder is no generator package") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the file"
+            raise LungsynthError(f"{path}: not a generator card: {where}: {first['msg']}; train it again") from error
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of their codes; empty where the generator is unconditional."""
+        return self.card.generator.classes
+
+    @property
+    def window_hu(self) -> tuple[float, float]:
+        """The HU that the grey values 0 and 255 stand for."""
+        return self.card.window_hu
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of weights and card."""
+        digest = hashlib.sha256()
+        for name in ("weights.safetensors", "generator.json"):
+            digest.update(hashlib.sha256((self.folder / name).read_bytes()).digest())
+        return digest.hexdigest()
+
+    def load(self) -> Generator:
+        """The generator, on the CPU, in evaluation mode.
+
+        Raises:
+            LungsynthError: the card or the weights are missing, damaged or do not belong together.
+        """
+        with torch.random.fork_rng(devices=[]):  # the initial weights, overwritten at once, must cost callers no draw
+            generator = Generator(self.card.generator)
+        load_weights(generator, self.folder / "weights.safetensors")
+        return generator.eval()
+
+    def sample(self, labels: np.ndarray, seed: int) -> np.ndarray:
+        """Slices uint8 N×H×W of the classes `labels` int64 N: the same seed and labels give the same slices.
+
+        Raises:
+            LungsynthError: a label is not a code of this generator's classes.
+        """
+        generator = self.load()
+        known = len(self.classes)
+        if known and not np.isin(labels, np.arange(known)).all():
+            raise LungsynthError(f"{self.folder}: has the class codes 0 to {known - 1}, but others were asked for")
+        latents = torch.randn(len(labels), self.card.generator.nz, generator=torch.Generator().manual_seed(seed))
+        codes = torch.as_tensor(np.asarray(labels, dtype=np.int64))
+        return draw(generator, latents, codes)
+
+    @classmethod
+    def write(cls, folder: Path, generator: Generator, card: GeneratorCard) -> "GeneratorPackage":
+        """Write weights and card into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {key: tensor.detach().cpu().contiguous() for key, tensor in generator.state_dict().items()}
+        save_file(state, folder / "weights.safetensors")
+        (folder / "generator.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        return cls(folder)
+
+
+@torch.inference_mode()
+def draw(generator: Generator, latents: Tensor, labels: Tensor) -> np.ndarray:
+    """Slices uint8 N×H×W of `latents` N×nz and `labels` int64 N, `BATCH` at a time; all on the generator's device."""
+    batches = [generator(z, y) for z, y in zip(latents.split(BATCH), labels.split(BATCH), strict=True)]
+    size = generator.config.size
+    return (
+        torch.cat([to_uint8(batch) for batch in batches]).cpu().numpy()
+        if batches
+        else np.empty((0, size, size), np.uint8)
+    )
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Grey values B×H×W of generated slices B×1×H×W in [-1, 1]."""
+    return ((images[:, 0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
