@@ -1,0 +1,214 @@
+"""How like real slices the synthetic ones are: FID and KID, beside what real slices of other patients score."""
+
+import socket
+import urllib.error
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch_fidelity
+from pydantic import Field
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
+from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kernel_poly, kid_features_to_metric
+
+from lungsynth import CLASSES
+from lungsynth.config import Config
+from lungsynth.errors import LungsynthError
+from lungsynth.evaluation.extractor import Extractor, extract
+from lungsynth.evaluation.sampler import Sampler, draw
+from lungsynth.evaluation.scorecard import Metric, Scorecard
+from lungsynth.imaging.store import SliceDataset
+
+SMALLEST_KID = 10  # images; below, even an unbiased estimate says nothing
+DOWNLOAD_TIMEOUT_S = 10
+
+
+class FidelityConfig(Config):
+    """Sizes and extractors of the fidelity measures."""
+
+    max_images: int = Field(
+        5000, ge=20, description="images at most on either side, drawn at random where there are more"
+    )
+    resamples: int = Field(100, ge=20, description="bootstrap resamples behind each interval")
+    kid_subsets: int = Field(100, ge=1, description="random subsets that KID averages over; 100 as in torch-fidelity")
+    kid_subset_size: int = Field(
+        1000, ge=2, description="images in a subset, or all where there are fewer; 1000 as in torch-fidelity"
+    )
+    inception: Literal["auto", "off"] = "auto"
+    """`auto` adds Inception features where the weights are given, cached or can be downloaded."""
+    inception_weights: Path | None = None
+    """Weight file of torch-fidelity's `inception-v3-compat`; none: torch hub's cache, then a download."""
+    seed: int = Field(0, ge=0, description="of samples, subsets and resamples")
+
+
+class Images(NamedTuple):
+    """Features N×D of one side, with class codes N and cluster codes N (patients; for synthetic slices the slices)."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    clusters: np.ndarray
+
+
+def measure_fidelity(
+    dataset: SliceDataset, sampler: Sampler, extractor: Extractor, config: FidelityConfig
+) -> Scorecard:
+    """FID and KID of synthetic against `train` slices, by extractor, overall and per class.
+
+    As many synthetic slices are drawn as there are held-out ones (`val` and `test`), with their class mix; the same
+    measure of held-out against `train` slices is the floor, `…/floor`: what real slices of other patients score.
+    """
+    rng = np.random.default_rng(config.seed)
+    train = _at_most(config.max_images, dataset.rows("train"), rng)
+    held_out = _at_most(config.max_images, np.sort(np.concatenate([dataset.rows("val"), dataset.rows("test")])), rng)
+    patients = np.unique(dataset.table["patient"].to_numpy(str), return_inverse=True)[1]
+    labels = dataset.labels
+    synthetic = draw(sampler, labels[held_out], config.seed, dataset.meta.size)
+
+    extractors: dict[str, Callable[[np.ndarray], np.ndarray]] = {"lung": extractor.features}
+    card = Scorecard(metrics=())
+    if config.inception == "auto":
+        try:
+            inception = load_inception(config.inception_weights)
+            extractors["inception"] = lambda images: extract(inception, images)
+        except OSError as problem:  # URLError and time-outs are OSErrors
+            note = (
+                f"Inception metrics were left out: no weights could be had ({problem}); set fidelity.inception_weights"
+            )
+            card = Scorecard(metrics=(), notes=(note,))
+    for name, features in extractors.items():
+        real = Images(features(dataset.images[train]), labels[train], patients[train])
+        fake = Images(features(synthetic), labels[held_out], np.arange(len(synthetic)))
+        floor = Images(features(dataset.images[held_out]), labels[held_out], patients[held_out])
+        card += _compare_scopes(name, real, {"": ("synthetic", fake), "/floor": ("held-out", floor)}, config)
+    return card
+
+
+def load_inception(weights: Path | None) -> FeatureExtractorInceptionV3:
+    """torch-fidelity's Inception v3 with its FID weights: from a file, torch hub's cache, or a download.
+
+    Raises:
+        OSError: no weights could be had.
+        LungsynthError: the file holds something else than tensors.
+    """
+    path = weights or Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rpartition("/")[2]
+    if weights is None and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        patience = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)  # torch.hub takes no time-out of its own
+        try:
+            torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), path.stem.rpartition("-")[2], progress=False)
+        except urllib.error.URLError as problem:
+            raise OSError(str(problem.reason)) from problem
+        finally:
+            socket.setdefaulttimeout(patience)
+    try:
+        torch.load(path, weights_only=True, mmap=True)  # torch-fidelity itself would unpickle anything
+        module = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
+    except OSError:
+        raise
+    except Exception as problem:
+        raise LungsynthError(
+            f"{path} does not hold torch-fidelity's Inception weights; get {URL_INCEPTION_V3}"
+        ) from problem
+    return module.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fid(real: np.ndarray, other: np.ndarray) -> float:
+    """Fréchet distance of features N×D (Heusel 2017), by torch-fidelity."""
+    statistics = [fid_features_to_statistics(torch.from_numpy(side)) for side in (real, other)]
+    return float(fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID])
+
+
+def kid(real: np.ndarray, other: np.ndarray, config: FidelityConfig) -> float:
+    """Kernel distance of features N×D (Bińkowski 2018), unbiased at any size, by torch-fidelity."""
+    sides = [torch.from_numpy(side) for side in (other, real)]
+    size = min(config.kid_subset_size, len(real), len(other))
+    found = kid_features_to_metric(
+        *sides, kid_subsets=config.kid_subsets, kid_subset_size=size, rng_seed=config.seed, verbose=False
+    )
+    return float(found[KEY_METRIC_KID_MEAN])
+
+
+def _compare_scopes(
+    extractor: str, real: Images, others: dict[str, tuple[str, Images]], config: FidelityConfig
+) -> Scorecard:
+    metrics: list[Metric] = []
+    notes: list[str] = []
+    dimension = real.features.shape[1]
+    for scope, code in [("", None), *((f"/{name}", code) for code, name in enumerate(CLASSES))]:
+        for suffix, (side, images) in others.items():
+            pair = [_of_class(images_, code) for images_ in (real, images)]
+            fewest = min(len(pair[0].features), len(pair[1].features))
+            counts = {side: len(pair[1].features), "real": len(pair[0].features), "patients": _clusters(pair[0])}
+            name = f"{extractor}{scope}{suffix}"
+            if fewest < SMALLEST_KID:
+                notes.append(f"{name}: {fewest} images are too few for FID or KID")
+                continue
+            if fewest < 2 * dimension:
+                notes.append(f"fid_{name} was left out: {fewest} images are too few for {dimension} features; see KID")
+            else:
+                metrics.append(
+                    _metric(
+                        f"fid_{name}",
+                        fid(*(p.features for p in pair)),
+                        _fid_draws(pair[0], pair[1], config),
+                        counts,
+                        config,
+                    )
+                )
+            value = kid(pair[0].features, pair[1].features, config)
+            metrics.append(_metric(f"kid_{name}", value, _kid_draws(pair[0], pair[1], config), counts, config))
+    return Scorecard(metrics=tuple(metrics), notes=tuple(notes))
+
+
+def _metric(name: str, value: float, draws: np.ndarray, n: dict[str, int], config: FidelityConfig) -> Metric:
+    # A resample repeats images, which raises FID itself: take the spread of the resamples, not their place.
+    reach = 1.96 * float(np.std(draws, ddof=1))
+    low = max(0.0, value - reach) if name.startswith("fid") else value - reach
+    how = f"torch-fidelity {torch_fidelity.__version__}, {name.split('/')[0].partition('_')[2]} extractor"
+    interval = f"±1.96 SE of a bootstrap of patients and synthetic slices ×{config.resamples}"
+    return Metric(name=name, value=value, low=low, high=value + reach, n=n, computed_with=f"{how}, {interval}")
+
+
+def _fid_draws(real: Images, other: Images, config: FidelityConfig) -> np.ndarray:
+    rng = np.random.default_rng(config.seed)
+    draws = np.empty(config.resamples)
+    for b in range(config.resamples):
+        picks = [np.repeat(np.arange(len(side.clusters)), _slice_weights(side, rng)) for side in (real, other)]
+        draws[b] = fid(real.features[picks[0]], other.features[picks[1]])
+    return draws
+
+
+def _kid_draws(real: Images, other: Images, config: FidelityConfig) -> np.ndarray:
+    rng = np.random.default_rng(config.seed)
+    kernels = [kernel_poly(a.features, b.features) for a, b in ((real, real), (other, other), (real, other))]
+    for kernel in kernels[:2]:
+        np.fill_diagonal(kernel, 0)  # a slice drawn twice must not meet itself
+    draws = np.empty(config.resamples)
+    for b in range(config.resamples):
+        w, v = (_slice_weights(side, rng).astype(float) for side in (real, other))
+        within = sum(u @ k @ u / (u.sum() ** 2 - u @ u) for u, k in zip((w, v), kernels, strict=False))
+        draws[b] = within - 2 * (w @ kernels[2] @ v) / (w.sum() * v.sum())
+    return draws
+
+
+def _slice_weights(images: Images, rng: np.random.Generator) -> np.ndarray:
+    """How often each slice occurs when its clusters are drawn with replacement."""
+    _, codes = np.unique(images.clusters, return_inverse=True)
+    count = codes.max() + 1
+    return rng.multinomial(count, np.full(count, 1 / count))[codes]
+
+
+def _of_class(images: Images, code: int | None) -> Images:
+    return images if code is None else Images(*(part[images.labels == code] for part in images))
+
+
+def _clusters(images: Images) -> int:
+    return len(np.unique(images.clusters))
+
+
+def _at_most(count: int, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return rows if len(rows) <= count else np.sort(rng.choice(rows, count, replace=False))

@@ -1,0 +1,44 @@
+"""The scorecard record: every number with its interval, its sample sizes and what it was computed with."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Metric(BaseModel):
+    """One number of an evaluation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    """Names its extractor, scope and reference where it has them, as in `fid_lung/cancer` or `auroc/real`."""
+    value: float
+    low: float | None = None
+    high: float | None = None
+    """Bounds of the 95 % interval; none where the number is a setting or a count."""
+    n: dict[str, int] = {}
+    """Sample sizes by what was counted, as in `{"synthetic": 400, "real": 400, "patients": 31}`."""
+    computed_with: str
+    """Method, extractor and resampling, as in `torch-fidelity 0.4.0, lung extractor, patient bootstrap ×100`."""
+
+
+class Scorecard(BaseModel):
+    """All metrics of one evaluation, in the order in which a reader should meet them, and remarks worth a reader's time."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metrics: tuple[Metric, ...]
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> Metric:
+        """The metric of that exact name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        raise KeyError(name)
+
+    def __add__(self, other: "Scorecard") -> "Scorecard":
+        """Both cards as one, this one first."""
+        return Scorecard(metrics=self.metrics + other.metrics, notes=self.notes + other.notes)

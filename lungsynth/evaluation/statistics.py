@@ -1,0 +1,168 @@
+"""Statistics of slice scores whose slices come in patients: AUROC, its paired differences, what could be detected."""
+
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+Z975 = NormalDist().inv_cdf(0.975)
+Z80 = NormalDist().inv_cdf(0.80)
+
+
+class Estimate(NamedTuple):
+    """A value with its 95 % interval and its standard error."""
+
+    value: float
+    low: float
+    high: float
+    se: float
+
+
+class PairCounts(NamedTuple):
+    """AUROC as a quadratic form in patient multiplicities w: wᵀ·concordant·w / wᵀ·pairs·w.
+
+    Both are P×P over (patient of the positive slice, patient of the negative one); `concordant` counts the pairs that
+    the scores rank rightly, ties as ½, averaged over training seeds.
+    """
+
+    concordant: np.ndarray
+    pairs: np.ndarray
+
+
+def pair_counts(scores: np.ndarray, labels: np.ndarray, patients: np.ndarray) -> PairCounts:
+    """Count the concordant pairs between each two patients.
+
+    Args:
+        scores: S×N, one row for each training seed; higher means cancer.
+        labels: N of 0 and 1.
+        patients: N codes from 0 to P-1.
+    """
+    count = int(patients.max()) + 1
+    positive, owner = labels == 1, patients[labels == 1]
+    concordant = np.zeros((count, count))
+    for row in scores:
+        for patient in np.unique(patients[~positive]):
+            negatives = np.sort(row[~positive & (patients == patient)])
+            beaten = np.searchsorted(negatives, row[positive], "left") + np.searchsorted(
+                negatives, row[positive], "right"
+            )
+            concordant[:, patient] += np.bincount(owner, beaten / 2, count)
+    pairs = np.outer(np.bincount(owner, minlength=count), np.bincount(patients[~positive], minlength=count))
+    return PairCounts(concordant / len(scores), pairs.astype(float))
+
+
+def auroc(counts: PairCounts, weights: np.ndarray) -> np.ndarray:
+    """AUROC, averaged over seeds, for each row of `weights` (B×P patient multiplicities); B values."""
+    return _form(counts.concordant, weights) / _form(counts.pairs, weights)
+
+
+def resample_patients(labels: np.ndarray, patients: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Multiplicities B×P of patients drawn with replacement among those with a positive slice, and among those without.
+
+    Strata keep the number of cancer patients fixed, as a designed test set would.
+    """
+    rng = np.random.default_rng(seed)
+    with_cancer = np.bincount(patients, labels) > 0
+    weights = np.zeros((resamples, len(with_cancer)))
+    for stratum in (np.flatnonzero(with_cancer), np.flatnonzero(~with_cancer)):
+        if len(stratum):
+            weights[:, stratum] = rng.multinomial(len(stratum), np.full(len(stratum), 1 / len(stratum)), resamples)
+    return weights
+
+
+def percentile_interval(value: float, draws: np.ndarray) -> Estimate:
+    """95 % percentile interval (Efron & Tibshirani 1993, ch. 13) of bootstrap `draws` around the sample's own `value`.
+
+    It stays within the range of its measure and assumes no symmetry, which an AUROC near 1 lacks; in a paired
+    difference both arms share the patients, so that most of the skew that it does not correct for cancels.
+    """
+    low, high = np.nanquantile(draws, (0.025, 0.975))
+    return Estimate(float(value), float(low), float(high), float(np.nanstd(draws, ddof=1)))
+
+
+def auroc_interval(counts: PairCounts, weights: np.ndarray) -> Estimate:
+    """AUROC of all patients with its bootstrap interval over `weights` (B×P)."""
+    value = auroc(counts, np.ones((1, weights.shape[1])))[0]
+    return percentile_interval(value, auroc(counts, weights))
+
+
+def gain_interval(candidate: PairCounts, baseline: PairCounts, weights: np.ndarray) -> Estimate:
+    """Paired ΔAUROC, candidate minus baseline, of two score sets on the same slices; every resample serves both."""
+    return auroc_interval(PairCounts(candidate.concordant - baseline.concordant, candidate.pairs), weights)
+
+
+def average_precision(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average precision (step-wise, tied scores as one threshold) for each row of slice weights B×N; B values."""
+    order = np.argsort(-scores, kind="stable")
+    last_of_tie = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    results = np.empty(len(weights))
+    for b, row in enumerate(weights):  # one at a time: B×N cumulative sums need not fit in memory
+        weight = row[order]
+        hits, drawn = np.cumsum(weight * labels[order])[last_of_tie], np.cumsum(weight)[last_of_tie]
+        precision = hits / np.maximum(drawn, 1e-12)
+        results[b] = np.sum(np.diff(hits, prepend=0) * precision) / hits[-1]
+    return results
+
+
+def youden_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The score at and above which to call cancer, so that sensitivity + specificity is greatest (Youden 1950)."""
+    cuts = np.unique(scores)
+    positives, negatives = np.sort(scores[labels == 1]), np.sort(scores[labels == 0])
+    sensitivity = 1 - np.searchsorted(positives, cuts, "left") / len(positives)
+    specificity = np.searchsorted(negatives, cuts, "left") / len(negatives)
+    return float(cuts[np.argmax(sensitivity + specificity)])
+
+
+def rate(hit: np.ndarray, patients: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Share of slices that are hit, for each row of patient multiplicities B×P.
+
+    `hit` and `patients` hold one entry for each slice of the class in question.
+    """
+    count = weights.shape[1]
+    return (weights @ np.bincount(patients, hit, count)) / (weights @ np.bincount(patients, minlength=count))
+
+
+def delong(candidate: np.ndarray, baseline: np.ndarray, labels: np.ndarray, patients: np.ndarray) -> Estimate:
+    """Paired ΔAUROC, mean over seeds, of scores S×N, with DeLong's variance for slices that are clustered in patients.
+
+    Placement values by midranks as in Sun & Xu 2014 (doi:10.1109/LSP.2014.2337313), summed within patients as in
+    Obuchowski 1997 (doi:10.2307/2533958). With one slice a patient it is DeLong's own (DeLong 1988) estimate.
+    """
+    positive = labels == 1
+    by_arm = [np.mean([_placements(row, positive) for row in scores], axis=0) for scores in (candidate, baseline)]
+    placement = by_arm[0] - by_arm[1]
+    gain = float(placement[positive].mean())
+    excess = placement - gain
+    sums = [np.bincount(patients[side], excess[side], int(patients.max()) + 1) for side in (positive, ~positive)]
+    clusters = [len(np.unique(patients[side])) for side in (positive, ~positive)]
+    both = len(np.unique(patients))
+    variance = sum(
+        k / (k - 1) * np.sum(s**2) / side.sum() ** 2
+        for s, k, side in zip(sums, clusters, (positive, ~positive), strict=True)
+    ) + 2 * both / (both - 1) * np.sum(sums[0] * sums[1]) / (positive.sum() * (~positive).sum())
+    se = float(np.sqrt(max(variance, 0.0)))
+    return Estimate(gain, gain - Z975 * se, gain + Z975 * se, se)
+
+
+def smallest_detectable_effect(se: float) -> float:
+    """The true ΔAUROC that a two-sided 5 % test with this standard error finds with 80 % power."""
+    return (Z975 + Z80) * se
+
+
+def _form(matrix: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return np.sum((weights @ matrix) * weights, axis=1)
+
+
+def _placements(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """For each positive the share of negatives that it beats, for each negative the share of positives that beat it."""
+    placement = np.empty(len(scores))
+    all_ranks = _midranks(scores)
+    m, n = positive.sum(), (~positive).sum()
+    placement[positive] = (all_ranks[positive] - _midranks(scores[positive])) / n
+    placement[~positive] = 1 - (all_ranks[~positive] - _midranks(scores[~positive])) / m
+    return placement
+
+
+def _midranks(values: np.ndarray) -> np.ndarray:
+    ordered = np.sort(values)
+    return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right") + 1) / 2

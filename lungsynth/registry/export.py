@@ -1,0 +1,71 @@
+"""The registered form of a generator: an exported network that needs torch alone, and the package that it came from."""
+
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mlflow
+import numpy as np
+import pandas as pd
+import torch
+from mlflow.models import ModelSignature
+from mlflow.models.model import ModelInfo
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+
+from lungsynth.errors import LungsynthError
+from lungsynth.generators.package import GeneratorPackage
+
+SERVING_MODEL = Path(__file__).with_name("serving_model.py")
+NOTICE = "Research only: not a medical device. The images are synthetic; none shows a real patient."
+
+
+def export_network(package: GeneratorPackage, path: Path) -> None:
+    """Write the generator to `path` as a torch.export archive: (z float32 B×nz, labels int64 B) to B×1×H×W, any B."""
+    z, labels = torch.zeros(2, package.card.generator.nz), torch.zeros(2, dtype=torch.int64)
+    batch = torch.export.Dim("batch", min=1)
+    network = package.load().requires_grad_(False)
+    torch.export.save(torch.export.export(network, (z, labels), dynamic_shapes=({0: batch}, {0: batch})), path)
+
+
+def log_generator(package: GeneratorPackage) -> ModelInfo:
+    """Log the generator as an MLflow pyfunc model (`serving_model.py`) to the active run.
+
+    Beside the exported network lies the package itself, as the artifact `package`, so that a later run can sample it.
+
+    Raises:
+        LungsynthError: the generator has no classes, so its slices could not be drawn by label.
+    """
+    if not package.classes:
+        raise LungsynthError(
+            f"{package.folder}: an unconditional generator cannot be registered; train one with classes"
+        )
+    size = package.card.generator.size
+    signature = ModelSignature(
+        Schema([ColSpec(DataType.string, "label")]),
+        Schema([TensorSpec(np.dtype(np.uint8), (-1, size, size))]),
+        ParamSchema([ParamSpec("seed", DataType.long, 0)]),
+    )
+    with TemporaryDirectory() as scratch:
+        network, copy = Path(scratch) / "generator.pt2", Path(scratch) / "package"
+        export_network(package, network)
+        shutil.copytree(package.folder, copy)  # MLflow names an artifact after its folder
+        return mlflow.pyfunc.log_model(
+            name="generator",
+            python_model=str(SERVING_MODEL),
+            artifacts={"generator": str(network), "package": str(copy)},
+            model_config={"classes": list(package.classes), "latent_size": package.card.generator.nz},
+            signature=signature,
+            input_example=(pd.DataFrame({"label": list(package.classes)}), {"seed": 0}),
+            # Exactly what ran here; the local part of a version (+cu130) names no release.
+            pip_requirements=[
+                f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", "torch", "numpy", "pandas")
+            ],
+            metadata={
+                "classes": list(package.classes),
+                "window_hu": list(package.window_hu),
+                "size": size,
+                "weights_sha256": package.sha256,
+                "notice": NOTICE,
+            },
+        )

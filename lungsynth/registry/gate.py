@@ -1,0 +1,207 @@
+"""The gate: a generator becomes champion for what its slices did for classifiers, or not at all."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from lungsynth import CLASSES
+from lungsynth.config import Config
+from lungsynth.evaluation.arms import score_arms
+from lungsynth.evaluation.predictions import Predictions
+from lungsynth.evaluation.scorecard import Metric, Scorecard
+from lungsynth.evaluation.statistics import (
+    Estimate,
+    auroc,
+    delong,
+    gain_interval,
+    pair_counts,
+    resample_patients,
+    smallest_detectable_effect,
+)
+
+Outcome = Literal["promote", "reject", "underpowered", "blocked"]
+Rule = Literal["privacy", "test patients", "gain", "worthwhile gain excluded", "smallest detectable effect", "no gain"]
+
+
+class GateConfig(Config):
+    """What a generator has to show."""
+
+    min_gain: float = Field(0.0, ge=0, lt=1, description="ΔAUROC that the whole 95 % interval has to exceed")
+    worthwhile_gain: float = Field(0.02, gt=0, lt=1, description="ΔAUROC worth having; 0.02 as in Khosravi 2024")
+    resamples: int = Field(2000, ge=200, description="bootstrap resamples of test patients")
+    min_patients_per_class: int = Field(10, ge=2, description="test patients of each class; fewer make no bootstrap")
+    seed: int = Field(0, ge=0, description="of the resamples")
+
+
+class Verdict(BaseModel):
+    """What the gate decided, by which rule, and every number that it used."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    outcome: Outcome
+    reason: str
+    """One sentence for a reader who has seen nothing else."""
+    rule: Rule
+    candidate_arm: str
+    baseline_arm: str
+    numbers: tuple[Metric, ...]
+    protocol_sha256: str
+    """Hash of the gate's and the classifiers' configuration: verdicts compare only where it is the same."""
+
+
+class Comparison(NamedTuple):
+    """Candidate against another arm, on test patients."""
+
+    role: Literal["baseline", "champion"]
+    arm: str
+    gain: Estimate
+    delong: Estimate
+    detectable: float
+    seed_sd: float
+    resamples: int
+
+    @property
+    def phrase(self) -> str:
+        """The gain with its interval, in words."""
+        gain = f"{self.gain.value:+.3f} (95 % interval {self.gain.low:+.3f} to {self.gain.high:+.3f})"
+        return f"{gain} against {self.arm}"
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """As a scorecard would hold it."""
+        boot = f"{self.arm}, mean over seeds, paired percentile bootstrap of patients ×{self.resamples}"
+        gain, check = self.gain, self.delong
+        return (
+            Metric(
+                name=f"gain/{self.role}",
+                value=gain.value,
+                low=gain.low,
+                high=gain.high,
+                computed_with=f"against {boot}",
+            ),
+            Metric(
+                name=f"gain/{self.role}/delong",
+                value=check.value,
+                low=check.low,
+                high=check.high,
+                computed_with=f"against {self.arm}, DeLong, clustered by patient (Obuchowski 1997)",
+            ),
+            Metric(
+                name=f"gain/{self.role}/seed_sd", value=self.seed_sd, computed_with="SD of the gain over training seeds"
+            ),
+            Metric(
+                name=f"gain/{self.role}/smallest_detectable",
+                value=self.detectable,
+                computed_with="two-sided 5 %, power 80 %, bootstrap SE",
+            ),
+        )
+
+
+def decide(
+    predictions: Predictions, fidelity: Scorecard, privacy: Scorecard, config: GateConfig, protocol_sha256: str
+) -> tuple[Scorecard, Verdict]:
+    """The whole scorecard, and the verdict.
+
+    Which synthetic arm stands for the generator, and which arm without synthetic slices it has to beat, is chosen by
+    mean AUROC on `val`; `test` decides. The first rule that applies wins: a privacy breach blocks; too few test
+    patients are underpowered; a gain whose interval lies above `min_gain`, also against the champion's slices,
+    promotes; an interval below `worthwhile_gain` rejects; too coarse a test is underpowered; all else rejects.
+
+    Args:
+        fidelity: reported, never decisive: FID does not predict usefulness.
+        privacy: with `privacy/breach`.
+        protocol_sha256: hash of the configurations that make verdicts comparable.
+    """
+    card = fidelity + privacy + score_arms(predictions, config.resamples, config.seed)
+    generated = [arm for arm in predictions.arms if "synthetic@" in arm]
+    previous = [arm for arm in predictions.arms if "champion@" in arm]
+    candidate = _best_on_val(predictions, generated)
+    baseline = _best_on_val(predictions, [arm for arm in predictions.arms if arm not in generated + previous])
+
+    patients = _patients_per_class(predictions, candidate)
+    comparisons = []
+    if min(patients.values()) >= config.min_patients_per_class:
+        comparisons.append(_compare(predictions, candidate, "baseline", baseline, config))
+        if previous:
+            comparisons.append(
+                _compare(predictions, candidate, "champion", _best_on_val(predictions, previous), config)
+            )
+    outcome, rule, reason = _judge(privacy, patients, comparisons, config)
+    counts = tuple(
+        Metric(name=f"test_patients/{name}", value=count, computed_with="patients with a slice of the class")
+        for name, count in patients.items()
+    )
+    numbers = sum((comparison.metrics() for comparison in comparisons), counts)
+    return card, Verdict(
+        outcome=outcome,
+        reason=reason,
+        rule=rule,
+        candidate_arm=candidate,
+        baseline_arm=baseline,
+        numbers=numbers,
+        protocol_sha256=protocol_sha256,
+    )
+
+
+def _judge(
+    privacy: Scorecard, patients: dict[str, int], comparisons: list[Comparison], config: GateConfig
+) -> tuple[Outcome, Rule, str]:
+    breach = privacy["privacy/breach"]
+    if breach.value:
+        shares = ", ".join(
+            f"{m.name.removeprefix('privacy/')} {m.value:.1%}" for m in privacy.metrics if m.low is not None
+        )
+        return "blocked", "privacy", f"Synthetic slices give training patients away: {shares} ({breach.computed_with})."
+    if not comparisons:
+        found = " and ".join(f"{count} with {name} slices" for name, count in patients.items())
+        needed = f"{config.min_patients_per_class} of each are needed for an interval to mean anything"
+        return "underpowered", "test patients", f"The test split has {found}; {needed}."
+
+    failed = [c for c in comparisons if c.gain.low <= config.min_gain]
+    if not failed:
+        gains = " and ".join(c.phrase for c in comparisons)
+        return (
+            "promote",
+            "gain",
+            f"Synthetic slices changed test AUROC by {gains}: surely more than {config.min_gain:g}.",
+        )
+    worthwhile = f"{config.worthwhile_gain:g}, the least gain worth having"
+    for c in failed:
+        if c.gain.high < config.worthwhile_gain:
+            reason = f"Synthetic slices changed test AUROC by {c.phrase}: that excludes {worthwhile}."
+            return "reject", "worthwhile gain excluded", reason
+    for c in failed:
+        if c.detectable > config.worthwhile_gain:
+            sees = f"this test only sees gains of {c.detectable:.3f} or more, not {worthwhile}; add test patients"
+            reason = f"Synthetic slices changed test AUROC by {c.phrase}: {sees}."
+            return "underpowered", "smallest detectable effect", reason
+    reason = f"Synthetic slices changed test AUROC by {failed[0].phrase}: not surely more than {config.min_gain:g}."
+    return "reject", "no gain", reason
+
+
+def _best_on_val(predictions: Predictions, arms: list[str]) -> str:
+    def mean_auroc(arm: str) -> float:
+        counts = pair_counts(*predictions.of(arm, "val"))
+        return float(auroc(counts, np.ones((1, len(counts.pairs))))[0])
+
+    return max(arms, key=mean_auroc)
+
+
+def _compare(
+    predictions: Predictions, candidate: str, role: Literal["baseline", "champion"], arm: str, config: GateConfig
+) -> Comparison:
+    ours, theirs = predictions.of(candidate, "test"), predictions.of(arm, "test")
+    weights = resample_patients(ours.labels, ours.patients, config.resamples, config.seed)
+    gain = gain_interval(pair_counts(*ours), pair_counts(*theirs), weights)
+    check = delong(ours.scores, theirs.scores, ours.labels, ours.patients)
+    by_seed = [
+        delong(a[None], b[None], ours.labels, ours.patients).value
+        for a, b in zip(ours.scores, theirs.scores, strict=True)
+    ]
+    seed_sd = float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else 0.0
+    return Comparison(role, arm, gain, check, smallest_detectable_effect(gain.se), seed_sd, config.resamples)
+
+
+def _patients_per_class(predictions: Predictions, arm: str) -> dict[str, int]:
+    _, labels, patients = predictions.of(arm, "test")
+    return {name: len(np.unique(patients[labels == code])) for code, name in enumerate(CLASSES)}

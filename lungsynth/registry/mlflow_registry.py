@@ -1,0 +1,268 @@
+"""The model registry: every verdict becomes an MLflow run, and only a promoted generator becomes a model version."""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import SQLAlchemyError
+
+from lungsynth.config import Config
+from lungsynth.errors import LungsynthError
+from lungsynth.evaluation.scorecard import Metric, Scorecard
+from lungsynth.generators.package import GeneratorPackage
+from lungsynth.registry.export import log_generator
+from lungsynth.registry.gate import Verdict
+
+PUBLISHED = (
+    "report.html",
+    "model_card.md",
+    "samples.png",
+    "progress.gif",
+    "scorecard.json",
+    "verdict.json",
+    "cohort.csv",
+)
+"""What of a report folder goes to the server: nothing that names a patient, so not `cohort.parquet`."""
+
+
+class RegistryConfig(Config):
+    """Where runs and model versions are kept."""
+
+    tracking_uri: str = "sqlite:///mlflow.db"
+    """MLflow server or database. Beside a SQLite file, artifacts go to `mlartifacts/`; a server keeps its own."""
+    experiment: str = Field("gan_augmentation", min_length=1)
+    model_name: str = Field("lung-ct-generator", pattern=r"^[\w.-]+$")
+    alias: str = Field("champion", pattern=r"^[A-Za-z][\w-]*$")
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The generator that holds the alias, downloaded so that it can be sampled."""
+
+    version: int
+    package: GeneratorPackage
+
+
+class Registration(BaseModel):
+    """What the registry did with a verdict."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tracking_uri: str
+    """Where the run lies; absolute, and without a password."""
+    run_id: str
+    model_name: str
+    version: int | None
+    """None where the gate refused."""
+    alias: str | None
+    """The alias, where it points to this version now."""
+    message: str
+
+
+def find_champion(config: RegistryConfig, except_sha256: str, folder: Path) -> Champion | None:
+    """Download the champion's package into `folder`.
+
+    Returns:
+        None where there is no champion, or where it is the generator whose package has the hash `except_sha256`: a
+        generator is not held against itself.
+
+    Raises:
+        LungsynthError: the server does not answer, or the champion was not registered by this project or is damaged.
+    """
+    with _connect(config) as client:
+        holder = _holder(client, config)
+        if holder is None or holder.tags.get("weights_sha256") == except_sha256:
+            return None
+        name = f"version {holder.version} of {config.model_name} at {_shown(config.tracking_uri)}"
+        if "weights_sha256" not in holder.tags:
+            raise LungsynthError(f"{name} has no generator package: move the alias {config.alias} to one that has")
+        uri = f"models:/{config.model_name}/{holder.version}/artifacts/package"
+        package = GeneratorPackage(Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))))
+    if package.sha256 != holder.tags["weights_sha256"]:
+        raise LungsynthError(f"the package of {name} does not match its tag weights_sha256: register it anew")
+    return Champion(int(holder.version), package)
+
+
+def register(
+    package: GeneratorPackage,
+    scorecard: Scorecard,
+    verdict: Verdict,
+    champion: Champion | None,
+    *,
+    data_sha256: str,
+    code_version: str,
+    config: RegistryConfig,
+) -> Registration:
+    """Record the verdict as an MLflow run; where it is `promote`, make a model version and move the alias to it.
+
+    The same package under the same protocol keeps the version that it has, so a registration that broke off is
+    completed by doing it again. The alias moves only while it still points to `champion`, which the verdict rests on.
+    MLflow cannot compare and set in one stroke: of two registrations in the same instant, the later keeps the alias.
+
+    Raises:
+        LungsynthError: the server does not answer or refuses.
+    """
+    tags = {
+        "gate_result": verdict.outcome,
+        "gate_rule": verdict.rule,
+        "weights_sha256": package.sha256,
+        "data_sha256": data_sha256,
+        "protocol_sha256": verdict.protocol_sha256,
+        "code_version": code_version,
+        "score": f"{scorecard[f'auroc/{verdict.candidate_arm}'].value:.6f}",
+    }
+    compared = f"version {champion.version}" if champion else "none"
+    params = {"candidate_arm": verdict.candidate_arm, "baseline_arm": verdict.baseline_arm, "champion": compared}
+    metrics = _numbers((*scorecard.metrics, *verdict.numbers))
+    with _connect(config) as client, _run(client, f"{verdict.outcome} {package.sha256[:8]}", config) as run_id:
+        mlflow.set_tags({**tags, "gate_reason": verdict.reason})
+        mlflow.log_params(params)
+        mlflow.log_metrics(metrics)
+        version, alias, message = None, None, f"{config.model_name}: no version was registered ({verdict.outcome})"
+        if verdict.outcome == "promote":
+            version = _existing_version(client, tags, config) or _new_version(package, metrics, tags, config)
+            alias, message = _move_alias(client, version, package.sha256, champion, config)
+        return Registration(
+            tracking_uri=_shown(mlflow.get_tracking_uri()),
+            run_id=run_id,
+            model_name=config.model_name,
+            version=version,
+            alias=alias,
+            message=message,
+        )
+
+
+def attach_report(registration: Registration, folder: Path, config: RegistryConfig) -> None:
+    """Put the files of a report folder that are in `PUBLISHED` beside the numbers of its MLflow run.
+
+    Raises:
+        LungsynthError: the server does not answer or refuses.
+    """
+    with _connect(config) as client:
+        for path in (folder / name for name in PUBLISHED):
+            if path.exists():
+                client.log_artifact(registration.run_id, str(path))
+
+
+@contextmanager
+def _connect(config: RegistryConfig) -> Iterator[MlflowClient]:
+    """A client of the configured server. The process's own tracking URI is put back afterwards."""
+    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+    mlflow.set_tracking_uri(_answering(config.tracking_uri))
+    try:
+        yield MlflowClient()
+    except (MlflowException, SQLAlchemyError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise LungsynthError(f"MLflow at {_shown(config.tracking_uri)}: {first_line}") from error
+    finally:
+        mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None unsets it, though its annotation forgets that
+
+
+@contextmanager
+def _run(client: MlflowClient, name: str, config: RegistryConfig) -> Iterator[str]:
+    """A new run in the configured experiment; its id."""
+    experiment = client.get_experiment_by_name(config.experiment)
+    database = _sqlite_file(config.tracking_uri)
+    if experiment is not None:
+        experiment_id = experiment.experiment_id
+    elif database is not None:  # MLflow's own default is ./mlruns of whatever process comes first
+        location = (database.parent / "mlartifacts").as_uri()
+        experiment_id = client.create_experiment(config.experiment, artifact_location=location)
+    else:
+        experiment_id = client.create_experiment(config.experiment)
+    with mlflow.start_run(experiment_id=experiment_id, run_name=name) as run:
+        yield run.info.run_id
+
+
+def _answering(uri: str) -> str:
+    """The URI, absolute where it names a file. MLflow would try a dead server for minutes, so ask it once first."""
+    database = _sqlite_file(uri)
+    try:
+        if database is not None:
+            database.parent.mkdir(parents=True, exist_ok=True)
+            return f"sqlite:///{database}"
+        if uri.startswith(("http://", "https://")):
+            urlopen(uri, timeout=10).close()
+    except HTTPError as error:  # it answers; what it allows is for MLflow to find out
+        error.close()
+    except OSError as error:
+        raise LungsynthError(
+            f"MLflow at {_shown(uri)} does not answer ({error}): start the server or change registry.tracking_uri"
+        ) from error
+    return uri
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
+
+
+def _shown(uri: str) -> str:
+    """The URI without a password."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def _holder(client: MlflowClient, config: RegistryConfig) -> ModelVersion | None:
+    """The version that has the alias."""
+    for model in client.search_registered_models(f"name = '{config.model_name}'"):
+        if config.alias in model.aliases:
+            return client.get_model_version_by_alias(model.name, config.alias)
+    return None
+
+
+def _existing_version(client: MlflowClient, tags: dict[str, str], config: RegistryConfig) -> int | None:
+    """The newest version of the same package under the same protocol."""
+    keys = ("weights_sha256", "protocol_sha256")
+    same = " and ".join([f"name = '{config.model_name}'", *(f"tags.{key} = '{tags[key]}'" for key in keys)])
+    return max((int(found.version) for found in client.search_model_versions(same)), default=None)
+
+
+def _new_version(
+    package: GeneratorPackage, metrics: dict[str, float], tags: dict[str, str], config: RegistryConfig
+) -> int:
+    """Log the model to the active run, with its metrics, and register it; tags and version come into being at once."""
+    model_id = log_generator(package).model_id
+    mlflow.log_metrics(metrics, model_id=model_id)
+    return int(mlflow.register_model(f"models:/{model_id}", config.model_name, tags=tags).version)
+
+
+def _move_alias(
+    client: MlflowClient, version: int, sha256: str, champion: Champion | None, config: RegistryConfig
+) -> tuple[str | None, str]:
+    """Point the alias to `version` unless another champion came in between.
+
+    Returns:
+        The alias, where it points to this version now, and what happened.
+    """
+    holder = _holder(client, config)
+    held = int(holder.version) if holder else None  # MLflow gives a number or a text, depending on the store
+    compared = champion.version if champion else None
+    here = f"{config.model_name} version {version}"
+    if held == version:
+        return config.alias, f"{here} is {config.alias} already"
+    if held == compared or (holder is not None and holder.tags.get("weights_sha256") == sha256):
+        client.set_registered_model_alias(config.model_name, config.alias, str(version))
+        return config.alias, f"{here} is now {config.alias}"
+    now, then = (f"version {number}" if number else "no version" for number in (held, compared))
+    return None, (
+        f"{here} was registered without the alias: {config.alias} is {now} by now, "
+        f"and this run was compared with {then}; run the pipeline again"
+    )
+
+
+def _numbers(metrics: Iterable[Metric]) -> dict[str, float]:
+    """Values and interval bounds by names that MLflow allows."""
+    numbers: dict[str, float] = {}
+    for metric in metrics:
+        name = re.sub(r"[^\w\-. :/]", "_", metric.name)
+        bounds = {name: metric.value, f"{name}.low": metric.low, f"{name}.high": metric.high}
+        numbers |= {key: value for key, value in bounds.items() if value is not None}
+    return numbers

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import torch
+import torch_fidelity
+from torch.utils.data import Dataset
+
+from lungsynth.evaluation.extractor import ExtractorConfig, register_lung_extractor, relative_level, train_extractor
+from lungsynth.evaluation.fidelity import FidelityConfig, fid, kid
+
+QUICK = ExtractorConfig(steps=30)
+
+
+@pytest.fixture(scope="module")
+def extractor(toy, tmp_path_factory):
+    return train_extractor(toy, QUICK, tmp_path_factory.mktemp("extractor"))
+
+
+def test_same_seed_gives_the_same_bytes(toy, extractor, tmp_path):
+    assert train_extractor(toy, QUICK, tmp_path).sha256 == extractor.sha256
+
+
+def test_other_seed_gives_another_extractor(toy, extractor, tmp_path):
+    assert train_extractor(toy, QUICK.model_copy(update={"seed": 1}), tmp_path).sha256 != extractor.sha256
+
+
+def test_features_do_not_depend_on_the_batch(toy, extractor):
+    together = extractor.features(toy.images[:200])
+    assert together.dtype == np.float32
+    assert together.shape == (200, 64)
+    np.testing.assert_allclose(extractor.features(toy.images[150:151]), together[150:151], rtol=1e-4, atol=1e-5)
+
+
+def test_features_tell_classes_apart(toy, tmp_path):
+    extractor = train_extractor(toy, ExtractorConfig(steps=200), tmp_path)
+    train, test = toy.rows("train"), toy.rows("test")
+    features, labels = extractor.features(toy.images), toy.labels
+    axis = features[train][labels[train] == 1].mean(0) - features[train][labels[train] == 0].mean(0)
+    projected = features[test] @ axis
+    wins = projected[labels[test] == 1][:, None] > projected[labels[test] == 0]
+    assert wins.mean() > 0.65
+
+
+def test_level_runs_from_0_to_1_within_each_series(toy):
+    level = relative_level(toy.table)
+    assert level[:8] == pytest.approx(np.arange(8) / 7)
+    assert relative_level(toy.table.iloc[:1])[0] == 0.5
+
+
+def test_torch_fidelity_computes_the_same_from_the_registered_extractor(toy, extractor):
+    class Slices(Dataset):
+        def __init__(self, images):
+            self.images = images
+
+        def __len__(self):
+            return len(self.images)
+
+        def __getitem__(self, index):
+            return torch.from_numpy(np.array(self.images[index])).expand(3, -1, -1)
+
+    register_lung_extractor()
+    register_lung_extractor()
+    sides = toy.images[toy.rows("train")], toy.images[toy.rows("test")]
+    theirs = torch_fidelity.calculate_metrics(
+        input1=Slices(sides[1]), input2=Slices(sides[0]), feature_extractor="lung", cuda=False, fid=True, kid=True,
+        feature_extractor_weights_path=str(extractor.weights), kid_subset_size=100, rng_seed=0, verbose=False,
+        save_cpu_ram=True,
+    )  # fmt: skip
+    real, other = (extractor.features(side) for side in sides)
+    assert fid(real, other) == pytest.approx(theirs["frechet_inception_distance"], abs=1e-4)
+    config = FidelityConfig(kid_subset_size=100)
+    assert kid(real, other, config) == pytest.approx(theirs["kernel_inception_distance_mean"], abs=1e-4)

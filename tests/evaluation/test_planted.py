@@ -1,0 +1,121 @@
+"""Generators whose worth is known, from phantoms to verdict: fresh patients must be promoted, noise and copies must not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lungsynth import CLASSES
+from lungsynth.evaluation.extractor import ExtractorConfig, train_extractor
+from lungsynth.evaluation.predictions import Predictions
+from lungsynth.evaluation.privacy import PrivacyConfig, audit_privacy
+from lungsynth.evaluation.scorecard import Scorecard
+from lungsynth.evaluation.utility import UtilityConfig, measure_utility
+from lungsynth.imaging.lungs import LungConfig, lung_mask
+from lungsynth.imaging.phantom import draw_patient, volume_hu
+from lungsynth.imaging.slices import Crop, SliceConfig, render
+from lungsynth.imaging.store import COLUMNS, REJECTED_COLUMNS, SliceDataset, SliceMeta
+from lungsynth.registry.gate import GateConfig, decide
+
+SLICES = SliceConfig(size=64)
+PATIENTS = {"train": 10, "val": 14, "test": 50}
+FRESH = 50
+GATE = GateConfig(worthwhile_gain=0.1)  # few test patients see no less
+
+
+def phantom_slices(index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labelled slices of one phantom, and their class codes; every second phantom has a nodule."""
+    patient = draw_patient(
+        5, index, with_nodule=index % 2 == 1, matrix=128, slices=(20, 20), nodule_diameter_mm=(12, 30)
+    )
+    hu, lesion = volume_hu(patient)
+    spacing = (patient.pixel_spacing_mm, patient.pixel_spacing_mm)
+    lungs = lung_mask(hu, spacing, patient.slice_spacing_mm, LungConfig())
+    crop = Crop.around(lungs, spacing, SLICES.margin_mm)
+    labels = lesion.any(axis=(1, 2)).astype(np.int64)
+    usable = (crop.fraction(lungs, spacing) > SLICES.min_lung_fraction) & ((labels == 1) | (patient.nodule is None))
+    chosen = np.flatnonzero(usable)
+    return np.stack([render(hu[index], spacing, crop, SLICES) for index in chosen]), labels[chosen]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A dataset with few training patients, and the slices and labels of patients whom it does not hold."""
+    torch.set_num_threads(2)
+    splits = np.repeat([*PATIENTS, "fresh"], [*PATIENTS.values(), FRESH])
+    found = [phantom_slices(index) for index in range(len(splits))]
+    images, labels = (np.concatenate(part) for part in zip(*found, strict=True))
+    patients = np.repeat(np.arange(len(splits)), [len(codes) for _, codes in found])
+    rows = [
+        (f"p{patient}", f"1.{patient}", f"1.{patient}.{row}", float(row), CLASSES[label], splits[patient], 5, 2.5, 0.3, "")
+        for row, (patient, label) in enumerate(zip(patients, labels, strict=True))
+    ]
+    known = splits[patients] != "fresh"
+    dataset = SliceDataset.write(
+        tmp_path_factory.mktemp("phantoms"),
+        images[known],
+        pd.DataFrame(rows, columns=list(COLUMNS))[known],
+        pd.DataFrame(columns=list(REJECTED_COLUMNS)),
+        SliceMeta(64, SLICES.window_hu, "phantoms"),
+    )
+    return dataset, images[~known], labels[~known]
+
+
+def one_of(images, labels):
+    """A sampler that draws from these slices."""
+
+    def sample(wanted, seed):
+        rng = np.random.default_rng(seed)
+        return np.stack([images[rng.choice(np.flatnonzero(labels == label))] for label in wanted])
+
+    return sample
+
+
+def noise(wanted, seed):
+    return np.random.default_rng(seed).integers(0, 256, (len(wanted), 64, 64), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def predictions(world):
+    dataset, images, labels = world
+    samplers = {"oracle": one_of(images, labels), "noise": noise}
+    return measure_utility(dataset, samplers, UtilityConfig(seeds=2, steps=120))
+
+
+@pytest.fixture(scope="module")
+def audit(world, tmp_path_factory):
+    dataset = world[0]
+    extractor = train_extractor(dataset, ExtractorConfig(steps=100), tmp_path_factory.mktemp("extractor"))
+    return lambda sampler: audit_privacy(dataset, sampler, extractor, PrivacyConfig(synthetic=300, resamples=200))
+
+
+def judge(predictions: Predictions, planted: str, privacy: Scorecard):
+    """The verdict on one planted generator, as if it were the only one."""
+    table = predictions.table
+    keep = table["arm"].str.contains(f"{planted}@") | ~table["arm"].str.contains("@")
+    renamed = table[keep].assign(arm=table["arm"].str.replace(planted, "synthetic"))
+    return decide(Predictions(renamed), Scorecard(metrics=()), privacy, GATE, "planted")[1]
+
+
+def test_fresh_patients_are_promoted(world, predictions, audit):
+    verdict = judge(predictions, "oracle", audit(one_of(*world[1:])))
+    assert verdict.outcome == "promote", verdict.reason
+
+
+def test_noise_is_rejected(predictions, audit):
+    verdict = judge(predictions, "noise", audit(noise))
+    assert verdict.outcome == "reject", verdict.reason
+
+
+def test_a_copier_is_blocked(world, predictions, audit):
+    dataset = world[0]
+    train = dataset.rows("train")
+    draw = one_of(dataset.images[train], dataset.labels[train])
+
+    def copier(wanted, seed):
+        grain = np.random.default_rng(seed).normal(0, 3, (len(wanted), 64, 64))
+        return np.clip(np.roll(draw(wanted, seed), 1, 2) + grain, 0, 255).astype(np.uint8)
+
+    privacy = audit(copier)
+    assert privacy["privacy/duplicates"].low > 0.5
+    assert judge(predictions, "oracle", privacy).outcome == "blocked"

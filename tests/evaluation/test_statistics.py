@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from lungsynth.evaluation.statistics import (
+    auroc,
+    auroc_interval,
+    average_precision,
+    delong,
+    gain_interval,
+    pair_counts,
+    resample_patients,
+    smallest_detectable_effect,
+    youden_threshold,
+)
+
+
+def clustered(rng: np.random.Generator, patients: int, separation: float, slices: int = 5):
+    """Rounded scores (so with ties) whose slices share their patient's shift; every second patient has some cancer."""
+    owner = np.repeat(np.arange(patients), slices)
+    labels = ((owner % 2 == 0) & (rng.random(owner.size) < 0.6)).astype(int)
+    scores = np.round(separation * labels + rng.normal(size=patients)[owner] + rng.normal(size=owner.size), 1)
+    return scores, labels, owner
+
+
+def test_auroc_and_average_precision_of_multiplicities_equal_sklearn_on_repeated_rows():
+    rng = np.random.default_rng(0)
+    scores, labels, patients = clustered(rng, 20, 1.0)
+    weights = resample_patients(labels, patients, 5, seed=1)
+    ours = auroc(pair_counts(scores[None], labels, patients), weights)
+    precision = average_precision(scores, labels, weights[:, patients])
+    for b, row in enumerate(weights.astype(int)):
+        repeated = np.repeat(np.arange(len(labels)), row[patients])
+        assert ours[b] == pytest.approx(roc_auc_score(labels[repeated], scores[repeated]), abs=1e-12)
+        assert precision[b] == pytest.approx(average_precision_score(labels[repeated], scores[repeated]), abs=1e-12)
+
+
+def test_auroc_is_the_mean_over_seeds():
+    rng = np.random.default_rng(0)
+    scores, labels, patients = clustered(rng, 20, 1.0)
+    both = np.stack([scores, rng.normal(size=scores.size)])
+    expected = np.mean([roc_auc_score(labels, row) for row in both])
+    assert auroc(pair_counts(both, labels, patients), np.ones((1, 20)))[0] == pytest.approx(expected, abs=1e-12)
+
+
+def test_resamples_keep_the_number_of_patients_with_and_without_cancer():
+    _, labels, patients = clustered(np.random.default_rng(0), 21, 1.0)
+    weights = resample_patients(labels, patients, 50, seed=0)
+    with_cancer = np.bincount(patients, labels) > 0
+    assert (weights[:, with_cancer].sum(1) == with_cancer.sum()).all()
+    assert (weights[:, ~with_cancer].sum(1) == (~with_cancer).sum()).all()
+    assert (weights == resample_patients(labels, patients, 50, seed=0)).all()
+
+
+def test_bootstrap_interval_covers_the_true_auroc():
+    truth = roc_auc_score(*reversed(clustered(np.random.default_rng(99), 20000, 1.0)[:2]))
+    covered = 0
+    for trial in range(100):
+        scores, labels, patients = clustered(np.random.default_rng(trial), 60, 1.0)
+        found = auroc_interval(
+            pair_counts(scores[None], labels, patients), resample_patients(labels, patients, 300, trial)
+        )
+        covered += found.low <= truth <= found.high
+    assert 87 <= covered <= 99  # 95 %, less the percentile interval's known shortfall, within binomial error
+
+
+def test_delong_without_clusters_equals_its_definition():
+    rng = np.random.default_rng(3)
+    labels = (rng.random(40) < 0.4).astype(int)
+    a, b = np.round(labels + rng.normal(size=(2, 40)), 1)
+    found = delong(a[None], b[None], labels, np.arange(40))
+
+    def components(scores):  # DeLong 1988, written out as pairs
+        wins = scores[labels == 1][:, None] - scores[labels == 0]
+        kernel = (wins > 0) + 0.5 * (wins == 0)
+        return kernel.mean(1), kernel.mean(0)
+
+    (a10, a01), (b10, b01) = components(a), components(b)
+    variance = np.var(a10 - b10, ddof=1) / labels.sum() + np.var(a01 - b01, ddof=1) / (1 - labels).sum()
+    assert found.value == pytest.approx(roc_auc_score(labels, a) - roc_auc_score(labels, b), abs=1e-12)
+    assert found.se == pytest.approx(np.sqrt(variance), abs=1e-12)
+
+
+def test_clustered_delong_and_patient_bootstrap_agree():
+    rng = np.random.default_rng(4)
+    scores, labels, patients = clustered(rng, 200, 1.0)
+    other = scores + rng.normal(0, 1.0, 200)[patients]
+    counts = [pair_counts(row[None], labels, patients) for row in (scores, other)]
+    boot = gain_interval(*counts, resample_patients(labels, patients, 1000, 0))
+    check = delong(scores[None], other[None], labels, patients)
+    assert check.value == pytest.approx(boot.value, abs=1e-12)
+    assert check.se == pytest.approx(boot.se, rel=0.15)
+    assert (
+        delong(scores[None], other[None], labels, np.arange(len(labels))).se < 0.8 * check.se
+    )  # slices are no patients
+
+
+def test_youden_threshold_is_that_of_the_roc_curve():
+    scores, labels, _ = clustered(np.random.default_rng(5), 30, 1.0)
+    false_alarms, hits, cuts = roc_curve(labels, scores, drop_intermediate=False)
+    best = (hits - false_alarms).max()
+    cut = youden_threshold(scores, labels)
+    assert hits[cuts == cut] - false_alarms[cuts == cut] == pytest.approx(best)
+
+
+def test_smallest_detectable_effect_is_found_four_times_in_five():
+    rng = np.random.default_rng(6)
+    draws = rng.normal(smallest_detectable_effect(0.01), 0.01, 200_000)
+    assert np.mean(draws - 1.959964 * 0.01 > 0) == pytest.approx(0.8, abs=0.005)

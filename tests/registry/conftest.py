@@ -1,0 +1,73 @@
+"""Small generators, the verdicts on them, and an MLflow database."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from lungsynth.evaluation.scorecard import Metric, Scorecard
+from lungsynth.generators.dcgan import DcganConfig, Generator
+from lungsynth.generators.package import GeneratorCard, GeneratorPackage
+from lungsynth.registry.gate import Verdict
+from lungsynth.registry.mlflow_registry import RegistryConfig
+
+ARM = "real+classical+synthetic@1"
+RULES = {"promote": "gain", "reject": "no gain", "blocked": "privacy", "underpowered": "test patients"}
+
+
+@pytest.fixture(scope="session")
+def make_package() -> Callable[..., GeneratorPackage]:
+    """Writes an untrained 32-pixel generator."""
+
+    def make(folder: Path, seed: int, nz: int = 16) -> GeneratorPackage:
+        config = DcganConfig(size=32, nz=nz, ngf=4)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            generator = Generator(config).eval()
+        return GeneratorPackage.write(folder, generator, GeneratorCard(generator=config, window_hu=(-1350, 150)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_verdict() -> Callable[..., Verdict]:
+    """A verdict of the given outcome, under the given protocol."""
+
+    def make(outcome: str = "promote", protocol: str = "p1") -> Verdict:
+        gain = Metric(name="gain/baseline", value=0.03, low=0.01, high=0.05, computed_with="bootstrap")
+        return Verdict(
+            outcome=outcome,
+            reason=f"It was {outcome}.",
+            rule=RULES[outcome],
+            candidate_arm=ARM,
+            baseline_arm="real+classical",
+            numbers=(gain,),
+            protocol_sha256=protocol,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def scorecard() -> Scorecard:
+    auroc = Metric(name=f"auroc/{ARM}", value=0.83, low=0.78, high=0.88, n={"patients": 40}, computed_with="bootstrap")
+    return Scorecard(metrics=(auroc, Metric(name="kid_lung/cancer", value=0.02, computed_with="torch-fidelity")))
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables, which take seconds to create."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def config(empty_database: Path, tmp_path: Path) -> RegistryConfig:
+    with closing(sqlite3.connect(empty_database)) as empty, closing(sqlite3.connect(tmp_path / "mlflow.db")) as copy:
+        empty.backup(copy)
+    return RegistryConfig(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")

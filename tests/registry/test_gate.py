@@ -1,0 +1,113 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from lungsynth.evaluation.predictions import Predictions
+from lungsynth.evaluation.scorecard import Metric, Scorecard
+from lungsynth.registry.gate import GateConfig, decide
+
+FIDELITY = Scorecard(metrics=(Metric(name="kid_lung", value=0.1, computed_with="test"),))
+CONFIG = GateConfig(resamples=500)
+SYNTHETIC, CHAMPION = "real+classical+synthetic@1", "real+classical+champion@1"
+
+
+def plant(separation: dict[str, float], patients: int, seeds: int = 3, spread: float = 0.3) -> Predictions:
+    """Scores of arms whose cancer slices stand so far above the others; arms share most of each slice's error."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for split in ("val", "test"):
+        owner = np.repeat(np.arange(patients), 4)
+        label = owner % 2
+        shared = rng.normal(size=patients)[owner] + rng.normal(size=owner.size)
+        for arm, distance in separation.items():
+            for seed in range(seeds):
+                score = distance * label + shared + spread * rng.normal(size=owner.size)
+                part = {"arm": arm, "seed": seed, "split": split, "row": np.arange(owner.size), "label": label}
+                parts.append(pd.DataFrame({**part, "patient": [f"p{code}" for code in owner], "score": score}))
+    return Predictions(pd.concat(parts))
+
+
+def privacy(breach: bool) -> Scorecard:
+    near = Metric(name="privacy/near", value=0.4, low=0.3, high=0.5, computed_with="test")
+    return Scorecard(
+        metrics=(Metric(name="privacy/breach", value=float(breach), computed_with="allowed: near 0.1"), near)
+    )
+
+
+def verdict(separation, patients, breach=False, config=CONFIG, spread=0.3):
+    return decide(plant(separation, patients, spread=spread), FIDELITY, privacy(breach), config, "protocol")[1]
+
+
+def test_a_clear_gain_is_promoted():
+    found = verdict({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 2.0}, 200)
+    assert (found.outcome, found.rule) == ("promote", "gain")
+    assert (found.candidate_arm, found.baseline_arm) == (SYNTHETIC, "real+classical")
+    assert "against real+classical" in found.reason
+    gain, check = found.numbers[2], found.numbers[3]
+    assert 0 < gain.low < gain.value < gain.high
+    assert check.value == pytest.approx(gain.value)
+    assert found.protocol_sha256 == "protocol"
+
+
+def test_the_same_is_rejected_where_a_worthwhile_gain_would_show():
+    found = verdict({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 1.2}, 600)
+    assert (found.outcome, found.rule) == ("reject", "worthwhile gain excluded")
+
+
+def test_a_harm_is_rejected():
+    assert verdict({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 0.5}, 200).outcome == "reject"
+
+
+def test_the_same_is_underpowered_where_the_test_is_coarse():
+    found = verdict({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 1.3}, 24, spread=2.0)
+    assert (found.outcome, found.rule) == ("underpowered", "smallest detectable effect")
+
+
+def test_few_patients_are_underpowered_whatever_the_gain():
+    found = verdict({"real": 0.0, "real+classical": 0.0, SYNTHETIC: 9.0}, 18)
+    assert (found.outcome, found.rule) == ("underpowered", "test patients")
+    assert "9 with non-cancer slices and 9 with cancer slices" in found.reason
+
+
+def test_a_breach_blocks_whatever_the_gain():
+    found = verdict({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 2.0}, 200, breach=True)
+    assert (found.outcome, found.rule) == ("blocked", "privacy")
+    assert "near 40.0%" in found.reason
+
+
+def test_a_better_champion_stays():
+    found = verdict({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 2.0, CHAMPION: 2.6}, 200)
+    assert found.outcome == "reject"
+    assert CHAMPION in found.reason
+
+
+def test_a_worse_champion_is_replaced():
+    found = verdict({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 2.0, CHAMPION: 1.3}, 200)
+    assert found.outcome == "promote"
+    assert {"gain/baseline", "gain/champion"} <= {metric.name for metric in found.numbers}
+
+
+def test_the_minimum_gain_is_asked_for():
+    arms = {"real": 1.0, "real+classical": 1.2, SYNTHETIC: 2.0}
+    assert verdict(arms, 200, config=GateConfig(resamples=500, min_gain=0.3, worthwhile_gain=0.4)).outcome == "reject"
+
+
+def test_val_chooses_the_arms():
+    scores = plant({"real": 1.5, "real+classical": 1.0, SYNTHETIC: 1.0, "real+classical+synthetic@2": 2.0}, 100)
+    table = scores.table.copy()
+    test = table["split"] == "test"
+    table.loc[test, "score"] = -table.loc[test, "score"]  # on test all is reversed, which must not change the choice
+    found = decide(Predictions(table), FIDELITY, privacy(False), CONFIG, "")[1]
+    assert (found.candidate_arm, found.baseline_arm) == ("real+classical+synthetic@2", "real")
+
+
+def test_the_scorecard_holds_fidelity_privacy_and_every_arm():
+    card, _ = decide(
+        plant({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 1.3}, 40), FIDELITY, privacy(False), CONFIG, ""
+    )
+    assert [metric.name for metric in card.metrics[:3]] == ["kid_lung", "privacy/breach", "privacy/near"]
+    for name in ("auroc", "average_precision", "sensitivity", "specificity"):
+        for arm in ("real", "real+classical", SYNTHETIC):
+            metric = card[f"{name}/{arm}"]
+            assert metric.low <= metric.value <= metric.high
+            assert metric.n == {"slices": 160, "patients": 40, "seeds": 3}
