@@ -1,0 +1,98 @@
+"""Pictures of a run: real beside synthetic slices, intervals by arm, and the losses."""
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+from lungsynth.evaluation.scorecard import Metric
+
+THEMES = ("light", "dark")
+INKS = {"light": "#33404d", "dark": "#c3ccd6"}
+"""Colour of text and axes, which have to stand out from the page's light or dark ground."""
+SYNTHETIC, OTHER = "#0f8b8d", "#c9772b"
+SHEET_GREYS = {"light": (255, 32), "dark": (24, 216)}  # ground and text
+COLUMNS, ROWS = 4, 2
+TILE = 96  # pixels, so that the sheet is about as wide as a README
+GAP, GUTTER, BAND = 4, 28, 40  # pixels: between slices, between real and synthetic, above each class
+
+
+def sample_sheet(real: np.ndarray, synthetic: np.ndarray, classes: tuple[str, ...], theme: str) -> Image.Image:
+    """Real slices on the left, synthetic ones on the right, one labelled band for each class.
+
+    Args:
+        real: uint8, classes × (`ROWS`·`COLUMNS`) × H × W; and so is `synthetic`.
+        classes: names, in the order of the arrays' first axis.
+        theme: `light` or `dark`, the ground.
+    """
+    ground, ink = SHEET_GREYS[theme]
+    block, band = COLUMNS * (TILE + GAP) - GAP, BAND + ROWS * (TILE + GAP)
+    sheet = Image.new("L", (2 * block + GUTTER, len(classes) * band - GAP), ground)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=24)
+    for row, name in enumerate(classes):
+        for left, kind, slices in ((0, "real", real[row]), (block + GUTTER, "synthetic", synthetic[row])):
+            pen.text((left, row * band + BAND // 2), f"{name}, {kind}", fill=ink, font=font, anchor="lm")
+            for place, pixels in enumerate(slices):
+                down, along = divmod(place, COLUMNS)
+                tile = Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.BICUBIC)
+                sheet.paste(tile, (left + along * (TILE + GAP), row * band + BAND + down * (TILE + GAP)))
+    return sheet
+
+
+def forest(rows: Mapping[str, Metric], label: str, theme: str, mark: float | None = None) -> bytes:
+    """PNG: each metric with its 95 % interval; `mark` draws a dashed line, as at no gain."""
+    ink = INKS[theme]
+    figure, axes = _axes(ink, height=0.9 + 0.4 * len(rows))
+    if mark is not None:
+        axes.axvline(mark, color=ink, linewidth=1, linestyle=(0, (4, 3)))
+    names = list(rows)[::-1]
+    for place, name in enumerate(names):
+        metric = rows[name]
+        colour = SYNTHETIC if "synthetic@" in name else OTHER if "champion@" in name else ink
+        if metric.low is not None and metric.high is not None:
+            axes.plot([metric.low, metric.high], [place, place], color=colour, linewidth=2.5, solid_capstyle="round")
+        axes.plot(metric.value, place, "o", color=colour, markersize=8)
+    axes.set_yticks(range(len(rows)), names)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_xlabel(label)
+    axes.locator_params(axis="x", nbins=5)
+    axes.grid(axis="x", color=ink, alpha=0.15)
+    return _png(figure)
+
+
+def losses(log: Path, theme: str) -> bytes:
+    """PNG: the losses of both networks over training, from `training_log.jsonl`."""
+    table = pd.read_json(log, lines=True)
+    figure, axes = _axes(INKS[theme], height=3.0)
+    axes.plot(table["kimg"], table["loss_d"], color=OTHER, linewidth=2, label="discriminator")
+    axes.plot(table["kimg"], table["loss_g"], color=SYNTHETIC, linewidth=2, label="generator")
+    axes.set_xlabel("real slices shown, thousands")
+    axes.set_ylabel("loss", color=INKS[theme])
+    axes.grid(axis="y", color=INKS[theme], alpha=0.15)
+    axes.legend(frameon=False, labelcolor=INKS[theme], fontsize=12)
+    return _png(figure)
+
+
+def _axes(ink: str, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6.4, height), dpi=160, layout="constrained", facecolor="none")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(facecolor="none")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(ink)
+    axes.tick_params(colors=ink, length=0, labelsize=12)
+    axes.xaxis.label.set(color=ink, size=12)
+    axes.yaxis.label.set(color=ink, size=12)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _png(figure: Figure) -> bytes:
+    content = BytesIO()
+    figure.savefig(content, format="png", transparent=True)
+    return content.getvalue()

@@ -1,0 +1,190 @@
+"""The report of a run: one self-contained HTML page, and the files that it is made from."""
+
+import shutil
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from lungsynth import CLASSES, __version__
+from lungsynth.cohort.cohort import Cohort
+from lungsynth.evaluation.scorecard import Metric, Scorecard
+from lungsynth.generators.package import GeneratorPackage
+from lungsynth.imaging.store import SliceDataset
+from lungsynth.registry.gate import Verdict
+from lungsynth.registry.mlflow_registry import Registration
+from lungsynth.report import tables
+from lungsynth.report.figures import COLUMNS, ROWS, THEMES, forest, losses, sample_sheet
+
+HEADLINES = {
+    "promote": "Promoted",
+    "reject": "Rejected",
+    "underpowered": "Underpowered",
+    "blocked": "Blocked",
+}
+REMEDIES = {
+    "privacy": "Train on more patients, for fewer kimg or with a smaller network, until the share of near slices falls "
+    "to what held-out patients show.",
+    "test patients": "Enlarge the cohort, or give the test split a greater share.",
+    "worthwhile gain excluded": "More test patients would not change this. Train the generator longer or on more "
+    "slices, or change the share of synthetic slices in a batch (utility.ratios).",
+    "smallest detectable effect": "Enlarge the cohort, give the test split a greater share or train more classifiers "
+    "in each arm (utility.seeds), until the smallest detectable gain falls below the gain worth having.",
+    "no gain": "Train the generator longer or on more slices, or enlarge the test split to narrow the interval.",
+}
+"""What would have to change, by the rule that refused."""
+KEY_NUMBERS = {
+    "gain/baseline": "gain in test AUROC",
+    "gain/champion": "gain over the champion",
+    "kid_lung": "KID, lung features",
+    "privacy/near": "share of near slices",
+    "privacy/duplicates": "share of copies",
+}
+LIBRARIES = ("torch", "torchvision", "numpy", "pydicom", "torch-fidelity", "mlflow")
+
+
+@dataclass(frozen=True)
+class Report:
+    """The files that `render_report` wrote."""
+
+    folder: Path
+
+
+def render_report(
+    folder: Path,
+    *,
+    run_name: str,
+    cohort: Cohort,
+    dataset: SliceDataset,
+    package: GeneratorPackage,
+    scorecard: Scorecard,
+    verdict: Verdict,
+    registration: Registration,
+    run_config: str,
+) -> Report:
+    """Write `report.html` and what goes with it into `folder`.
+
+    Beside the page: `samples.png`, `progress.gif`, `scorecard.json`, `verdict.json`, `model_card.md`, `cohort.csv`
+    without patients, and `cohort.parquet`, the whole cohort, which must not leave this folder.
+
+    Args:
+        run_config: the configuration of the run, as YAML.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    sheets = _sample_sheets(dataset, package)
+    sheets["light"].save(folder / "samples.png", optimize=True)
+    film = package.folder / "progress.gif"
+    if film.exists():
+        shutil.copyfile(film, folder / "progress.gif")
+    (folder / "scorecard.json").write_text(scorecard.model_dump_json(indent=2), encoding="utf-8")
+    (folder / "verdict.json").write_text(verdict.model_dump_json(indent=2), encoding="utf-8")
+    cohort.series.to_parquet(folder / "cohort.parquet", index=False)
+    tables.public_cohort(cohort).to_csv(folder / "cohort.csv", index=False)
+
+    topics = tables.by_topic(scorecard)
+    facts = {
+        "run_name": run_name,
+        "headline": HEADLINES[verdict.outcome],
+        "remedy": REMEDIES.get(verdict.rule),
+        "verdict": verdict,
+        "registration": registration,
+        "package": package,
+        "size": dataset.meta.size,
+        "key_numbers": _key_numbers(scorecard, verdict),
+        "topics": {topic: tables.metric_rows(metrics) for topic, metrics in topics.items()},
+        "arms": tables.arm_rows(topics["utility"]),
+        "gate_rows": tables.metric_rows(verdict.numbers),
+        "notes": scorecard.notes,
+        "origin": tables.origin(cohort),
+        "splits": tables.splits(dataset),
+        "rejected": tables.rejected(dataset),
+        "provenance": _provenance(cohort, dataset, package, verdict, registration),
+        "run_config": run_config,
+    }
+    pictures = {
+        "samples": {theme: _png_uri(sheet) for theme, sheet in sheets.items()},
+        "progress": _uri(film.read_bytes(), "image/gif") if film.exists() else None,
+        **_charts(package, topics["utility"], verdict),
+    }
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = templates.get_template("report.html.j2").render(**facts, pictures=pictures)
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    card = templates.get_template("model_card.md.j2").render(**facts)
+    (folder / "model_card.md").write_text(card, encoding="utf-8")
+    return Report(folder)
+
+
+def _sample_sheets(dataset: SliceDataset, package: GeneratorPackage) -> dict[str, Image.Image]:
+    """The sample sheet in both themes; the real slices are spread evenly over each class."""
+    count = ROWS * COLUMNS
+    members = [np.flatnonzero(dataset.labels == code) for code in range(len(CLASSES))]
+    real = [dataset.images[rows[np.linspace(0, len(rows) - 1, count).astype(int)]] for rows in members]
+    synthetic = package.sample(np.repeat(np.arange(len(CLASSES)), count), seed=0)
+    pair = np.stack(real), synthetic.reshape(len(CLASSES), count, *synthetic.shape[1:])
+    return {theme: sample_sheet(*pair, CLASSES, theme) for theme in THEMES}
+
+
+def _charts(package: GeneratorPackage, utility: list[Metric], verdict: Verdict) -> dict[str, dict[str, str] | None]:
+    """Charts as data URIs by name and theme; None for a chart without data, as for gains that were not compared."""
+    arms = {metric.name.removeprefix("auroc/"): metric for metric in utility if metric.name.startswith("auroc/")}
+    rivals = {"gain/baseline": verdict.baseline_arm, "gain/champion": "the champion's arm"}
+    gains = {f"against {rivals[m.name]}": m for m in verdict.numbers if m.name in rivals}
+    log = package.folder / "training_log.jsonl"
+    charts: dict[str, Callable[[str], bytes]] = {}
+    if arms:
+        charts["arms"] = lambda theme: forest(arms, "AUROC on test patients, 95 % interval", theme)
+    if gains:
+        charts["gains"] = lambda theme: forest(gains, "gain in AUROC, 95 % interval", theme, mark=0)
+    if log.exists():
+        charts["losses"] = lambda theme: losses(log, theme)
+    drawn = {name: {theme: _uri(chart(theme)) for theme in THEMES} for name, chart in charts.items()}
+    return {name: drawn.get(name) for name in ("arms", "gains", "losses")}
+
+
+def _key_numbers(scorecard: Scorecard, verdict: Verdict) -> list[tuple[str, str, str]]:
+    """The numbers to see first: what, value, and the interval or what to hold it against."""
+    numbers = {metric.name: metric for metric in (*scorecard.metrics, *verdict.numbers)}
+    found = []
+    for name, what in KEY_NUMBERS.items():
+        if name in numbers:
+            floor = numbers.get(f"{name}/floor")
+            beside = f"real slices: {tables.number(floor.value)}" if floor else tables.interval(numbers[name])
+            value = numbers[name].value
+            found.append((what, f"{value:+.3f}" if name.startswith("gain") else tables.number(value), beside))
+    return found
+
+
+def _provenance(
+    cohort: Cohort, dataset: SliceDataset, package: GeneratorPackage, verdict: Verdict, registration: Registration
+) -> dict[str, str]:
+    return {
+        "cohort SHA-256": cohort.sha256,
+        "slices SHA-256": dataset.sha256,
+        "generator SHA-256": package.sha256,
+        "protocol SHA-256": verdict.protocol_sha256,
+        "MLflow run": f"{registration.run_id} at {registration.tracking_uri}",
+        "lungsynth": __version__,
+        **{library: version(library) for library in LIBRARIES},
+    }
+
+
+def _png_uri(picture: Image.Image) -> str:
+    content = BytesIO()
+    picture.save(content, format="png", optimize=True)
+    return _uri(content.getvalue())
+
+
+def _uri(content: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{b64encode(content).decode()}"

@@ -1,0 +1,109 @@
+"""Tables of a report, made from the records of a run. None of them holds a patient identifier."""
+
+from collections.abc import Hashable
+from typing import NamedTuple
+
+import pandas as pd
+
+from lungsynth import CLASSES
+from lungsynth.cohort.cohort import SPLITS, Cohort
+from lungsynth.evaluation.scorecard import Metric, Scorecard
+from lungsynth.imaging.store import SliceDataset
+
+ARM_MEASURES = ("auroc", "average_precision", "sensitivity", "specificity")
+
+
+class MetricRow(NamedTuple):
+    """A metric in words; `floor` is what real slices of other patients score."""
+
+    name: str
+    value: str
+    interval: str
+    floor: str
+    n: str
+    computed_with: str
+
+
+def number(value: float) -> str:
+    """A number as a reader wants it: counts whole, the rest with about three digits that mean something."""
+    if float(value).is_integer() and abs(value) < 1e9:
+        return f"{value:.0f}"
+    size = abs(value)
+    if size >= 10:
+        return f"{value:.1f}"
+    return f"{value:.3f}" if size >= 0.01 else f"{value:.2g}"
+
+
+def interval(metric: Metric) -> str:
+    """The 95 % interval, or nothing where there is none."""
+    return "" if metric.low is None or metric.high is None else f"{number(metric.low)} to {number(metric.high)}"
+
+
+def metric_rows(metrics: tuple[Metric, ...] | list[Metric]) -> list[MetricRow]:
+    """One row for each metric; a `…/floor` stands beside the metric that it belongs to."""
+    floors = {metric.name.removesuffix("/floor"): metric for metric in metrics if metric.name.endswith("/floor")}
+    return [
+        MetricRow(
+            metric.name,
+            number(metric.value),
+            interval(metric),
+            number(floors[metric.name].value) if metric.name in floors else "",
+            ", ".join(f"{count} {what}" for what, count in metric.n.items()),
+            metric.computed_with,
+        )
+        for metric in metrics
+        if not metric.name.endswith("/floor")
+    ]
+
+
+def arm_rows(utility: list[Metric]) -> list[dict[str, object]]:
+    """One row for each arm, with the metrics of `ARM_MEASURES` that it has."""
+    found = {metric.name: metric for metric in utility}
+    arms = [metric.name.removeprefix("auroc/") for metric in utility if metric.name.startswith("auroc/")]
+    return [{"arm": arm, "cells": [_cell(found.get(f"{measure}/{arm}")) for measure in ARM_MEASURES]} for arm in arms]
+
+
+def _cell(metric: Metric | None) -> tuple[str, str]:
+    return (number(metric.value), interval(metric)) if metric else ("", "")
+
+
+def by_topic(scorecard: Scorecard) -> dict[str, list[Metric]]:
+    """The scorecard's metrics under `fidelity`, `privacy` and `utility`."""
+    topics: dict[str, list[Metric]] = {"fidelity": [], "privacy": [], "utility": []}
+    for metric in scorecard.metrics:
+        prefix = metric.name.partition("/")[0]
+        topic = "fidelity" if prefix.startswith(("fid_", "kid_")) else "privacy" if prefix == "privacy" else "utility"
+        topics[topic].append(metric)
+    return topics
+
+
+def origin(cohort: Cohort) -> list[dict[Hashable, object]]:
+    """Patients, series, licence and DOI of each collection and modality."""
+    keys = ["collection", "modality", "license", "doi"]
+    groups = cohort.series.groupby(keys, dropna=False, sort=True)
+    counts = groups.agg(
+        patients=("patient_key", "nunique"), series=("series_uid", "count"), instances=("instances", "sum")
+    )
+    return counts.reset_index().fillna({"license": "", "doi": ""}).to_dict("records")
+
+
+def splits(dataset: SliceDataset) -> list[dict[str, object]]:
+    """Slices and patients of each split and class."""
+    table = dataset.table
+    rows = []
+    for split in SPLITS:
+        for name in CLASSES:
+            part = table[(table["split"] == split) & (table["label"] == name)]
+            rows.append({"split": split, "label": name, "slices": len(part), "patients": part["patient"].nunique()})
+    return rows
+
+
+def rejected(dataset: SliceDataset) -> list[dict[str, object]]:
+    """How many series gave no slices, for each reason, with the detail of the first."""
+    groups = dataset.rejected.groupby("reason", sort=True)
+    return [{"reason": reason, "series": len(group), "detail": group["detail"].iloc[0]} for reason, group in groups]
+
+
+def public_cohort(cohort: Cohort) -> pd.DataFrame:
+    """The cohort without PatientID and study UID; the series UID stays, since it names the data that were used."""
+    return cohort.series.drop(columns=["patient", "study_uid"])

@@ -1,0 +1,238 @@
+"""The report page and the files beside it: what they say, and what they must not say."""
+
+import json
+import re
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from lungsynth import CLASSES
+from lungsynth.cohort.cohort import Cohort, no_slice_labels
+from lungsynth.evaluation.scorecard import Metric, Scorecard
+from lungsynth.generators.dcgan import DcganConfig, Generator
+from lungsynth.generators.package import GeneratorCard, GeneratorPackage
+from lungsynth.imaging.store import SliceDataset, SliceMeta
+from lungsynth.registry.gate import Rule, Verdict
+from lungsynth.registry.mlflow_registry import PUBLISHED, Registration
+from lungsynth.report.figures import BAND, COLUMNS, GAP, GUTTER, ROWS, TILE, forest, sample_sheet
+from lungsynth.report.render import REMEDIES, render_report
+from lungsynth.report.summary import summary_table
+from lungsynth.report.tables import metric_rows, number
+
+PATIENT = "PATIENT-4711"
+ARM = "real+classical+synthetic@1"
+
+
+def metric(name: str, value: float, low: float | None = None, high: float | None = None) -> Metric:
+    return Metric(name=name, value=value, low=low, high=high, n={"patients": 20}, computed_with="bootstrap ×2000")
+
+
+SCORECARD = Scorecard(
+    metrics=(
+        metric("kid_lung", 0.0213, 0.015, 0.028),
+        metric("kid_lung/floor", 0.0031),
+        metric("privacy/breach", 0),
+        metric("privacy/near", 0.034, 0.02, 0.05),
+        metric("auroc/real", 0.791, 0.75, 0.83),
+        metric(f"auroc/{ARM}", 0.851, 0.81, 0.89),
+    ),
+    notes=("Inception metrics were left out.",),
+)
+PROMOTED = Verdict(
+    outcome="promote",
+    reason="Synthetic slices changed test AUROC by +0.060.",
+    rule="gain",
+    candidate_arm=ARM,
+    baseline_arm="real",
+    numbers=(metric("gain/baseline", 0.06, 0.02, 0.1),),
+    protocol_sha256="ab" * 32,
+)
+REFUSED = PROMOTED.model_copy(update={"outcome": "reject", "rule": "no gain", "reason": "No gain <was> shown."})
+
+
+@pytest.fixture(scope="module")
+def cohort() -> Cohort:
+    row = {
+        "collection": "nlst",
+        "patient": PATIENT,
+        "patient_key": "k1",
+        "study_uid": "1.2.3",
+        "modality": "CT",
+        "source_series_uid": None,
+        "manufacturer": "GE",
+        "label": "cancer",
+        "evidence": "lesion_seg",
+        "split": "train",
+        "license": "CC BY 4.0",
+        "doi": "10.7937/TCIA.HMQ8-J677",
+        "instances": 120,
+        "bytes": 1,
+        "url": "s3://bucket/series/",
+    }
+    return Cohort(pd.DataFrame([row | {"series_uid": f"1.2.3.{n}"} for n in range(3)]), no_slice_labels())
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> SliceDataset:
+    images = np.arange(12, dtype=np.uint8)[:, None, None] * np.full((32, 32), 20, np.uint8)
+    table = pd.DataFrame({"label": [CLASSES[n % 2] for n in range(12)], "split": ["train", "train", "val", "test"] * 3})
+    table = table.assign(patient=[f"k{n}" for n in range(12)], series_uid="1.2", sop_uid="1.2.3", manufacturer="GE")
+    table = table.assign(position_mm=0.0, spacing_mm=1.0, thickness_mm=1.0, lung_fraction=0.3)
+    rejected = pd.DataFrame({"series_uid": ["1.9"], "reason": ["localizer"], "detail": ["2 instances"]})
+    folder = tmp_path_factory.mktemp("dataset")
+    return SliceDataset.write(folder, images, table, rejected, SliceMeta(32, (-1350, 150), "c" * 64))
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> GeneratorPackage:
+    config = DcganConfig(size=32, nz=16, ngf=4)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        generator = Generator(config).eval()
+    card = GeneratorCard(generator=config, window_hu=(-1350, 150))
+    package = GeneratorPackage.write(tmp_path_factory.mktemp("package"), generator, card)
+    log = [{"kimg": kimg, "loss_d": 1.0, "loss_g": 1.5} for kimg in (0.5, 1.0)]
+    (package.folder / "training_log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
+    Image.new("L", (8, 8)).save(package.folder / "progress.gif")
+    return package
+
+
+@pytest.fixture
+def render(cohort, dataset, package, tmp_path):
+    """Renders the run with the given verdict; the text of the page."""
+
+    def run(verdict: Verdict, version: int | None) -> str:
+        report = render_report(
+            tmp_path,
+            run_name="run 7",
+            cohort=cohort,
+            dataset=dataset,
+            package=package,
+            scorecard=SCORECARD,
+            verdict=verdict,
+            registration=make_registration(version),
+            run_config="seed: 7 # <script>",
+        )
+        return (report.folder / "report.html").read_text(encoding="utf-8")
+
+    return run
+
+
+def make_registration(version: int | None) -> Registration:
+    return Registration(
+        tracking_uri="sqlite:////somewhere/mlflow.db",
+        run_id="4fe1",
+        model_name="lung-ct-generator",
+        version=version,
+        alias="champion" if version else None,
+        message="version 4 is now champion" if version else "no version was registered",
+    )
+
+
+def test_page_leads_with_the_verdict_and_tells_how_to_load_the_model(render):
+    page = render(PROMOTED, 4)
+    body = page[page.index("<h1>") :]
+    assert body.index("Promoted") < body.index(PROMOTED.reason) < body.index("<img")
+    assert 'load_model("models:/lung-ct-generator@champion")' in page.replace("&#34;", '"')
+    assert "What would have to change" not in page
+
+
+def test_refusal_says_what_would_have_to_change(render):
+    page = render(REFUSED, None)
+    assert REMEDIES["no gain"] in page
+    assert "No gain &lt;was&gt; shown." in page
+    assert "load_model" not in page
+
+
+def test_page_shows_numbers_with_floors_and_where_the_data_come_from(render):
+    text = re.sub(r"<[^>]+>", " ", render(PROMOTED, 4))
+    for part in ("0.015 to 0.028", "0.0031", "+0.060", "CC BY 4.0", "10.7937/TCIA.HMQ8-J677", "localizer", "ab" * 32):
+        assert part in text
+
+
+def test_page_needs_nothing_from_outside_and_escapes_what_it_shows(render):
+    page = render(PROMOTED, 4)
+    sources = re.findall(r'(?:src|srcset)="([^"]*)"', page)
+    assert len(sources) == 9  # three charts and the samples in two themes, and the film
+    assert all(source.startswith("data:image/") for source in sources)
+    assert set(re.findall(r'https?://[^"<]+', page)) == {"https://doi.org/10.7937/TCIA.HMQ8-J677"}
+    assert "<script" not in page
+
+
+def test_patient_is_named_in_the_local_cohort_alone(render, tmp_path):
+    render(PROMOTED, 4)
+    assert set(PUBLISHED) | {"cohort.parquet"} == {path.name for path in tmp_path.iterdir()}
+    assert pd.read_parquet(tmp_path / "cohort.parquet")["patient"].unique() == [PATIENT]
+    for name in PUBLISHED:
+        assert PATIENT.encode() not in (tmp_path / name).read_bytes()
+
+
+def test_records_can_be_read_back(render, tmp_path):
+    render(PROMOTED, 4)
+    assert Verdict.model_validate_json((tmp_path / "verdict.json").read_text()) == PROMOTED
+    assert Scorecard.model_validate_json((tmp_path / "scorecard.json").read_text()) == SCORECARD
+
+
+def test_model_card_names_limits_and_origin(render, tmp_path):
+    render(PROMOTED, 4)
+    card = (tmp_path / "model_card.md").read_text(encoding="utf-8")
+    assert "Not a medical device" in card
+    assert "| nlst | CT | 1 | 3 | CC BY 4.0 | 10.7937/TCIA.HMQ8-J677 |" in card
+
+
+def test_every_refusing_rule_has_a_remedy():
+    assert set(REMEDIES) == set(get_args(Rule)) - {"gain"}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_sheet_holds_real_slices_left_and_synthetic_ones_right(theme):
+    count = ROWS * COLUMNS
+    real = np.arange(2 * count, dtype=np.uint8).reshape(2, count, 1, 1) * np.ones((32, 32), np.uint8)
+    sheet = np.asarray(sample_sheet(real, real + 100, CLASSES, theme))
+    block, band = COLUMNS * (TILE + GAP) - GAP, BAND + ROWS * (TILE + GAP)
+    centre = BAND + TILE // 2
+    assert sheet[centre, TILE // 2] == real[0, 0, 0, 0]
+    assert sheet[band + centre + TILE + GAP, block - TILE // 2] == real[1, -1, 0, 0]
+    assert sheet[centre, block + GUTTER + TILE // 2] == real[0, 0, 0, 0] + 100
+
+
+def test_forest_puts_a_higher_value_further_right():
+    def centre(value: float) -> float:
+        rows = {ARM: metric("a", value, value - 0.01, value + 0.01), "real": metric("b", 0.5, 0.0, 1.0)}
+        pixels = np.asarray(Image.open(BytesIO(forest(rows, "AUROC", "light"))).convert("RGBA")).astype(int)
+        coloured = (pixels[..., 2] - pixels[..., 0] > 80) & (pixels[..., 3] > 200)
+        return float(np.argwhere(coloured)[:, 1].mean())
+
+    assert centre(0.3) + 50 < centre(0.6)
+
+
+def test_numbers_are_given_with_the_digits_that_matter():
+    assert [number(value) for value in (31, 0, 123.456, 8.0231, 0.0284, -0.014, 0.00031)] == [
+        "31",
+        "0",
+        "123.5",
+        "8.023",
+        "0.028",
+        "-0.014",
+        "0.00031",
+    ]
+
+
+def test_floor_stands_beside_its_metric():
+    (row,) = metric_rows(SCORECARD.metrics[:2])
+    assert (row.name, row.value, row.interval, row.floor) == ("kid_lung", "0.021", "0.015 to 0.028", "0.0031")
+
+
+def test_terminal_summary_gives_verdict_numbers_and_path():
+    out = StringIO()
+    table = summary_table(PROMOTED, make_registration(4), Path("outputs/[run]/report.html"))
+    Console(file=out, width=160).print(table)
+    for part in ("promote: version 4 is now champion", "0.060", "0.020 to 0.100", PROMOTED.reason, "outputs/[run]/rep"):
+        assert part in out.getvalue()
