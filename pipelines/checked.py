@@ -1,0 +1,92 @@
+"""What surrounds a run on the user's side: a checked run file, clear errors, one folder of results, a closing table."""
+
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from zenml.enums import ExecutionMode
+from zenml.models import PipelineRunResponse
+from zenml.pipelines.pipeline_definition import Pipeline
+
+from lungsynth.errors import LungsynthError
+from pipelines.outputs import check_writable, export_failure, export_results
+from pipelines.run_file import read_run_file
+from steps import STEPS
+
+DEFAULT_CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
+
+
+class CheckedPipeline(Pipeline):
+    """A ZenML pipeline whose runs read a checked run file (by default the demo's) and leave `outputs/<run>/`."""
+
+    _run_file: Path | None = None
+    _run_name: str | None = None
+    _outputs = Path("outputs")
+
+    def with_options(self, *, config_path: str | None = None, **options: Any) -> "CheckedPipeline":
+        """As in ZenML, with the run file checked, expanded and completed first. Bad input exits with one line."""
+        try:
+            content, outputs = read_run_file(Path(config_path or DEFAULT_CONFIG), STEPS)
+            check_writable(outputs)
+        except LungsynthError as error:
+            raise SystemExit(f"error: {error}") from None
+        if "schedule" not in content:  # a schedule's runs are named by ZenML, each anew
+            content["run_name"] = _run_name(content.get("run_name") or f"{self.name}-{{date}}-{{time}}")
+        handle, path = tempfile.mkstemp(prefix="lungsynth-run-", suffix=".yaml")
+        with os.fdopen(handle, "w") as file:
+            yaml.safe_dump(content, file, sort_keys=False)
+        pipeline: CheckedPipeline = super().with_options(config_path=path, **options)
+        pipeline._run_file, pipeline._run_name, pipeline._outputs = Path(path), content.get("run_name"), outputs
+        return pipeline
+
+    def __call__(self, *args: Any, **kwargs: Any) -> PipelineRunResponse | None:
+        """Run, export what the run made into `outputs/<run>/`, and print how it ended. A failed run exits with 1."""
+        if self._run_file is None:
+            return self.with_options()(*args, **kwargs)
+        if self._run_name is None:
+            return super().__call__(*args, **kwargs)
+        quiet = _NoTracebackForUserErrors()
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(quiet)
+        folder = self._outputs / self._run_name
+        try:
+            run = super().__call__(*args, **kwargs)
+            export_results(self._run_name, self._run_file, folder)
+        except (Exception, KeyboardInterrupt) as error:
+            message = export_failure(self._run_name, self._run_file, folder, error)
+            raise SystemExit(message) from (None if quiet.seen else error)
+        finally:
+            for handler in logging.getLogger().handlers:
+                handler.removeFilter(quiet)
+            self._run_file.unlink()
+        return run
+
+
+def checked_pipeline(entrypoint: Callable[..., None]) -> CheckedPipeline:
+    """Make a pipeline of its wiring. It stops at the first failure, since a later step could only spend time."""
+    return CheckedPipeline(name=entrypoint.__name__, entrypoint=entrypoint, execution_mode=ExecutionMode.FAIL_FAST)
+
+
+class _NoTracebackForUserErrors(logging.Filter):
+    """Drops the traceback of a `LungsynthError`: its message says all that its reader needs."""
+
+    seen = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], LungsynthError):
+            record.exc_info = None
+            self.seen = True
+        return True
+
+
+def _run_name(template: str) -> str:
+    """The run's name: ZenML's placeholders filled, and four random digits, since two runs may start in one second."""
+    now = datetime.now(UTC)
+    name = template.replace("{date}", now.strftime("%Y_%m_%d")).replace("{time}", now.strftime("%H_%M_%S"))
+    return f"{name}-{secrets.token_hex(2)}"

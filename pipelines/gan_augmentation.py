@@ -1,0 +1,65 @@
+"""Does a generator of synthetic lung CT make a diagnostic model better, without leaking a patient?
+
+select_cohort → fetch_series → build_slices ┬→ train_generator → find_champion
+                                            └→ train_extractor
+dataset, generator, extractor → measure_fidelity ┐
+                                audit_privacy    ├→ decide → register → report
+                                measure_utility  ┘
+"""
+
+from lungsynth.cohort.fetch import FetchConfig
+from lungsynth.cohort.idc import IdcCohortConfig
+from lungsynth.cohort.phantom import PhantomCohortConfig
+from lungsynth.cohort.splits import SplitConfig
+from lungsynth.evaluation.extractor import ExtractorConfig
+from lungsynth.evaluation.fidelity import FidelityConfig
+from lungsynth.evaluation.privacy import PrivacyConfig
+from lungsynth.evaluation.utility import UtilityConfig
+from lungsynth.generators.dcgan import DcganConfig
+from lungsynth.imaging.slices import SliceConfig
+from lungsynth.registry.gate import GateConfig
+from lungsynth.registry.mlflow_registry import RegistryConfig
+from lungsynth.training import TrainingConfig
+from pipelines.checked import checked_pipeline
+from steps.audit_privacy import audit_privacy
+from steps.build_slices import build_slices
+from steps.decide import decide
+from steps.fetch_series import fetch_series
+from steps.find_champion import find_champion
+from steps.measure_fidelity import measure_fidelity
+from steps.measure_utility import measure_utility
+from steps.register import register
+from steps.report import report
+from steps.select_cohort import select_cohort
+from steps.train_extractor import train_extractor
+from steps.train_generator import train_generator
+
+
+@checked_pipeline
+def gan_augmentation(
+    cohort: PhantomCohortConfig | IdcCohortConfig,
+    splits: SplitConfig,
+    fetch: FetchConfig,
+    slices: SliceConfig,
+    generator: DcganConfig,
+    training: TrainingConfig,
+    extractor: ExtractorConfig,
+    fidelity: FidelityConfig,
+    privacy: PrivacyConfig,
+    utility: UtilityConfig,
+    gate: GateConfig,
+    registry: RegistryConfig,
+) -> None:
+    """Train a generator and make it champion only if it provably helps."""
+    who = select_cohort(cohort, splits)
+    series = fetch_series(who, cohort, fetch)
+    dataset = build_slices(who, series, slices)
+    package = train_generator(dataset, generator, training)
+    features = train_extractor(dataset, extractor)
+    champion = find_champion(package, registry)
+    fidelity_card = measure_fidelity(dataset, package, features, fidelity)
+    privacy_card = audit_privacy(dataset, package, features, privacy)
+    predictions = measure_utility(dataset, package, champion, utility)
+    scorecard, verdict = decide(predictions, fidelity_card, privacy_card, utility, gate)
+    registration = register(dataset, package, champion, scorecard, verdict, registry)
+    report(who, dataset, package, scorecard, verdict, registration, registry)

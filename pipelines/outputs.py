@@ -1,0 +1,100 @@
+"""One folder of results a run, on the machine that started it: `outputs/<run>/`; `outputs/latest` is the newest."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from rich.console import Console
+from zenml.client import Client
+from zenml.models import PipelineRunResponse
+
+from lungsynth.cohort.cohort import Cohort
+from lungsynth.errors import LungsynthError
+from lungsynth.evaluation.scorecard import Scorecard
+from lungsynth.generators.package import GeneratorPackage
+from lungsynth.registry.gate import Verdict
+from lungsynth.report.render import Report
+from lungsynth.report.summary import summary_table
+
+
+def check_writable(outputs: Path) -> None:
+    """Fail before any work where results could not be kept.
+
+    Raises:
+        LungsynthError: The folder cannot be made or written.
+    """
+    try:
+        outputs.mkdir(parents=True, exist_ok=True)
+        probe = outputs / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise LungsynthError(
+            f"output folder {outputs} cannot be written ({error.strerror}); set parameters.outputs to another"
+        ) from error
+
+
+def export_results(run_name: str, run_file: Path, folder: Path) -> None:
+    """Copy the run's report, verdict, scorecard, cohort and pictures into `folder` and print the closing table."""
+    run = Client().get_pipeline_run(run_name)
+    if not run.status.is_successful:
+        # An asynchronous orchestrator has only just accepted it.
+        print(f"{run_name} is {run.status.value}; its report and pictures are artifacts of the run")
+        return
+    report: Report = run.steps["report"].output.load()
+    shutil.copytree(report.folder, folder)
+    shutil.copyfile(run_file, folder / "config.yaml")
+    _point_latest_to(folder)
+    verdict, registration = run.steps["decide"].outputs["verdict"][0].load(), run.steps["register"].output.load()
+    Console().print(summary_table(verdict, registration, folder / "report.html"))
+
+
+def export_failure(run_name: str, run_file: Path, folder: Path, error: BaseException) -> str:
+    """Keep what a failed run had made, with `failure.json`, in `folder`.
+
+    Returns:
+        One line for the user: which step failed, why, and where the rest lies.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(run_file, folder / "config.yaml")
+    runs = Client().list_pipeline_runs(name=run_name, hydrate=True)
+    failed, kept = ("start", []) if not runs.items else _export_parts(runs.items[0], folder)
+    why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{error}"
+    (folder / "failure.json").write_text(json.dumps({"step": failed, "error": why, "kept": kept}, indent=2))
+    _point_latest_to(folder)
+    return f"error: step {failed}: {why}\nkept in {folder}: {', '.join(['config.yaml', 'failure.json', *kept])}"
+
+
+def _export_parts(run: PipelineRunResponse, folder: Path) -> tuple[str, list[str]]:
+    """Export the outputs of the steps that ended; return the step that did not, and the names of the files."""
+    failed = "start"
+    for name, step in run.steps.items():
+        if not step.status.is_successful:
+            failed = name
+            continue
+        for versions in step.outputs.values():
+            _export_record(versions[0].load(), folder)
+    return failed, sorted(path.name for path in folder.iterdir() if path.name not in ("config.yaml", "failure.json"))
+
+
+def _export_record(record: object, folder: Path) -> None:
+    match record:
+        case Cohort():
+            record.series.to_parquet(folder / "cohort.parquet", index=False)
+        case GeneratorPackage():
+            for name in ("samples.png", "progress.gif", "training_log.jsonl"):
+                shutil.copyfile(record.folder / name, folder / name)
+        case Verdict():
+            (folder / "verdict.json").write_text(record.model_dump_json(indent=2))
+        case Scorecard():
+            path = folder / "scorecard.json"
+            before = Scorecard.model_validate_json(path.read_text()) if path.exists() else Scorecard(metrics=())
+            path.write_text((before + record).model_dump_json(indent=2))
+
+
+def _point_latest_to(folder: Path) -> None:
+    """Replace the link in one step, so that a reader never finds none."""
+    link = folder.parent / f".latest-{os.getpid()}"
+    link.symlink_to(folder.name)
+    link.replace(folder.parent / "latest")

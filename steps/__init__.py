@@ -1,0 +1,16 @@
+"""The pipeline's steps: each reads its inputs, calls the library and hands on a record."""
+
+STEPS = (
+    "select_cohort",
+    "fetch_series",
+    "build_slices",
+    "train_generator",
+    "train_extractor",
+    "find_champion",
+    "measure_fidelity",
+    "audit_privacy",
+    "measure_utility",
+    "decide",
+    "register",
+    "report",
+)

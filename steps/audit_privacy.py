@@ -1,0 +1,20 @@
+"""Whether synthetic slices give training patients away."""
+
+from zenml import step
+from zenml.config import CachePolicy
+
+from lungsynth.evaluation.extractor import Extractor
+from lungsynth.evaluation.privacy import PrivacyConfig
+from lungsynth.evaluation.privacy import audit_privacy as audit
+from lungsynth.evaluation.scorecard import Scorecard
+from lungsynth.generators.package import GeneratorPackage
+from lungsynth.imaging.store import SliceDataset
+from steps import code
+
+
+@step(cache_policy=CachePolicy(cache_func=code.evaluation))
+def audit_privacy(
+    dataset: SliceDataset, generator: GeneratorPackage, extractor: Extractor, config: PrivacyConfig
+) -> Scorecard:
+    """Nearest-neighbour distances to training against held-out patients, and near-duplicates."""
+    return audit(dataset, generator.sample, extractor, config)

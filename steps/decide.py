@@ -1,0 +1,24 @@
+"""The gate."""
+
+from typing import Annotated
+
+from zenml import step
+from zenml.config import CachePolicy
+
+from lungsynth.evaluation.predictions import Predictions
+from lungsynth.evaluation.scorecard import Scorecard
+from lungsynth.evaluation.utility import UtilityConfig
+from lungsynth.hashing import combine
+from lungsynth.registry.gate import GateConfig, Verdict
+from lungsynth.registry.gate import decide as judge
+from steps import code
+
+
+@step(cache_policy=CachePolicy(cache_func=code.evaluation))
+def decide(
+    predictions: Predictions, fidelity: Scorecard, privacy: Scorecard, utility: UtilityConfig, gate: GateConfig
+) -> tuple[Annotated[Scorecard, "scorecard"], Annotated[Verdict, "verdict"]]:
+    """Promote, reject, block, or say that the test could not tell."""
+    protocol = combine([utility.model_dump_json(), gate.model_dump_json()])
+    scorecard, verdict = judge(predictions, fidelity, privacy, gate, protocol)
+    return scorecard, verdict  # ZenML sees two outputs only in a literal pair

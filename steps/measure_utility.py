@@ -1,0 +1,24 @@
+"""Whether synthetic slices make a classifier better."""
+
+from zenml import step
+from zenml.config import CachePolicy
+
+from lungsynth.evaluation.predictions import Predictions
+from lungsynth.evaluation.utility import UtilityConfig
+from lungsynth.evaluation.utility import measure_utility as measure
+from lungsynth.generators.package import GeneratorPackage
+from lungsynth.imaging.store import SliceDataset
+from lungsynth.registry.mlflow_registry import Champion
+from steps import code
+from steps.materializers import PredictionsMaterializer
+
+
+@step(cache_policy=CachePolicy(cache_func=code.evaluation), output_materializers=PredictionsMaterializer)
+def measure_utility(
+    dataset: SliceDataset, generator: GeneratorPackage, champion: Champion | None, config: UtilityConfig
+) -> Predictions:
+    """Train the classifier in every arm and score held-out patients."""
+    samplers = {"synthetic": generator.sample}
+    if champion is not None:
+        samplers["champion"] = champion.package.sample
+    return measure(dataset, samplers, config)

@@ -1,0 +1,34 @@
+"""The model registry."""
+
+from zenml import step
+
+import lungsynth
+from lungsynth.evaluation.scorecard import Scorecard
+from lungsynth.generators.package import GeneratorPackage
+from lungsynth.imaging.store import SliceDataset
+from lungsynth.registry.gate import Verdict
+from lungsynth.registry.mlflow_registry import Champion, Registration, RegistryConfig
+from lungsynth.registry.mlflow_registry import register as record
+from steps import code
+
+
+# Always run: it is idempotent, and completes what an interrupted run left undone.
+@step(enable_cache=False)
+def register(
+    dataset: SliceDataset,
+    generator: GeneratorPackage,
+    champion: Champion | None,
+    scorecard: Scorecard,
+    verdict: Verdict,
+    config: RegistryConfig,
+) -> Registration:
+    """Record the verdict in MLflow; make the generator a model version only if it was promoted."""
+    return record(
+        generator,
+        scorecard,
+        verdict,
+        champion,
+        data_sha256=dataset.sha256,
+        code_version=f"{lungsynth.__version__}+{code.everything()[:12]}",
+        config=config,
+    )

@@ -1,0 +1,41 @@
+"""The report."""
+
+import yaml
+from zenml import get_step_context, step
+
+from lungsynth.cohort.cohort import Cohort
+from lungsynth.evaluation.scorecard import Scorecard
+from lungsynth.generators.package import GeneratorPackage
+from lungsynth.imaging.store import SliceDataset
+from lungsynth.registry.gate import Verdict
+from lungsynth.registry.mlflow_registry import Registration, RegistryConfig, attach_report
+from lungsynth.report.render import Report, render_report
+from steps.materializers import ReportMaterializer, new_folder
+
+
+# Always run: every run has a folder of its own.
+@step(enable_cache=False, output_materializers=ReportMaterializer)
+def report(
+    cohort: Cohort,
+    dataset: SliceDataset,
+    generator: GeneratorPackage,
+    scorecard: Scorecard,
+    verdict: Verdict,
+    registration: Registration,
+    config: RegistryConfig,
+) -> Report:
+    """Write the page and its pictures, and put them beside the run's numbers in MLflow."""
+    run = get_step_context().pipeline_run
+    result = render_report(
+        new_folder(),
+        run_name=run.name,
+        cohort=cohort,
+        dataset=dataset,
+        package=generator,
+        scorecard=scorecard,
+        verdict=verdict,
+        registration=registration,
+        run_config=yaml.safe_dump(run.config.parameters, sort_keys=False),
+    )
+    attach_report(registration, result.folder, config)
+    return result

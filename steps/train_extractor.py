@@ -1,0 +1,16 @@
+"""The in-domain feature extractor."""
+
+from zenml import step
+from zenml.config import CachePolicy
+
+from lungsynth.evaluation.extractor import Extractor, ExtractorConfig
+from lungsynth.evaluation.extractor import train_extractor as train
+from lungsynth.imaging.store import SliceDataset
+from steps import code
+from steps.materializers import ExtractorMaterializer, new_folder
+
+
+@step(cache_policy=CachePolicy(cache_func=code.evaluation), output_materializers=ExtractorMaterializer)
+def train_extractor(dataset: SliceDataset, config: ExtractorConfig) -> Extractor:
+    """Train the lung CNN on `train` once, for fidelity and privacy both."""
+    return train(dataset, config, new_folder())

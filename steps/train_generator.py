@@ -1,0 +1,30 @@
+"""The generator."""
+
+from pathlib import Path
+
+from zenml import step
+from zenml.config import CachePolicy
+
+from lungsynth.generators.dcgan import DcganConfig
+from lungsynth.generators.package import GeneratorPackage
+from lungsynth.imaging.store import SliceDataset
+from lungsynth.training import TrainingConfig
+from lungsynth.training import train_generator as train
+from steps import code
+from steps.materializers import GeneratorPackageMaterializer, new_folder
+
+
+@step(cache_policy=CachePolicy(cache_func=code.training), output_materializers=GeneratorPackageMaterializer)
+def train_generator(dataset: SliceDataset, generator: DcganConfig, training: TrainingConfig) -> GeneratorPackage:
+    """Train on the `train` split alone; an interrupted training goes on from its last checkpoint."""
+    rows = dataset.rows("train")
+    return train(
+        dataset.images[rows],
+        dataset.labels[rows],
+        window_hu=dataset.meta.window_hu,
+        data_sha256=dataset.sha256,
+        generator=generator,
+        training=training,
+        folder=new_folder(),
+        checkpoints=Path("data/checkpoints"),
+    )
