@@ -41,8 +41,10 @@ def run_pipeline(project: Path) -> Callable[..., subprocess.CompletedProcess[str
             cwd=project,
             env=os.environ
             | {"ZENML_CONFIG_PATH": str(project / ".zenml"), "ZENML_ANALYTICS_OPT_IN": "false"}
+            | {"ZENML_LOGGING_COLORS_DISABLED": "true"}
             | environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             check=False,
         )

@@ -26,14 +26,11 @@ class PrivacyConfig(Config):
     near_percentile: float = Field(
         1.0, gt=0, le=50, description="percentile of held-out to train distances that counts as near"
     )
-    allowed_near: float = Field(
-        0.1, ge=0, lt=1, description="share of near slices; an interval above it blocks"
-    )
+    allowed_near: float = Field(0.1, ge=0, lt=1, description="share of near slices; an interval above it blocks")
     duplicate_correlation: tuple[float, float] = Field(
         (0.85, 0.95),
-        description="detail correlation above which a slice is a copy: the greatest of held-out slices, kept within these "
-        "bounds. Other patients' slices reach 0.56 in four IDC patients, 0.84 in phantoms; copies with 2 pixels of shift "
-        "and noise of 30 HU keep 0.96 as a rule",
+        description="least and greatest detail correlation above which a slice is a copy; in between, the greatest of "
+        "held-out slices decides: 0.56 in four IDC patients, 0.84 in phantoms; noisy, shifted copies mostly keep 0.96",
     )
     allowed_duplicates: float = Field(
         0.01, ge=0, lt=1, description="share of copies; blocks when the interval lies above"
@@ -77,7 +74,14 @@ def audit_privacy(dataset: SliceDataset, sampler: Sampler, extractor: Extractor,
     }
     shares = [
         _share("privacy/near", float(near), draws[0], n, "nearest neighbours in lung features", config),
-        _share("privacy/duplicates", float(duplicate["synthetic"].mean()), draws[1], n, f"detail correlation above {limit:.3f}", config),
+        _share(
+            "privacy/duplicates",
+            float(duplicate["synthetic"].mean()),
+            draws[1],
+            n,
+            f"detail correlation above {limit:.3f}",
+            config,
+        ),
     ]
     floor = Metric(
         name="privacy/duplicates/floor",
@@ -97,10 +101,10 @@ def audit_privacy(dataset: SliceDataset, sampler: Sampler, extractor: Extractor,
 
 
 def detail_correlation(images: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """How well each slice's detail is found in some training slice: greatest correlation within ±`SHIFT` pixels.
+    """How well each slice's detail is found in some training slice: greatest correlation within ±`SHIFT` px.
 
-    Detail is what a 7×7 mean removes and a 3×3 mean keeps: anatomy that all chests share is gone, and so is noise. It is
-    compressed, since else the skin and the pleura, alike in all, would outweigh the vessels, which tell patients apart.
+    Detail is what a 7×7 mean removes and a 3×3 mean keeps: anatomy that all chests share is gone, so is noise. It is
+    compressed, for else skin and pleura, alike in all, would outweigh the vessels, which tell patients apart.
     Both are uint8 N×H×W; float32 N, -1 to 1, comes back.
     """
     small = _pooled(train, SEARCH_SIZE).flatten(1)

@@ -21,7 +21,7 @@ class Metric(BaseModel):
 
 
 class Scorecard(BaseModel):
-    """All metrics of one evaluation, in the order in which a reader should meet them, and remarks worth a reader's time."""
+    """All metrics of one evaluation, in the order in which a reader should meet them, and remarks worth reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

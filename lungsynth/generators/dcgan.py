@@ -12,7 +12,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
 from lungsynth import CLASSES
 from lungsynth.config import Config
@@ -71,8 +70,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Scores slices: the higher, the more real.
 
-    Spectral norm on every layer (Miyato et al., arXiv 1802.05957), the class by projection (Miyato and Koyama, arXiv
-    1802.05637), the standard deviation over groups of four as one more channel (Karras et al., arXiv 1710.10196).
+    DCGAN's convolutions without batch norm, which the gradient penalty does not allow; the class by projection (Miyato
+    and Koyama, arXiv 1802.05637); the spread within groups of four as one more channel (Karras et al., arXiv 1710.10196).
     """
 
     group = 4
@@ -84,13 +83,13 @@ class Discriminator(nn.Module):
         channels = 1
         for block in range(int(math.log2(config.size)) - 2):
             width = config.ndf * min(2**block, 8)
-            layers += [spectral_norm(nn.Conv2d(channels, width, 4, 2, 1)), nn.LeakyReLU(0.2)]
+            layers += [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
             channels = width
         self.main = nn.Sequential(*layers)
-        self.mix = spectral_norm(nn.Conv2d(channels + 1, channels, 3, 1, 1))
-        self.hidden = spectral_norm(nn.Linear(channels * 16, channels))
-        self.score = spectral_norm(nn.Linear(channels, 1))
-        self.project = spectral_norm(nn.Linear(len(config.classes), channels, bias=False)) if config.classes else None
+        self.mix = nn.Conv2d(channels + 1, channels, 3, 1, 1)
+        self.hidden = nn.Linear(channels * 16, channels)
+        self.score = nn.Linear(channels, 1)
+        self.project = nn.Linear(len(config.classes), channels, bias=False) if config.classes else None
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Scores B of `images` B×1×H×W in [-1, 1], said to be of the classes `labels` int64 B; `group` divides B."""

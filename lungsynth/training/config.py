@@ -10,13 +10,16 @@ from lungsynth.config import Config
 class TrainingConfig(Config):
     """The defaults are for 64 px on two CPU cores in two minutes, chosen on CT slices by looking and measuring."""
 
-    kimg: float = Field(default=45, gt=0, description="length, thousands of real slices shown")
+    kimg: float = Field(default=40, gt=0, description="length, thousands of real slices shown")
     batch: int = Field(default=32, ge=4, description="slices a step, a multiple of 4")
-    loss: Literal["hinge", "bce"] = "hinge"
-    generator_lr: float = Field(default=4e-4, gt=0, description="Adam step size, falls to 0 over the last 30 %")
-    discriminator_lr: float = Field(default=4e-4, gt=0, description="Adam step size, falls to 0 over the last 30 %")
+    generator_lr: float = Field(default=8e-4, gt=0, description="Adam step size, falls to 0 over the last 30 %")
+    discriminator_lr: float = Field(default=8e-4, gt=0, description="Adam step size, falls to 0 over the last 30 %")
     beta1: float = Field(default=0.5, ge=0, lt=1, description="Adam, first moment; DCGAN")
     beta2: float = Field(default=0.99, ge=0, lt=1, description="Adam, second moment; StyleGAN2")
+    r1_gamma: float = Field(default=1, ge=0, description="weight of the gradient penalty; 0 is DCGAN as published")
+    r1_every: int = Field(
+        default=16, ge=1, description="steps from one penalty to the next, which makes up for it in weight; StyleGAN2"
+    )
     ema_kimg: float = Field(default=1.5, gt=0, description="half-life of the weight average, kimg; after the warm-up")
     balanced: bool = Field(default=True, description="draw each class equally often, rather than as often as it occurs")
     translate: float = Field(default=0.0625, ge=0, le=0.5, description="largest shift, share of the side; DiffAugment")

@@ -19,7 +19,7 @@ from lungsynth.training import ema
 from lungsynth.training.augment import augment
 from lungsynth.training.checkpoint import TrainingState, run_key
 from lungsynth.training.config import TrainingConfig
-from lungsynth.training.losses import discriminator_loss, generator_loss
+from lungsynth.training.losses import discriminator_loss, generator_loss, r1_penalty
 from lungsynth.training.snapshots import grid, grid_labels, save_film, snapshot
 
 LOG_KIMG = 0.5
@@ -49,6 +49,8 @@ def train_generator(
         LungsynthError: the data do not fit the configuration, the device is missing, or the losses ceased to be finite.
     """
     _check(images, labels, generator)
+
+    # Start afresh, or where the last run was stopped.
     device = _device(training.device)
     run = checkpoints / run_key(generator, training, data_sha256)
     state = TrainingState.new(generator, training, device)
@@ -56,8 +58,10 @@ def train_generator(
         state.restore(run / "state.pt")
     data = _Data(images, labels, balanced=training.balanced, device=device)
 
+    # Train.
     _train(state, data, training, run)
 
+    # Hand over the average of the weights, and the pictures on the way to it.
     card = GeneratorCard(
         generator=generator,
         window_hu=window_hu,
@@ -116,16 +120,19 @@ def _step(state: TrainingState, data: "_Data", config: TrainingConfig) -> Tensor
 
     # Discriminator: tell them apart.
     state.discriminator.requires_grad_(True)
-    real_scores = state.discriminator(augment(real, config, state.rng), labels)
+    penalised = config.r1_gamma > 0 and state.step % config.r1_every == 0
+    real = augment(real, config, state.rng).requires_grad_(penalised)
+    real_scores = state.discriminator(real, labels)
     fake_scores = state.discriminator(augment(fake.detach(), config, state.rng), labels)
-    loss_d = discriminator_loss(config.loss, real_scores, fake_scores)
+    loss_d = discriminator_loss(real_scores, fake_scores)
+    penalty = config.r1_gamma * config.r1_every * r1_penalty(real_scores, real) if penalised else 0.0
     state.discriminator_optimizer.zero_grad()
-    loss_d.backward()
+    (loss_d + penalty).backward()
     state.discriminator_optimizer.step()
 
     # Generator: the same slices against the discriminator that has just learned.
     state.discriminator.requires_grad_(False)
-    loss_g = generator_loss(config.loss, state.discriminator(augment(fake, config, state.rng), labels))
+    loss_g = generator_loss(state.discriminator(augment(fake, config, state.rng), labels))
     state.generator_optimizer.zero_grad()
     loss_g.backward()
     state.generator_optimizer.step()

@@ -1,25 +1,24 @@
-"""The adversarial method: pure functions of scores (B, higher is more real).
+"""The adversarial method: the non-saturating game of DCGAN (Goodfellow et al., arXiv 1406.2661) with a gradient penalty.
 
-`hinge`: Lim and Ye, arXiv 1705.02894. `bce`: the non-saturating loss of DCGAN (Goodfellow et al., arXiv 1406.2661).
+Pure functions of scores, B, where higher is more real.
 """
 
-from typing import Literal
-
+import torch
 from torch import Tensor
-from torch.nn.functional import relu, softplus
-
-Loss = Literal["hinge", "bce"]
+from torch.nn.functional import softplus
 
 
-def discriminator_loss(kind: Loss, real: Tensor, fake: Tensor) -> Tensor:
-    """Scalar to minimise by the discriminator, from its scores of real and of generated slices."""
-    if kind == "hinge":
-        return relu(1 - real).mean() + relu(1 + fake).mean()
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Scalar to minimise by the discriminator: binary cross-entropy of its scores of real and of generated slices."""
     return softplus(-real).mean() + softplus(fake).mean()
 
 
-def generator_loss(kind: Loss, fake: Tensor) -> Tensor:
-    """Scalar to minimise by the generator, from the scores of its slices."""
-    if kind == "hinge":
-        return -fake.mean()
+def generator_loss(fake: Tensor) -> Tensor:
+    """Scalar to minimise by the generator: cross-entropy of its slices' scores with the answer "real"."""
     return softplus(-fake).mean()
+
+
+def r1_penalty(scores: Tensor, images: Tensor) -> Tensor:
+    """Half the mean squared norm of the scores' gradient at real `images` B×C×H×W (Mescheder, arXiv 1801.04406)."""
+    (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3)).mean() / 2

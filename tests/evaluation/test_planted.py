@@ -1,9 +1,8 @@
-"""Generators whose worth is known, from phantoms to verdict: fresh patients must be promoted, noise and copies must not."""
+"""Generators whose worth is known, from phantoms to verdict: fresh patients are promoted, noise and copies are not."""
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from lungsynth import CLASSES
 from lungsynth.evaluation.extractor import ExtractorConfig, train_extractor
@@ -41,13 +40,23 @@ def phantom_slices(index: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A dataset with few training patients, and the slices and labels of patients whom it does not hold."""
-    torch.set_num_threads(2)
     splits = np.repeat([*PATIENTS, "fresh"], [*PATIENTS.values(), FRESH])
     found = [phantom_slices(index) for index in range(len(splits))]
     images, labels = (np.concatenate(part) for part in zip(*found, strict=True))
     patients = np.repeat(np.arange(len(splits)), [len(codes) for _, codes in found])
     rows = [
-        (f"p{patient}", f"1.{patient}", f"1.{patient}.{row}", float(row), CLASSES[label], splits[patient], 5, 2.5, 0.3, "")
+        (
+            f"p{patient}",
+            f"1.{patient}",
+            f"1.{patient}.{row}",
+            float(row),
+            CLASSES[label],
+            splits[patient],
+            5,
+            2.5,
+            0.3,
+            "",
+        )
         for row, (patient, label) in enumerate(zip(patients, labels, strict=True))
     ]
     known = splits[patients] != "fresh"

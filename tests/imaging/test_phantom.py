@@ -118,7 +118,7 @@ def test_nodule_has_its_diameter_and_is_denser_than_lung(simulated, patient):
 
 @pytest.mark.parametrize("index", range(8))
 def test_even_the_smallest_nodule_marks_a_slice(index):
-    patient = draw(index, with_nodule=True, diameter_mm=(8.0, 8.0))
+    patient = draw(index, with_nodule=True, diameter_mm=(4.0, 4.0))
     _, lesion = volume_hu(patient)
     assert lesion.any()
 

@@ -1,5 +1,7 @@
 """The simulated chest CT volume of one patient."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from lungsynth.imaging.phantom.acquisition import AIR_HU, acquire, pad, paint_table
@@ -12,12 +14,13 @@ from lungsynth.imaging.phantom.trees import grow_trees
 from lungsynth.imaging.phantom.tubes import deposit
 
 
+@lru_cache(maxsize=1)  # a patient's CT and SEG are written one after the other
 def volume_hu(patient: PhantomPatient) -> tuple[np.ndarray, np.ndarray]:
     """Simulate a patient's series.
 
     Returns:
         HU (int16, Z×Y×X) and the mask of the nodule (bool, Z×Y×X; all false without one). Slices go from feet to head,
-        rows from front to back, columns from the patient's right to their left.
+        rows from front to back, columns from the patient's right to their left. Both are read-only.
     """
     shapes, paints, branches, speck, texture = (np.random.default_rng((patient.seed, part)) for part in range(5))
     grid = Grid.of(patient)
@@ -36,7 +39,9 @@ def volume_hu(patient: PhantomPatient) -> tuple[np.ndarray, np.ndarray]:
     hu = acquire(canvas.hu, patient, grid, texture)
     if patient.scanner.circular_padding:
         pad(hu, grid)
-    return np.rint(np.clip(hu, -2000.0, 3071.0)).astype(np.int16), lesion
+    volume = np.rint(np.clip(hu, -2000.0, 3071.0)).astype(np.int16)
+    volume.flags.writeable = lesion.flags.writeable = False
+    return volume, lesion
 
 
 def _parenchyma(patient: PhantomPatient, grid: Grid, organs: Organs, rng: np.random.Generator) -> np.ndarray:

@@ -10,7 +10,7 @@ from lungsynth.imaging.phantom.tubes import Samples, deposit, sample_segments
 
 
 def paint_nodule(canvas: Canvas, nodule: NoduleRecipe, organs: Organs, rng: np.random.Generator) -> np.ndarray:
-    """Paint the nodule; its mask (Z×Y×X bool) is the ball without the spicules, where it fills half a voxel."""
+    """Paint the nodule and give its mask (Z×Y×X bool): the ball without the spicules, never empty."""
     grid = canvas.grid
     centre = _place(nodule, organs, grid)
     radius = nodule.diameter_mm / 2
@@ -31,7 +31,7 @@ def paint_nodule(canvas: Canvas, nodule: NoduleRecipe, organs: Organs, rng: np.r
         edge = radius * (1 + nodule.irregularity * bumps)
         fraction += np.clip(0.5 - (distance - edge) / (1.2 * grid.spacing_mm + 0.8), 0, 1) / len(heights.T)
     mask = np.zeros(canvas.hu.shape, bool)
-    mask[box] = fraction > 0.5
+    mask[box] = fraction > 0.5 * fraction.max()
     canvas.blend(*deposit(_spicules(nodule, centre, rng, grid), grid), nodule.hu)
     canvas.blend(box, fraction, nodule.hu)
     return mask

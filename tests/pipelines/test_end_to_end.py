@@ -1,0 +1,144 @@
+"""`zenml pipeline run gan_augmentation` as a user runs it, on phantoms: results, caching, repeatability, failures."""
+
+import json
+import shutil
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+import yaml
+
+TINY = Path(__file__).with_name("tiny.yaml")
+RESULTS = {
+    "report.html",
+    "verdict.json",
+    "scorecard.json",
+    "cohort.parquet",
+    "samples.png",
+    "progress.gif",
+    "config.yaml",
+}
+CACHED = ("build_slices", "train_generator", "train_extractor", "measure_fidelity", "audit_privacy", "measure_utility")
+
+
+@pytest.fixture(scope="module")
+def first(project, run_pipeline):
+    """The first run, and its folder of results."""
+    done = run_pipeline("-c", str(TINY))
+    assert done.returncode == 0, done.stdout
+    return done, (project / "outputs" / "latest").resolve()
+
+
+def _run_with(project: Path, run_pipeline, **parameters):
+    content = yaml.safe_load(TINY.read_text())
+    for section, fields in parameters.items():
+        content["parameters"][section] = content["parameters"].get(section, {}) | fields
+    path = project / "changed.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return run_pipeline("-c", str(path))
+
+
+def test_a_run_leaves_one_folder_of_results(first):
+    done, folder = first
+    assert {path.name for path in folder.iterdir()} >= RESULTS
+    assert json.loads((folder / "verdict.json").read_text())["outcome"] in done.stdout
+    assert "report.html" in done.stdout
+    assert 'src="http' not in (folder / "report.html").read_text()
+
+
+def test_no_patient_identifier_leaves_the_cohort(first, project):
+    done, folder = first
+    patients = set(pd.read_parquet(folder / "cohort.parquet")["patient"])
+    texts = [done.stdout]
+    texts += [path.read_text() for path in folder.iterdir() if path.suffix in (".html", ".json", ".csv", ".md", ".yaml")]
+    assert not any(patient in text for patient in patients for text in texts)
+    names = [path.name for path in (project / "mlartifacts").rglob("*")]
+    assert "report.html" in names
+    assert "cohort.parquet" not in names
+
+
+def test_every_verdict_is_a_run_in_mlflow(first, project):
+    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    [run] = client.search_runs([client.get_experiment_by_name("gan_augmentation").experiment_id])
+    assert run.data.tags["gate_result"] == json.loads((first[1] / "verdict.json").read_text())["outcome"]
+    assert not client.search_model_versions("name = 'lung-ct-generator'")
+
+
+def test_a_second_run_fetches_and_recomputes_nothing(first, project, run_pipeline):
+    again = run_pipeline("-c", str(TINY))
+    assert again.returncode == 0, again.stdout
+    assert "fetched 0 series" in again.stdout
+    for step in (*CACHED, "decide"):
+        assert f"Using cached version of step {step}" in again.stdout.replace("`", "")
+    folder = (project / "outputs" / "latest").resolve()
+    assert folder != first[1]
+    assert (folder / "scorecard.json").read_text() == (first[1] / "scorecard.json").read_text()
+
+
+def test_without_the_cache_the_same_seed_gives_the_same_numbers(first, project, run_pipeline):
+    content = yaml.safe_load(TINY.read_text()) | {"enable_cache": False}
+    path = project / "uncached.yaml"
+    path.write_text(yaml.safe_dump(content))
+    again = run_pipeline("-c", str(path))
+    assert again.returncode == 0, again.stdout
+    assert "Using cached version" not in again.stdout
+    folder = project / "outputs" / "latest"
+    for name in ("scorecard.json", "verdict.json", "samples.png", "progress.gif"):
+        assert (folder / name).read_bytes() == (first[1] / name).read_bytes(), name
+
+
+def test_a_misspelt_key_stops_before_anything_runs(project, run_pipeline):
+    done = _run_with(project, run_pipeline, training={"kimgs": 3})
+    assert done.returncode == 1
+    assert "parameters.training.kimgs: is unknown; did you mean kimg?" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "Initiating" not in done.stdout
+
+
+def test_a_failed_run_says_what_failed_and_keeps_what_it_had(first, project, run_pipeline):
+    done = _run_with(project, run_pipeline, cohort={"cancer_fraction": 0.0})
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout
+    folder = (project / "outputs" / "latest").resolve()
+    failure = json.loads((folder / "failure.json").read_text())
+    assert failure["step"] in ("select_cohort", "build_slices")
+    assert "cancer" in failure["error"]
+    assert failure["error"] in done.stdout
+
+
+def test_an_output_folder_that_cannot_be_written_is_named_first(project, run_pipeline):
+    (project / "taken").write_text("a file where the folder should be")
+    content = yaml.safe_load(TINY.read_text())
+    content["parameters"]["outputs"] = "taken/outputs"
+    path = project / "unwritable.yaml"
+    path.write_text(yaml.safe_dump(content))
+    done = run_pipeline("-c", str(path))
+    assert done.returncode == 1
+    assert "output folder taken/outputs cannot be written" in done.stdout
+    assert "Initiating" not in done.stdout
+
+
+def test_a_truncated_and_a_foreign_file_reject_their_series_and_the_run_goes_on(first, project, run_pipeline):
+    cohort = pd.read_parquet(first[1] / "cohort.parquet")
+    train = cohort[(cohort["modality"] == "CT") & (cohort["split"] == "train") & (cohort["label"] == "non-cancer")]
+    folders = [project / "data" / "series" / url.rstrip("/").rpartition("/")[2] for url in train["url"].iloc[:2]]
+    segmentation = cohort.loc[cohort["modality"] == "SEG", "url"].iloc[0].rstrip("/").rpartition("/")[2]
+    backup = project / "backup"
+    for index, folder in enumerate(folders):
+        shutil.copytree(folder, backup / str(index))
+    victim, foreign = (sorted(folder.iterdir())[3] for folder in folders)
+    victim.write_bytes(victim.read_bytes()[:-5000])
+    [seg_file] = (project / "data" / "series" / segmentation).iterdir()
+    shutil.copyfile(seg_file, foreign)
+    try:
+        # Another cap on slices, since the files' content is no part of the cache's key.
+        done = _run_with(project, run_pipeline, slices={"max_slices_per_series": 5})
+        assert done.returncode == 0, done.stdout
+        page = (project / "outputs" / "latest" / "report.html").read_text()
+        assert "unreadable" in page
+        assert "not_ct" in page
+    finally:
+        for index, folder in enumerate(folders):
+            shutil.rmtree(folder)
+            shutil.move(backup / str(index), folder)
