@@ -10,7 +10,7 @@ import pandas as pd
 
 
 def table_sha256(table: pd.DataFrame) -> str:
-    """SHA-256 of a table's content. Independent of the file format, the library versions and the index; not of row order."""
+    """SHA-256 of a table's content: it depends on the order of rows, but not on the index or the file format."""
     digest = hashlib.sha256()
     digest.update(json.dumps(list(table.columns)).encode())
     digest.update(table.to_csv(index=False, lineterminator="\n", float_format="%.9g").encode())

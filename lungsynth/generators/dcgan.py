@@ -70,8 +70,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Scores slices: the higher, the more real.
 
-    DCGAN's convolutions without batch norm, which the gradient penalty does not allow; the class by projection (Miyato
-    and Koyama, arXiv 1802.05637); the spread within groups of four as one more channel (Karras et al., arXiv 1710.10196).
+    DCGAN's convolutions, without batch norm, which the gradient penalty rules out; the class by projection (Miyato and
+    Koyama, arXiv 1802.05637); the spread within groups of four as one more channel (Karras et al., arXiv 1710.10196).
     """
 
     group = 4

@@ -1,4 +1,4 @@
-"""The adversarial method: the non-saturating game of DCGAN (Goodfellow et al., arXiv 1406.2661) with a gradient penalty.
+"""The adversarial method: the non-saturating loss of DCGAN (arXiv 1406.2661) and a gradient penalty.
 
 Pure functions of scores, B, where higher is more real.
 """

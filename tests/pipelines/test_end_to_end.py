@@ -51,7 +51,8 @@ def test_no_patient_identifier_leaves_the_cohort(first, project):
     done, folder = first
     patients = set(pd.read_parquet(folder / "cohort.parquet")["patient"])
     texts = [done.stdout]
-    texts += [path.read_text() for path in folder.iterdir() if path.suffix in (".html", ".json", ".csv", ".md", ".yaml")]
+    readable = (".html", ".json", ".csv", ".md", ".yaml")
+    texts += [path.read_text() for path in folder.iterdir() if path.suffix in readable]
     assert not any(patient in text for patient in patients for text in texts)
     names = [path.name for path in (project / "mlartifacts").rglob("*")]
     assert "report.html" in names
