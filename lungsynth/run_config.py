@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lungsynth.cohort.fetch import FetchConfig
 from lungsynth.cohort.idc import IdcCohortConfig
@@ -37,3 +37,11 @@ class RunConfig(Config):
     gate: GateConfig = GateConfig()
     registry: RegistryConfig = RegistryConfig()
     outputs: Path = Field(Path("outputs"), description="folder for the results, one subfolder a run")
+
+    @model_validator(mode="after")
+    def _one_size(self) -> "RunConfig":
+        if self.generator.size != self.slices.size:
+            raise ValueError(
+                f"generator.size is {self.generator.size} and slices.size {self.slices.size}: give both the same"
+            )
+        return self

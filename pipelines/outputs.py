@@ -46,8 +46,18 @@ def export_results(run_name: str, run_file: Path, folder: Path) -> None:
     shutil.copytree(report.folder, folder)
     shutil.copyfile(run_file, folder / "config.yaml")
     _point_latest_to(folder)
-    verdict, registration = run.steps["decide"].outputs["verdict"][0].load(), run.steps["register"].output.load()
-    Console().print(summary_table(verdict, registration, folder / "report.html"))
+    outputs = {name: run.steps[name].output.load() for name in ("build_slices", "train_generator", "register")}
+    scorecard, verdict = (run.steps["decide"].outputs[name][0].load() for name in ("scorecard", "verdict"))
+    Console().print(
+        summary_table(
+            outputs["build_slices"],
+            outputs["train_generator"],
+            scorecard,
+            verdict,
+            outputs["register"],
+            folder / "report.html",
+        )
+    )
 
 
 def export_failure(run_name: str, run_file: Path, folder: Path, error: BaseException) -> str:

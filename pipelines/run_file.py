@@ -118,8 +118,9 @@ def _explain(path: Path, detail: ErrorDetails, prefix: str) -> NoReturn:
     key = ".".join([prefix, *location]).strip(".")
     if detail["type"] == "extra_forbidden":
         _fail(path, key, _unknown(location[-1], _siblings(detail["loc"][:-1])))
-    given = "" if detail["type"] == "missing" else f" (given: {detail['input']!r})"
-    _fail(path, key, f"{detail['msg'][0].lower()}{detail['msg'][1:]}{given}")
+    problem = detail["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(detail["input"], dict) else f" (given: {detail['input']!r})"
+    _fail(path, key, f"{problem[0].lower()}{problem[1:]}{given}")
 
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:

@@ -185,7 +185,8 @@ def _run(pool: Executor, jobs: list[Job]) -> dict[str, Problem]:
     """The problems by series UID. The first exception ends the run without starting what still waits."""
     problems: dict[str, Problem] = {}
     size = sum(one.bytes or 0 for job in jobs for one, _ in job)
-    with pool, tqdm(total=size or len(jobs), unit="B" if size else "patient", unit_scale=True, disable=None) as bar:
+    unit = "B" if size else "patient"
+    with pool, tqdm(total=size or len(jobs), unit=unit, unit_scale=bool(size), desc="series") as bar:
         futures = {pool.submit(_deliver, job): job for job in jobs}
         try:
             for done, future in enumerate(as_completed(futures), 1):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import Field, JsonValue, ValidationError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from lungsynth.config import Config
@@ -103,7 +103,7 @@ class GeneratorPackage:
         """Write weights and card into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {key: tensor.detach().cpu().contiguous() for key, tensor in generator.state_dict().items()}
-        save_file(state, folder / "weights.safetensors")
+        (folder / "weights.safetensors").write_bytes(save(state))  # save_file would hide it from other users
         (folder / "generator.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
         return cls(folder)
 

@@ -29,7 +29,7 @@ from lungsynth.imaging.store import COLUMNS, REJECTED_COLUMNS, SliceDataset, Sli
 class SliceConfig(Config):
     """What a slice of the dataset looks like, and which slices are taken."""
 
-    size: int = Field(64, ge=16, le=1024, description="pixels; height and width of a slice")
+    size: int = Field(128, ge=16, le=1024, description="pixels; height and width of a slice")
     window_hu: tuple[float, float] = Field((-1350.0, 150.0), description="HU that become 0 and 255; the lung window")
     margin_mm: float = Field(5.0, ge=0, le=100, description="mm around the lungs' bounding box; shows the chest wall")
     min_lung_fraction: float = Field(0.05, ge=0, lt=1, description="least share of a crop that is lung")

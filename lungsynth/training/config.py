@@ -12,11 +12,11 @@ class TrainingConfig(Config):
 
     kimg: float = Field(default=40, gt=0, description="length, thousands of real slices shown")
     batch: int = Field(default=32, ge=4, description="slices a step, a multiple of 4")
-    generator_lr: float = Field(default=8e-4, gt=0, description="Adam step size, falls to 0 over the last 30 %")
-    discriminator_lr: float = Field(default=8e-4, gt=0, description="Adam step size, falls to 0 over the last 30 %")
+    generator_lr: float = Field(default=1e-3, gt=0, description="Adam step size, falls to 0 over the last 30 %")
+    discriminator_lr: float = Field(default=1e-3, gt=0, description="Adam step size, falls to 0 over the last 30 %")
     beta1: float = Field(default=0.5, ge=0, lt=1, description="Adam, first moment; DCGAN")
     beta2: float = Field(default=0.99, ge=0, lt=1, description="Adam, second moment; StyleGAN2")
-    r1_gamma: float = Field(default=1, ge=0, description="weight of the gradient penalty; 0 is DCGAN as published")
+    r1_gamma: float = Field(default=0.1, ge=0, description="weight of the gradient penalty; 0 is DCGAN as published")
     r1_every: int = Field(
         default=16, ge=1, description="steps from one penalty to the next, which makes up for it in weight; StyleGAN2"
     )
@@ -27,10 +27,13 @@ class TrainingConfig(Config):
         default=0, ge=0, lt=1, description="side of the blanked square, share of the side; DiffAugment"
     )
     brightness: float = Field(default=0, ge=0, le=0.1, description="largest shift of grey, share of the window's width")
-    snapshot_kimg: float = Field(default=1.5, gt=0, description="kimg between two frames of progress.gif")
+    snapshot_kimg: float = Field(default=2, gt=0, description="kimg between two frames of progress.gif")
     checkpoint_kimg: float = Field(default=10, gt=0, description="kimg between two checkpoints")
     seed: int = Field(default=0, ge=0, description="of weights, data order, latents and augmentation")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(
+        default=0, ge=0, description="CPU threads; 0: torch's choice; 1 is fastest where cores are busy"
+    )
 
     @field_validator("batch")
     @classmethod

@@ -4,6 +4,8 @@ import json
 import math
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +61,8 @@ def train_generator(
     data = _Data(images, labels, balanced=training.balanced, device=device)
 
     # Train.
-    _train(state, data, training, run)
+    with _threads(training.threads):
+        _train(state, data, training, run)
 
     # Hand over the average of the weights, and the pictures on the way to it.
     card = GeneratorCard(
@@ -194,6 +197,17 @@ def _check(images: np.ndarray, labels: np.ndarray, generator: DcganConfig) -> No
         raise LungsynthError(f"training data: no slice of the class {absent[0]}; add some, or train without classes")
     if generator.classes and not np.isin(labels, np.arange(len(generator.classes))).all():
         raise LungsynthError(f"training data: a label is not the code of one of {', '.join(generator.classes)}")
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch use `count` CPU threads (0: as many as it does) for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _device(name: str) -> torch.device:

@@ -10,7 +10,7 @@ from lungsynth.generators.dcgan import DcganConfig, Generator
 from lungsynth.generators.package import draw
 
 COLUMNS = 8
-ROWS_PER_CLASS = 3
+ROWS_PER_CLASS = 2
 FRAME_MS = 150
 LAST_FRAME_MS = 2000
 

@@ -77,6 +77,6 @@ def test_no_augmentation_changes_nothing():
     torch.testing.assert_close(augment(images, still, torch.Generator()), images, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("architecture", ["densenet-small", "resnet18"])
+@pytest.mark.parametrize("architecture", ["vgg-small", "resnet18"])
 def test_classifiers_take_one_channel_and_give_one_logit(architecture):
     assert build_classifier(architecture)(torch.zeros(2, 1, 64, 64)).shape == (2, 1)

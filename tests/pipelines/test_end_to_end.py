@@ -9,6 +9,12 @@ import pandas as pd
 import pytest
 import yaml
 
+from lungsynth.evaluation.scorecard import Metric, Scorecard
+from lungsynth.generators.dcgan import DcganConfig, Generator
+from lungsynth.generators.package import GeneratorCard, GeneratorPackage
+from lungsynth.registry.gate import Verdict
+from lungsynth.registry.mlflow_registry import RegistryConfig, register
+
 TINY = Path(__file__).with_name("tiny.yaml")
 RESULTS = {
     "report.html",
@@ -143,3 +149,27 @@ def test_a_truncated_and_a_foreign_file_reject_their_series_and_the_run_goes_on(
         for index, folder in enumerate(folders):
             shutil.rmtree(folder)
             shutil.move(backup / str(index), folder)
+
+
+def test_a_champion_becomes_an_arm_to_beat(first, project, run_pipeline, tmp_path):
+    network = DcganConfig(size=32, nz=8, ngf=4)
+    card = GeneratorCard(generator=network, window_hu=(-1350, 150))
+    package = GeneratorPackage.write(tmp_path / "planted", Generator(network).eval(), card)
+    auroc = Metric(name="auroc/planted", value=0.9, computed_with="planted")
+    verdict = Verdict(
+        outcome="promote",
+        reason="Planted.",
+        rule="gain",
+        candidate_arm="planted",
+        baseline_arm="real",
+        numbers=(),
+        protocol_sha256="planted",
+    )
+    config = RegistryConfig(tracking_uri=f"sqlite:///{project / 'mlflow.db'}")
+    hashes = {"data_sha256": "planted", "code_version": "planted"}
+    assert register(package, Scorecard(metrics=(auroc,)), verdict, None, **hashes, config=config).alias == "champion"
+    done = run_pipeline("-c", str(TINY))
+    assert done.returncode == 0, done.stdout
+    assert "Using cached version of step train_generator" in done.stdout.replace("`", "")
+    metrics = json.loads((project / "outputs" / "latest" / "scorecard.json").read_text())["metrics"]
+    assert any("champion@1" in metric["name"] for metric in metrics)

@@ -42,6 +42,7 @@ def test_step_names_are_those_of_the_pipeline():
         ("parameters: {cohort: {source: nlst}}", "parameters.cohort", "'idc'"),
         ("parameters: {cohort: {}}", "parameters.cohort.source", "allowed: phantom, idc"),
         ("parameters: {}", "parameters.cohort", "required"),
+        ("parameters: {cohort: {source: phantom}, slices: {size: 64}}", "parameters", "generator.size is 128"),
         ("{parameters: {cohort: {source: phantom}}, step: {}}", "step", "did you mean steps?"),
         ("{parameters: {cohort: {source: phantom}}, steps: {train: {}}}", "steps.train", "train_generator"),
         (
@@ -64,6 +65,7 @@ def test_a_wrong_key_or_value_is_named(tmp_path, text, key, says):
     assert f"run.yaml: {key}: " in message
     assert says in message
     assert "\n" not in message
+    assert len(message) < 1000
 
 
 @pytest.mark.parametrize("text", ["", "- a", "parameters: [", "parameters: {a: b: c}"])

@@ -230,9 +230,12 @@ def test_floor_stands_beside_its_metric():
     assert (row.name, row.value, row.interval, row.floor) == ("kid_lung", "0.021", "0.015 to 0.028", "0.0031")
 
 
-def test_terminal_summary_gives_verdict_numbers_and_path():
+def test_terminal_summary_gives_verdict_numbers_and_path(dataset, package):
     out = StringIO()
-    table = summary_table(PROMOTED, make_registration(4), Path("outputs/[run]/report.html"))
+    table = summary_table(
+        dataset, package, SCORECARD, PROMOTED, make_registration(4), Path("outputs/[run]/report.html")
+    )
     Console(file=out, width=160).print(table)
-    for part in ("promote: version 4 is now champion", "0.060", "0.020 to 0.100", PROMOTED.reason, "outputs/[run]/rep"):
+    parts = ("promote. Synthetic", "version 4 is now champion", "0.060 (95 %: 0.020 to 0.100)", "outputs/[run]/report")
+    for part in parts:
         assert part in out.getvalue()

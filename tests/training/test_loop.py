@@ -13,7 +13,7 @@ from lungsynth.errors import LungsynthError
 from lungsynth.generators.dcgan import DcganConfig
 from lungsynth.training import TrainingConfig, loop, train_generator
 
-SMALL = DcganConfig(size=32, nz=8, ngf=8, ndf=4)
+SMALL = DcganConfig(size=32, nz=8, ngf=16, ndf=8)
 BRIEF = TrainingConfig(kimg=1.3, batch=16, snapshot_kimg=0.3, checkpoint_kimg=0.5, device="cpu")
 DARK, BRIGHT = 60, 200
 
@@ -66,7 +66,7 @@ def test_package_is_complete(finished):
     assert [row["kimg"] for row in log_of(package)] == [0.496, 0.992, 1.296]
     with Image.open(package.folder / "progress.gif") as film:
         assert film.n_frames == 5
-        assert film.size == (256, 192)
+        assert film.size == (256, 128)
     assert list((folder / "checkpoints").iterdir()) == []
 
 
@@ -129,12 +129,22 @@ def test_diverged_run_stops(data, tmp_path):
     assert not (tmp_path / "package").exists()
 
 
+def test_threads_are_given_back(data, tmp_path, monkeypatch):
+    used = []
+    step = loop._step
+    monkeypatch.setattr(loop, "_step", lambda *state: used.append(torch.get_num_threads()) or step(*state))
+    before = torch.get_num_threads()
+    train(data, tmp_path, BRIEF.model_copy(update={"kimg": 0.03, "threads": 3}))
+    assert set(used) == {3}
+    assert torch.get_num_threads() == before
+
+
 def test_unconditional_training(data, tmp_path):
     training = BRIEF.model_copy(update={"kimg": 0.1})
     package = train(data, tmp_path, training, SMALL.model_copy(update={"classes": ()}))
     assert package.classes == ()
     with Image.open(package.folder / "samples.png") as picture:
-        assert picture.size == (256, 96)
+        assert picture.size == (256, 64)
 
 
 @pytest.mark.parametrize(

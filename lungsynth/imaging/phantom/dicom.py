@@ -1,5 +1,6 @@
 """The simulated series as DICOM: CT Image Storage instances, and the nodule as Segmentation Storage."""
 
+import logging
 from pathlib import Path
 
 import highdicom as hd
@@ -132,6 +133,7 @@ def _shared_attributes(patient: PhantomPatient) -> Dataset:
 
 def _seg_dataset(patient: PhantomPatient, sources: list[Dataset], lesion: np.ndarray) -> Dataset:
     """Binary segmentation «Nodule» of the slices that the mask touches."""
+    logging.getLogger("highdicom").setLevel(logging.WARNING)  # it reports every attribute that it copies
     touched = np.flatnonzero(lesion.any(axis=(1, 2)))
     segment = hd.seg.SegmentDescription(
         segment_number=1,
