@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MIRROR = ROOT.parent / "shared" / "idc-mirror"
+
+
+def pytest_configure() -> None:
+    """Tests that compile the pipeline in this process must not touch the user's ZenML."""
+    os.environ["ZENML_CONFIG_PATH"] = tempfile.mkdtemp(prefix="lungsynth-zenml-")
+    os.environ["ZENML_ANALYTICS_OPT_IN"] = "false"
 
 
 @pytest.fixture(scope="session")
