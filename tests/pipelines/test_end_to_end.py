@@ -151,6 +151,8 @@ def test_a_truncated_and_a_foreign_file_reject_their_series_and_the_run_goes_on(
             shutil.move(backup / str(index), folder)
 
 
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")  # at MLflow's own import
+@pytest.mark.filterwarnings("ignore:Operation with range is deprecated")  # MLflow's input example, pandas 3
 def test_a_champion_becomes_an_arm_to_beat(first, project, run_pipeline, tmp_path):
     network = DcganConfig(size=32, nz=8, ngf=4)
     card = GeneratorCard(generator=network, window_hu=(-1350, 150))

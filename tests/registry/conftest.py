@@ -66,8 +66,18 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def make_config(empty_database: Path) -> Callable[[Path], RegistryConfig]:
+    """A registry of its own in the given folder."""
+
+    def make(folder: Path) -> RegistryConfig:
+        with closing(sqlite3.connect(empty_database)) as empty, closing(sqlite3.connect(folder / "mlflow.db")) as copy:
+            empty.backup(copy)
+        return RegistryConfig(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+
+    return make
+
+
 @pytest.fixture
-def config(empty_database: Path, tmp_path: Path) -> RegistryConfig:
-    with closing(sqlite3.connect(empty_database)) as empty, closing(sqlite3.connect(tmp_path / "mlflow.db")) as copy:
-        empty.backup(copy)
-    return RegistryConfig(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+def config(make_config: Callable[[Path], RegistryConfig], tmp_path: Path) -> RegistryConfig:
+    return make_config(tmp_path)

@@ -15,7 +15,7 @@ from lungsynth.errors import LungsynthError
 from lungsynth.generators.dcgan import DcganConfig, Generator
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
 from lungsynth.registry.export import log_generator
-from lungsynth.registry.mlflow_registry import RegistryConfig, register
+from lungsynth.registry.mlflow_registry import register
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),  # at MLflow's own import
@@ -61,10 +61,10 @@ def package(make_package, tmp_path_factory) -> GeneratorPackage:
 
 
 @pytest.fixture(scope="module")
-def consumed(package, make_verdict, scorecard, empty_database, tmp_path_factory) -> dict:
+def consumed(package, make_verdict, scorecard, make_config, tmp_path_factory) -> dict:
     """What the consumer printed, and what it drew."""
     home = tmp_path_factory.mktemp("consumer")
-    config = RegistryConfig(tracking_uri=f"sqlite:///{empty_database}")
+    config = make_config(tmp_path_factory.mktemp("registry"))
     register(package, scorecard, make_verdict(), None, data_sha256="d1", code_version="0.1.0", config=config)
     done = subprocess.run(
         [sys.executable, "-I", "-c", CONSUMER, config.tracking_uri],
