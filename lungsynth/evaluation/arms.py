@@ -19,12 +19,14 @@ from lungsynth.evaluation.statistics import (
 def score_arms(predictions: Predictions, resamples: int, seed: int) -> Scorecard:
     """AUROC, average precision, sensitivity and specificity of every arm on `test`: means over training seeds.
 
-    Sensitivity and specificity hold at the threshold that is best on `val` (Youden), chosen for each classifier.
+    Sensitivity and specificity hold at the threshold that is best on `val` (Youden), chosen for each classifier. Where
+    each class has but one patient there is no interval: nothing can be resampled, and one of no width would lie.
     """
     metrics = []
     for arm in predictions.arms:
         val, test = predictions.of(arm, "val"), predictions.of(arm, "test")
         weights = resample_patients(test.labels, test.patients, resamples, seed)
+        varied = bool(np.ptp(weights, axis=0).any())
         n = {"slices": len(test.labels), "patients": weights.shape[1], "seeds": len(test.scores)}
         how = f"mean over seeds, percentile bootstrap of patients ×{resamples}"
         at_val = f"threshold by Youden on val, {how}"
@@ -35,7 +37,8 @@ def score_arms(predictions: Predictions, resamples: int, seed: int) -> Scorecard
             ("sensitivity", at_val, sensitivity),
             ("specificity", at_val, specificity),
         ):
-            metrics.append(Metric(name=f"{name}/{arm}", value=value, low=low, high=high, n=n, computed_with=method))
+            bounds = {"low": low, "high": high} if varied else {}
+            metrics.append(Metric(name=f"{name}/{arm}", value=value, **bounds, n=n, computed_with=method))
     return Scorecard(metrics=tuple(metrics))
 
 

@@ -111,3 +111,10 @@ def test_the_scorecard_holds_fidelity_privacy_and_every_arm():
             metric = card[f"{name}/{arm}"]
             assert metric.low <= metric.value <= metric.high
             assert metric.n == {"slices": 160, "patients": 40, "seeds": 3}
+
+
+def test_one_patient_of_each_class_gives_no_interval():
+    card, _ = decide(
+        plant({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 2.0}, 2), FIDELITY, privacy(False), CONFIG, "p"
+    )
+    assert (card["auroc/real"].low, card["auroc/real"].high) == (None, None)
