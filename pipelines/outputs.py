@@ -70,7 +70,8 @@ def export_failure(run_name: str, run_file: Path, folder: Path, error: BaseExcep
     shutil.copyfile(run_file, folder / "config.yaml")
     runs = Client().list_pipeline_runs(name=run_name, hydrate=True)
     failed, kept = ("start", []) if not runs.items else _export_parts(runs.items[0], folder)
-    why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{error}"
+    interrupted = isinstance(error, KeyboardInterrupt)
+    why = "interrupted; the same command goes on from the last checkpoint" if interrupted else f"{error}"
     (folder / "failure.json").write_text(json.dumps({"step": failed, "error": why, "kept": kept}, indent=2))
     _point_latest_to(folder)
     return f"error: step {failed}: {why}\nkept in {folder}: {', '.join(['config.yaml', 'failure.json', *kept])}"
