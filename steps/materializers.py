@@ -74,6 +74,20 @@ class FolderMaterializer(BaseMaterializer):
         return data.sha256
 
 
+class FolderRecordMaterializer(FolderMaterializer):
+    """Base for the records that are a folder and nothing else."""
+
+    SKIP_REGISTRATION: ClassVar[bool] = True
+
+    def to_folder(self, record: Any) -> Path:
+        """The record's own folder."""
+        return record.folder
+
+    def from_folder(self, folder: Path) -> Any:
+        """Open the record."""
+        return self.ASSOCIATED_TYPES[0](folder)
+
+
 class CohortMaterializer(FolderMaterializer):
     """`Cohort` as two Parquet files."""
 
@@ -108,49 +122,25 @@ class SeriesStoreMaterializer(FolderMaterializer):
         return SeriesStore(Path(root), pd.read_parquet(folder / "series.parquet"))
 
 
-class SliceDatasetMaterializer(FolderMaterializer):
+class SliceDatasetMaterializer(FolderRecordMaterializer):
     """`SliceDataset` as its folder."""
 
     ASSOCIATED_TYPES: ClassVar = (SliceDataset,)
 
-    def to_folder(self, record: SliceDataset) -> Path:
-        """The dataset's folder."""
-        return record.folder
 
-    def from_folder(self, folder: Path) -> SliceDataset:
-        """Open the dataset."""
-        return SliceDataset(folder)
-
-
-class GeneratorPackageMaterializer(FolderMaterializer):
+class GeneratorPackageMaterializer(FolderRecordMaterializer):
     """`GeneratorPackage` as its folder."""
 
     ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.MODEL
     ASSOCIATED_TYPES: ClassVar = (GeneratorPackage,)
     PICTURES: ClassVar[tuple[str, ...]] = ("samples.png", "progress.gif")
 
-    def to_folder(self, record: GeneratorPackage) -> Path:
-        """The package's folder."""
-        return record.folder
 
-    def from_folder(self, folder: Path) -> GeneratorPackage:
-        """Open the package."""
-        return GeneratorPackage(folder)
-
-
-class ExtractorMaterializer(FolderMaterializer):
+class ExtractorMaterializer(FolderRecordMaterializer):
     """`Extractor` as its folder."""
 
     ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.MODEL
     ASSOCIATED_TYPES: ClassVar = (Extractor,)
-
-    def to_folder(self, record: Extractor) -> Path:
-        """The extractor's folder."""
-        return record.folder
-
-    def from_folder(self, folder: Path) -> Extractor:
-        """Open the extractor."""
-        return Extractor(folder)
 
 
 class PredictionsMaterializer(FolderMaterializer):
@@ -193,19 +183,11 @@ class ChampionMaterializer(FolderMaterializer):
         return "none" if data is None else data.package.sha256
 
 
-class ReportMaterializer(FolderMaterializer):
+class ReportMaterializer(FolderRecordMaterializer):
     """`Report` as its folder; page and pictures show in the dashboard."""
 
     ASSOCIATED_TYPES: ClassVar = (Report,)
     PICTURES: ClassVar[tuple[str, ...]] = ("report.html", "samples.png", "progress.gif")
-
-    def to_folder(self, record: Report) -> Path:
-        """The report's folder."""
-        return record.folder
-
-    def from_folder(self, folder: Path) -> Report:
-        """Open the report."""
-        return Report(folder)
 
     def compute_content_hash(self, data: Report) -> str | None:
         """None: a report is made anew for each run and nothing is keyed by it."""
