@@ -10,8 +10,9 @@ export ZENML_ANALYTICS_OPT_IN ?= false
 demo: setup  ## the main job on the embedded phantom cohort: no network, no account, no GPU
 	$(BIN)/zenml pipeline run gan_augmentation
 
+# Tests run side by side, a file each; torch's own threads would only get into each other's way.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

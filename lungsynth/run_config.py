@@ -1,13 +1,12 @@
 """The configuration of one run: a section for each part, each defined beside the code that it configures."""
 
 from pathlib import Path
-from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from lungsynth.cohort.fetch import FetchConfig
-from lungsynth.cohort.idc import IdcCohortConfig
 from lungsynth.cohort.phantom import PhantomCohortConfig
+from lungsynth.cohort.select import CohortConfig
 from lungsynth.cohort.splits import SplitConfig
 from lungsynth.config import Config
 from lungsynth.evaluation.extractor import ExtractorConfig
@@ -20,11 +19,13 @@ from lungsynth.registry.gate import GateConfig
 from lungsynth.registry.mlflow_registry import RegistryConfig
 from lungsynth.training import TrainingConfig
 
+SOURCES = ("phantom", "idc", "pictures", "huggingface")
+
 
 class RunConfig(Config):
     """What `parameters:` holds in a run file; a section left out takes its defaults."""
 
-    cohort: Annotated[PhantomCohortConfig | IdcCohortConfig, Field(discriminator="source")]
+    cohort: CohortConfig
     splits: SplitConfig = SplitConfig()
     fetch: FetchConfig = FetchConfig()
     slices: SliceConfig = SliceConfig()
@@ -37,6 +38,11 @@ class RunConfig(Config):
     gate: GateConfig = GateConfig()
     registry: RegistryConfig = RegistryConfig()
     outputs: Path = Field(Path("outputs"), description="folder for the results, one subfolder a run")
+
+    @property
+    def phantoms(self) -> PhantomCohortConfig | None:
+        """The simulated cohort's configuration, where there is one: its series are made, not fetched."""
+        return self.cohort if isinstance(self.cohort, PhantomCohortConfig) else None
 
     @model_validator(mode="after")
     def _one_size(self) -> "RunConfig":

@@ -1,15 +1,14 @@
 """Does a generator of synthetic lung CT make a diagnostic model better, without leaking a patient?
 
-select_cohort → fetch_series → build_slices ┬→ train_generator → find_champion
-                                            └→ train_extractor
+select_cohort → build_slices ┬→ train_generator → find_champion
+                             └→ train_extractor
 dataset, generator, extractor → measure_fidelity ┐
                                 audit_privacy    ├→ decide → register → report
                                 measure_utility  ┘
 """
 
 from lungsynth.cohort.fetch import FetchConfig
-from lungsynth.cohort.idc import IdcCohortConfig
-from lungsynth.cohort.phantom import PhantomCohortConfig
+from lungsynth.cohort.select import CohortConfig
 from lungsynth.cohort.splits import SplitConfig
 from lungsynth.evaluation.extractor import ExtractorConfig
 from lungsynth.evaluation.fidelity import FidelityConfig
@@ -24,7 +23,6 @@ from pipelines.checked import checked_pipeline
 from steps.audit_privacy import audit_privacy
 from steps.build_slices import build_slices
 from steps.decide import decide
-from steps.fetch_series import fetch_series
 from steps.find_champion import find_champion
 from steps.measure_fidelity import measure_fidelity
 from steps.measure_utility import measure_utility
@@ -37,7 +35,7 @@ from steps.train_generator import train_generator
 
 @checked_pipeline
 def gan_augmentation(
-    cohort: PhantomCohortConfig | IdcCohortConfig,
+    cohort: CohortConfig,
     splits: SplitConfig,
     fetch: FetchConfig,
     slices: SliceConfig,
@@ -52,8 +50,7 @@ def gan_augmentation(
 ) -> None:
     """Train a generator and make it champion only if it provably helps."""
     who = select_cohort(cohort, splits)
-    series = fetch_series(who, cohort, fetch)
-    dataset = build_slices(who, series, slices)
+    dataset = build_slices(who, cohort, fetch, slices)
     package = train_generator(dataset, generator, training)
     features = train_extractor(dataset, extractor)
     champion = find_champion(package, registry)

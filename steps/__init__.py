@@ -2,7 +2,6 @@
 
 STEPS = (
     "select_cohort",
-    "fetch_series",
     "build_slices",
     "train_generator",
     "train_extractor",

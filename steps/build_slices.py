@@ -1,18 +1,23 @@
-"""From DICOM to training slices."""
+"""From the object store to training slices."""
 
 from zenml import step
-from zenml.config import CachePolicy
 
 from lungsynth.cohort.cohort import Cohort
-from lungsynth.cohort.series_store import SeriesStore
+from lungsynth.cohort.fetch import FetchConfig
+from lungsynth.cohort.phantom import PhantomCohortConfig
+from lungsynth.cohort.select import CohortConfig
+from lungsynth.imaging.shards import build_slices as build
 from lungsynth.imaging.slices import SliceConfig
-from lungsynth.imaging.slices import build_slices as build
 from lungsynth.imaging.store import SliceDataset
-from steps import code
-from steps.materializers import SliceDatasetMaterializer, new_folder
+from lungsynth.report.build import draw_build
+from steps.materializers import SliceDatasetMaterializer
 
 
-@step(cache_policy=CachePolicy(cache_func=code.imaging), output_materializers=SliceDatasetMaterializer)
-def build_slices(cohort: Cohort, series: SeriesStore, config: SliceConfig) -> SliceDataset:
-    """Read, segment the lungs, crop, window, resize and label."""
-    return build(cohort, series, config, new_folder())
+# Always run: shards that are there are only opened, and what could not be fetched is tried again. Fetching and cutting
+# are one step, shard by shard: the cohort may be larger than the disk, and pods share no disk.
+@step(enable_cache=False, output_materializers=SliceDatasetMaterializer)
+def build_slices(cohort: Cohort, source: CohortConfig, fetch: FetchConfig, config: SliceConfig) -> SliceDataset:
+    """Fetch or simulate, read, segment the lungs, crop, window, resize and label."""
+    dataset = build(cohort, fetch, config, source if isinstance(source, PhantomCohortConfig) else None)
+    draw_build(dataset)
+    return dataset

@@ -12,4 +12,4 @@ from steps.materializers import ChampionMaterializer, new_folder
 @step(enable_cache=False, output_materializers=ChampionMaterializer)
 def find_champion(generator: GeneratorPackage, config: RegistryConfig) -> Champion | None:
     """Download the champion; none where there is none, or where it is this very generator."""
-    return find(config, generator.sha256, new_folder())
+    return find(config, generator, new_folder())

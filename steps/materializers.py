@@ -8,19 +8,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-import pandas as pd
 from zenml.enums import ArtifactType, VisualizationType
 from zenml.io import fileio
 from zenml.materializers.base_materializer import BaseMaterializer
 from zenml.utils.io_utils import copy_dir
 
 from lungsynth.cohort.cohort import Cohort
-from lungsynth.cohort.series_store import SeriesStore
 from lungsynth.evaluation.extractor import Extractor
 from lungsynth.evaluation.predictions import Predictions
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.imaging.store import SliceDataset
+from lungsynth.imaging.store import SliceDataset, link_or_copy
 from lungsynth.registry.mlflow_registry import Champion
+from lungsynth.report.build import PICTURES as BUILD_PICTURES
 from lungsynth.report.render import Report
 
 
@@ -52,8 +51,11 @@ class FolderMaterializer(BaseMaterializer):
         """The record that `to_folder` wrote."""
 
     def save(self, data: Any) -> None:
-        """Copy the record's folder into the artifact store."""
-        copy_dir(str(self.to_folder(data)), self.uri)
+        """Copy the record's folder into the artifact store; a local one shares the files of datasets."""
+        if self.artifact_store.config.is_local:
+            shutil.copytree(self.to_folder(data), self.uri, copy_function=link_or_copy, dirs_exist_ok=True)
+        else:
+            copy_dir(str(self.to_folder(data)), self.uri)
 
     def load(self, data_type: type[Any]) -> Any:
         """Read the record: in place on a local store, else from a local copy."""
@@ -104,28 +106,11 @@ class CohortMaterializer(FolderMaterializer):
         return Cohort.load(folder)
 
 
-class SeriesStoreMaterializer(FolderMaterializer):
-    """`SeriesStore` as its table and root. The DICOM files stay where they are: they may be terabytes."""
-
-    ASSOCIATED_TYPES: ClassVar = (SeriesStore,)
-
-    def to_folder(self, record: SeriesStore) -> Path:
-        """Write table and root."""
-        folder = new_folder()
-        record.table.to_parquet(folder / "series.parquet", index=False)
-        (folder / "store.json").write_text(json.dumps({"root": str(record.root)}))
-        return folder
-
-    def from_folder(self, folder: Path) -> SeriesStore:
-        """Read table and root."""
-        root = json.loads((folder / "store.json").read_text())["root"]
-        return SeriesStore(Path(root), pd.read_parquet(folder / "series.parquet"))
-
-
 class SliceDatasetMaterializer(FolderRecordMaterializer):
     """`SliceDataset` as its folder."""
 
     ASSOCIATED_TYPES: ClassVar = (SliceDataset,)
+    PICTURES: ClassVar[tuple[str, ...]] = BUILD_PICTURES
 
 
 class GeneratorPackageMaterializer(FolderRecordMaterializer):

@@ -5,6 +5,7 @@ from pathlib import Path
 from zenml import step
 from zenml.config import CachePolicy
 
+from lungsynth.errors import LungsynthError
 from lungsynth.generators.dcgan import DcganConfig
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.imaging.store import SliceDataset
@@ -17,6 +18,11 @@ from steps.materializers import GeneratorPackageMaterializer, new_folder
 @step(cache_policy=CachePolicy(cache_func=code.training), output_materializers=GeneratorPackageMaterializer)
 def train_generator(dataset: SliceDataset, generator: DcganConfig, training: TrainingConfig) -> GeneratorPackage:
     """Train on the `train` split alone; an interrupted training goes on from its last checkpoint."""
+    if generator.classes and generator.classes != dataset.meta.classes:
+        raise LungsynthError(
+            f"generator.classes are {', '.join(generator.classes)} and the slices' {', '.join(dataset.meta.classes)}: "
+            "give the generator the classes of the cohort, in their order"
+        )
     rows = dataset.rows("train")
     return train(
         dataset.images[rows],

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
+from botocore.client import BaseClient
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
@@ -19,20 +20,25 @@ BUCKET = "idc-open-data"
 
 @contextmanager
 def serve(folder: Path, port: int = 0) -> Iterator[str]:
-    """Serve `folder` until the block ends; gives the endpoint's URL. Port 0 takes any free port."""
+    """Serve `folder`, in which each folder is a bucket, until the block ends; gives the endpoint's URL.
+
+    Port 0 takes any free port.
+    """
     server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
     server.start()
     try:
         host, bound = server.get_host_and_port()
         endpoint = f"http://{host}:{bound}"
-        _put_objects(folder / BUCKET, endpoint)
+        for bucket in sorted(path for path in folder.iterdir() if path.is_dir()):
+            _put_objects(bucket, endpoint)
         yield endpoint
     finally:
         server.stop()
 
 
-def _put_objects(folder: Path, endpoint: str) -> None:
-    client = boto3.client(
+def client(endpoint: str) -> BaseClient:
+    """A client that may write to the server."""
+    return boto3.client(
         "s3",
         endpoint_url=endpoint,
         region_name="us-east-1",
@@ -40,10 +46,14 @@ def _put_objects(folder: Path, endpoint: str) -> None:
         aws_secret_access_key="test",
         config=Config(proxies={}),
     )
-    client.create_bucket(Bucket=BUCKET, ACL="public-read")
-    for file in sorted(folder.glob("*/*")):
-        key = file.relative_to(folder).as_posix()
-        client.put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes(), ACL="public-read")
+
+
+def _put_objects(bucket: Path, endpoint: str) -> None:
+    s3 = client(endpoint)
+    s3.create_bucket(Bucket=bucket.name, ACL="public-read")
+    for file in sorted(bucket.glob("*/*")):
+        key = file.relative_to(bucket).as_posix()
+        s3.put_object(Bucket=bucket.name, Key=key, Body=file.read_bytes(), ACL="public-read")
 
 
 def main() -> None:

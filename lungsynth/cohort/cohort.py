@@ -1,71 +1,127 @@
 """The cohort record: who takes part, with what label, on which side of the split, and where the data lie."""
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from lungsynth import CLASSES
 from lungsynth.errors import LungsynthError
 from lungsynth.hashing import combine, table_sha256
 
 COLUMNS = {
-    "collection": "string",  # IDC collection_id, or "phantom"
+    "collection": "string",  # IDC collection_id, "phantom", or the name of an image source
     "patient": "string",  # PatientID; it never leaves this record
     "patient_key": "string",  # salted pseudonym, which all later records carry instead
     "study_uid": "string",
-    "series_uid": "string",
-    "modality": "string",  # CT, or SEG for a lesion segmentation
-    "source_series_uid": "string",  # of a SEG: the CT series that it segments; else missing
+    "series_uid": "string",  # of an image source: `image-` and 32 hex digits of its content's SHA-256
+    "modality": "string",  # CT, SEG, or DX for a radiograph or a ready slice
+    "role": "string",  # one of ROLES
+    "source_series_uid": "string",  # of a segmentation or mask: the image series that it belongs to; else missing
     "manufacturer": "string",
-    "label": "string",  # the patient's class: cancer where any slice of theirs can be `cancer`
-    "evidence": "string",  # what the label rests on: `slice_labels`, `lesion_seg`, `no_lesion_seg` or `phantom`
+    "kernel": "string",  # reconstruction kernel; missing where unknown
+    "thickness_mm": "Float64",  # missing where unknown
+    "sex": "string",  # M or F; missing where unknown
+    "age": "Int64",  # years, at the study or at randomisation; missing where unknown
+    "label": "string",  # the patient's class: the positive one where any slice of theirs can have it
+    "evidence": "string",  # what the label rests on: one of EVIDENCE
     "split": "string",  # train, val or test
     "license": "string",
     "doi": "string",
     "instances": "Int64",
     "bytes": "Int64",  # missing where the source does not publish it
-    "url": "string",  # s3://bucket/crdc_series_uuid/ or phantom://recipe/series_uid/; its last part names the folder
+    "url": "string",  # s3://bucket/crdc_series_uuid/, phantom://recipe/series_uid/ or file:///absolute/path
 }
-SLICE_LABEL_COLUMNS = {"series_uid": "string", "sop_uid": "string", "label": "string"}
+ROLES = ("image", "lesion", "lungs", "mask")
+"""What a row is for: slices come from images; `lesion` and `lungs` are DICOM SEG of a CT, `mask` a picture's mask."""
+EVIDENCE = (
+    "lesion_seg",  # a published segmentation of a lesion
+    "clinical",  # the trial's clinical tables: diagnosed with lung cancer, or followed up and free of it
+    "slice_labels",  # a table of slice labels
+    "no_lesion_seg",  # presumed: nobody published a lesion of this patient
+    "phantom",  # simulated
+    "folder",  # the folder, table or dataset that the image came from
+)
+SLICE_LABEL_COLUMNS = {
+    "series_uid": "string",
+    "sop_uid": "string",  # missing where the evidence names the slice by number
+    "instance_number": "Int64",  # missing where the evidence names the slice by UID
+    "label": "string",
+    "evidence": "string",  # one of EVIDENCE
+}
+FUNNEL_COLUMNS = {"rule": "string", "series": "Int64", "patients": "Int64"}
+"""One row a rule in the order in which they applied: what was left after it; the first row is what there was."""
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """One row per series (`COLUMNS`), and labels of single slices where a table gave them (`SLICE_LABEL_COLUMNS`)."""
+    """One row per series (`COLUMNS`), labels of single slices where evidence names them, and how both came about.
+
+    `classes` are the labels in the order of their codes; the last is the positive one. `funnel` is no part of the hash:
+    series that were left out change nothing that is made from this cohort.
+    """
 
     series: pd.DataFrame
     slice_labels: pd.DataFrame
+    funnel: pd.DataFrame
+    classes: tuple[str, ...] = CLASSES
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "series", _typed(self.series, COLUMNS, "cohort"))
-        object.__setattr__(self, "slice_labels", _typed(self.slice_labels, SLICE_LABEL_COLUMNS, "slice labels"))
+        series = _typed(self.series, COLUMNS, "cohort").sort_values("series_uid", ignore_index=True)
+        object.__setattr__(self, "series", series)
+        labels = _typed(self.slice_labels, SLICE_LABEL_COLUMNS, "slice labels")
+        order = ["series_uid", "sop_uid", "instance_number"]
+        object.__setattr__(self, "slice_labels", labels.sort_values(order, ignore_index=True))
+        object.__setattr__(self, "funnel", _typed(self.funnel, FUNNEL_COLUMNS, "funnel"))
 
     @property
-    def ct(self) -> pd.DataFrame:
-        """The rows of CT series."""
-        return self.series[self.series["modality"] == "CT"]
-
-    @property
-    def seg(self) -> pd.DataFrame:
-        """The rows of lesion segmentations."""
-        return self.series[self.series["modality"] == "SEG"]
+    def images(self) -> pd.DataFrame:
+        """The rows that slices come from."""
+        return self.series[self.series["role"] == "image"]
 
     @property
     def sha256(self) -> str:
         """The key of all that is made from this cohort."""
-        return combine([table_sha256(self.series), table_sha256(self.slice_labels)])
+        return combine([table_sha256(self.series), table_sha256(self.slice_labels), *self.classes])
+
+    def shards(self, count: int) -> Iterator["Cohort"]:
+        """The cohort in `count` parts of whole patients, with all rows of theirs; a part may be empty.
+
+        Patients fall to parts by their keys, so a cohort that grows changes few parts as long as `count` stays.
+        """
+        # The keys' last digits. Splits are drawn from another hash of the patient, so no part is one-sided.
+        part = self.series["patient_key"].str[-8:].map(lambda digits: int(digits, 16) % count)
+        series = dict(list(self.series.groupby(part)))
+        part_of_label = self.slice_labels["series_uid"].map(dict(zip(self.series["series_uid"], part, strict=True)))
+        labels = dict(list(self.slice_labels.groupby(part_of_label)))
+        for index in range(count):
+            mine = series.get(index, self.series[:0]), labels.get(index, self.slice_labels[:0])
+            yield Cohort(*mine, self.funnel, self.classes)
 
     def save(self, folder: Path) -> None:
-        """Write `cohort.parquet` and `slice_labels.parquet` into `folder`."""
+        """Write `cohort.parquet`, `slice_labels.parquet`, `funnel.parquet` and `classes.json` into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         self.series.to_parquet(folder / "cohort.parquet", index=False)
         self.slice_labels.to_parquet(folder / "slice_labels.parquet", index=False)
+        self.funnel.to_parquet(folder / "funnel.parquet", index=False)
+        (folder / "classes.json").write_text(json.dumps(self.classes))
 
     @classmethod
     def load(cls, folder: Path) -> "Cohort":
         """Read what `save` wrote."""
-        return cls(pd.read_parquet(folder / "cohort.parquet"), pd.read_parquet(folder / "slice_labels.parquet"))
+        series, labels, funnel = (
+            pd.read_parquet(folder / f"{name}.parquet") for name in ("cohort", "slice_labels", "funnel")
+        )
+        return cls(series, labels, funnel, tuple(json.loads((folder / "classes.json").read_text())))
+
+
+def funnel(*steps: tuple[str, pd.DataFrame]) -> pd.DataFrame:
+    """The funnel of (rule, rows that were left) in order; rows have the columns collection and patient."""
+    rows = [(rule, len(left), len(left[["collection", "patient"]].drop_duplicates())) for rule, left in steps]
+    return pd.DataFrame(rows, columns=list(FUNNEL_COLUMNS))
 
 
 def no_slice_labels() -> pd.DataFrame:
@@ -77,5 +133,4 @@ def _typed(table: pd.DataFrame, columns: dict[str, str], what: str) -> pd.DataFr
     missing = [name for name in columns if name not in table]
     if missing:
         raise LungsynthError(f"{what} table lacks the columns {', '.join(missing)}")
-    key = [name for name in ("series_uid", "sop_uid") if name in columns]
-    return table[list(columns)].astype(columns).sort_values(key, ignore_index=True)
+    return table[list(columns)].astype(columns).reset_index(drop=True)

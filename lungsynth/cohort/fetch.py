@@ -1,225 +1,237 @@
-"""From the cohort's URLs to series on disk, each whole and checked, or rejected with a reason."""
+"""From the cohort's URLs to series on disk, each whole and checked, or given up for a reason."""
 
-import logging
+import errno
 import os
 import re
-import secrets
 import shutil
-import time
-from collections import defaultdict
-from collections.abc import Callable
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import Annotated
+from urllib.request import url2pathname
 
 import pandas as pd
 from pydantic import Field
-from tqdm import tqdm
 
-from lungsynth.cohort.cohort import Cohort
-from lungsynth.cohort.idc import IdcCohortConfig
-from lungsynth.cohort.object_store import ObjectStore, is_missing
+from lungsynth.cohort.delivery import Delivery, FetchFailed, FetchReason, Stopped
+from lungsynth.cohort.download import Downloader, RemoteSeries, RetryPolicy
+from lungsynth.cohort.landing import Landing, sizes
+from lungsynth.cohort.object_store import ObjectStore, first_reachable
 from lungsynth.cohort.phantom import PhantomCohortConfig, patient_of
-from lungsynth.cohort.series_store import COLUMNS, SeriesStore
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
-from lungsynth.imaging.phantom import PhantomPatient, ct_series_uid, write_ct, write_seg
-
-log = logging.getLogger(__name__)
+from lungsynth.imaging.phantom import ct_series_uid, write_ct, write_seg
 
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 DICOM_UID = r"[0-9]+(?:\.[0-9]+)+"
 SERIES_URL = re.compile(rf"(?:s3|phantom)://[\w.-]+/({UUID}|{DICOM_UID})/")
-PATIENTS_PER_PROCESS = 8
-"""Fewer phantoms do not pay for another process: it takes seconds to start, and a patient about one to simulate."""
+OUTAGE_SERIES = 8
+"""So many series in a row of which nothing could be had are an outage, and no fault of theirs."""
+Endpoint = Annotated[str, Field(pattern=r"^(aws|gcs|https?://[^\s/@]+/?)$")]
 
 
 class FetchConfig(Config):
     """Where series are kept, and how they get there."""
 
     root: Path = Field(Path("data/series"), description="folder that holds one folder a series")
-    endpoint: str = Field(
-        "aws", pattern=r"^(aws|gcs|https?://[^\s/@]+/?)$", description="aws, gcs, or the URL of an S3 server"
+    endpoints: tuple[Endpoint, ...] = Field(
+        ("aws", "gcs"), min_length=1, description="aws, gcs or URLs of S3 servers, which stand in for each other"
     )
-    workers: int = Field(4, ge=1, le=64, description="series downloaded, or patients simulated, at once")
-    connections: int = Field(32, ge=1, le=256, description="objects of one series that are fetched at once")
-    retries: int = Field(5, ge=0, le=20, description="times that a failed request is repeated")
-    size_tolerance: float = Field(
-        1e-4, ge=0, lt=1, description="share of a series' bytes; a mirror may have rewritten the files' headers"
+    workers: int = Field(4, ge=1, le=64, description="series that one process downloads at once")
+    connections: int = Field(32, ge=1, le=256, description="objects that one process downloads at once, of all series")
+    retries: int = Field(5, ge=0, le=20, description="times that all endpoints are tried again for a series")
+    backoff_s: float = Field(
+        1.0, ge=0, le=60, description="s; the wait before retry n is uniform in 0 to backoff_s·2ⁿ⁻¹, at most 60 s"
     )
-    timeout_s: float = Field(900, gt=0, description="seconds for one series; NLST's median is 66 MB")
+    seed: int = Field(0, ge=0, description="of those waits, which differ between series")
+    stall_s: float = Field(60, gt=0, description="s without a new byte after which a transfer is broken off")
+    timeout_s: float = Field(900, gt=0, description="s for one series with all its retries; NLST's median is 66 MB")
+    disk_budget_gb: float | None = Field(
+        None, gt=0, description="GB (decimal) of series that one process holds on disk at once; null keeps all"
+    )
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Why a series is rejected: one of `series_store.REASONS`, and what was expected and found."""
+def deliver(series: pd.DataFrame, config: FetchConfig, phantoms: PhantomCohortConfig | None) -> Iterator[Delivery]:
+    """Bring every row of `Cohort.series` to disk: each series once, as soon as it is whole or given up.
 
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Series:
-    """A series as the cohort describes it; `bytes` is None where its source does not publish them."""
-
-    uid: str
-    url: str
-    folder: Path
-    instances: int
-    bytes: int | None
-    tolerance: float  # share of the bytes
-
-    def check(self, folder: Path) -> Problem | None:
-        """What is wrong with the files in `folder`, by their number and total size; they are not opened."""
-        sizes = [file.stat().st_size for file in os.scandir(folder) if file.is_file()] if folder.is_dir() else []
-        if len(sizes) < self.instances:
-            return Problem("incomplete", f"{len(sizes)} of {self.instances} instances")
-        if len(sizes) > self.instances:
-            return Problem("size_differs", f"{len(sizes)} instances where {self.instances} are expected")
-        if self.bytes is not None and abs(sum(sizes) - self.bytes) > self.tolerance * self.bytes:
-            return Problem("size_differs", f"{sum(sizes)} bytes where {self.bytes} are expected")
-        return None
-
-
-Fill = Callable[[Path], str | None]
-"""Writes a series into a folder; the text of an error where that failed."""
-Job = list[tuple[Series, Fill]]
-"""What one worker does in one go: a download, or all series of a simulated patient."""
-
-
-def fetch_series(
-    cohort: Cohort, cohort_config: IdcCohortConfig | PhantomCohortConfig, config: FetchConfig
-) -> SeriesStore:
-    """Bring every series of the cohort to `config.root`, but for those that lie there whole already.
-
-    Series of IDC are downloaded, phantoms are simulated. What cannot be had whole is rejected with a reason.
+    What lies there whole already comes first. Downloads (s3://) go on in threads while the caller works; phantoms
+    (phantom://) are simulated in this process, one after the other; pictures (file://) stay where they are. Closing
+    the iterator ends the downloads; what they brought is kept, hidden, for the next run. With a disk budget, a series
+    is not begun before the caller has freed enough of the earlier ones.
 
     Raises:
-        LungsynthError: the object store cannot be reached, the disk is too small, or a URL is none of a series.
+        LungsynthError: no object store can be reached, the disk or the budget is too small, or a URL names no series.
     """
-    _prepare_root(config)
-    series = [_describe(row, config) for row in cohort.series.to_dict("records")]
-    wanted = [one for one in series if one.check(one.folder)]
-    _require_space(wanted, config.root)
-    problems: dict[str, Problem] = {}
-    if wanted and isinstance(cohort_config, PhantomCohortConfig):
-        jobs = _simulations(wanted, cohort_config)
-        problems = _run(_simulators(config.workers, len(jobs)), jobs)
-    elif wanted:
-        problems = _run(ThreadPoolExecutor(config.workers), _downloads(wanted, config))
-    fetched = [one for one in wanted if one.uid not in problems]
-    size = f" ({sum(one.bytes or 0 for one in fetched) / 1e6:.0f} MB)" if any(one.bytes for one in fetched) else ""
-    there = len(series) - len(wanted)
-    log.info("fetched %d series%s, %d already there, %d rejected", len(fetched), size, there, len(problems))
-    return SeriesStore(config.root, _table(series, problems))
+    wanted: list[RemoteSeries] = []
+    there: list[RemoteSeries] = []
+    for row in series.drop_duplicates("series_uid").to_dict("records"):
+        if row["url"].startswith("file://"):
+            yield _picture(row)
+            continue
+        one = _describe(row, config)
+        (there if one.landing.is_whole() else wanted).append(one)
+    for one in there:
+        yield Delivery(one.uid, one.landing.folder, source="disk")
+    if wanted:
+        _prepare(config.root)
+    for one in wanted:
+        if one.url.startswith("phantom://"):
+            yield _simulate(one, phantoms, config)
+    remote = [one for one in wanted if one.url.startswith("s3://")]
+    if remote:
+        yield from _download(remote, there, config)
 
 
-def _table(series: list[Series], problems: dict[str, Problem]) -> pd.DataFrame:
-    rows = [
-        (one.uid, one.folder.name, "rejected", problems[one.uid].reason, problems[one.uid].detail)
-        if one.uid in problems
-        else (one.uid, one.folder.name, "present", "", "")
-        for one in series
-    ]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+def free(series: pd.DataFrame, config: FetchConfig) -> None:
+    """Remove these series from disk, whole or on their way, unless another run is at them; pictures stay."""
+    if (config.root / ".fetch").is_dir():
+        for row in series.to_dict("records"):
+            if not row["url"].startswith("file://"):
+                _describe(row, config).landing.remove()
 
 
-def _prepare_root(config: FetchConfig) -> None:
-    try:
-        config.root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LungsynthError(f"cannot make the folder of series {config.root}: {error.strerror}") from None
-    if not os.access(config.root, os.W_OK):
-        raise LungsynthError(f"cannot write into the folder of series {config.root}: set fetch.root to another")
-    # No series takes longer than its time limit, so what has not changed for so long was left by a run that died.
-    for leftover in config.root.glob(".*.part"):
-        with suppress(FileNotFoundError):  # another run may remove it at the same time
-            if time.time() - leftover.stat().st_mtime > config.timeout_s:
-                shutil.rmtree(leftover)
-
-
-def _describe(row: dict, config: FetchConfig) -> Series:
+def _describe(row: dict, config: FetchConfig) -> RemoteSeries:
     match = SERIES_URL.fullmatch(row["url"])
     if match is None:
         raise LungsynthError(f"series {row['series_uid']} has the URL {row['url']}: expected s3://bucket/UUID/")
     size = None if pd.isna(row["bytes"]) else int(row["bytes"])
-    return Series(
-        row["series_uid"], row["url"], config.root / match[1], int(row["instances"]), size, config.size_tolerance
-    )
+    return RemoteSeries(row["series_uid"], row["url"], size, Landing(config.root, match[1], int(row["instances"])))
 
 
-def _require_space(wanted: list[Series], root: Path) -> None:
-    needed, free = sum(one.bytes or 0 for one in wanted), shutil.disk_usage(root).free
-    if needed > free:
+def _picture(row: dict) -> Delivery:
+    path = Path(url2pathname(row["url"].removeprefix("file://")))
+    if path.is_file():
+        return Delivery(row["series_uid"], path, source="file")
+    return Delivery(row["series_uid"], None, FetchReason.NOT_FOUND, f"there is no file {path}")
+
+
+def _prepare(root: Path) -> None:
+    try:
+        (root / ".fetch").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LungsynthError(f"cannot make the folder of series {root}: {error.strerror}; set fetch.root") from None
+    if not os.access(root / ".fetch", os.W_OK):
+        raise LungsynthError(f"cannot write into the folder of series {root}: set fetch.root to another")
+
+
+def _simulate(one: RemoteSeries, phantoms: PhantomCohortConfig | None, config: FetchConfig) -> Delivery:
+    if phantoms is None:
+        raise LungsynthError(f"series {one.uid} is a phantom's: only a cohort of phantoms says how to simulate it")
+    patient = patient_of(phantoms, one.uid)
+    write = write_ct if one.uid == ct_series_uid(patient) else write_seg
+    try:
+        with one.landing.claim(config.timeout_s, Event()):
+            if not one.landing.is_whole():
+                one.landing.discard()
+                one.landing.open()
+                write(patient, one.landing.part)
+                one.landing.land()
+    except FetchFailed as failed:
+        return Delivery(one.uid, None, failed.reason, failed.detail)
+    except OSError as error:
+        one.landing.discard()
+        raise _disk_error(error, one, config.root) from None
+    size = sum(sizes(one.landing.folder).values())
+    return Delivery(one.uid, one.landing.folder, bytes=size, source="phantom")
+
+
+def _download(wanted: list[RemoteSeries], there: list[RemoteSeries], config: FetchConfig) -> Iterator[Delivery]:
+    _require_space(wanted, config)
+    connections = max(1, config.connections // config.workers)
+    stores = first_reachable([ObjectStore(name, connections) for name in config.endpoints], wanted[0].url)
+    policy = RetryPolicy(config.retries, config.backoff_s, config.stall_s, config.timeout_s, config.seed)
+    downloader = Downloader(stores, policy, Event())
+    jobs: SimpleQueue[RemoteSeries | None] = SimpleQueue()
+    results: SimpleQueue[Delivery | Exception] = SimpleQueue()
+    # Daemons: a caller that fails and does not close this iterator would wait for all downloads before it can exit.
+    threads = [Thread(target=_work, args=(downloader, jobs, results), daemon=True) for _ in range(config.workers)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield from _results(wanted, there, jobs, results, config)
+    finally:
+        downloader.stopped.set()
+        for _ in threads:
+            jobs.put(None)
+        for thread in threads:
+            thread.join()
+
+
+def _work(
+    downloader: Downloader, jobs: SimpleQueue[RemoteSeries | None], results: SimpleQueue[Delivery | Exception]
+) -> None:
+    while (one := jobs.get()) is not None and not downloader.stopped.is_set():
+        try:
+            results.put(downloader.fetch(one))
+        except Stopped:
+            return
+        except OSError as error:
+            results.put(_disk_error(error, one, one.landing.root))
+        except Exception as error:
+            results.put(error)
+
+
+def _results(
+    wanted: list[RemoteSeries],
+    there: list[RemoteSeries],
+    jobs: SimpleQueue[RemoteSeries | None],
+    results: SimpleQueue[Delivery | Exception],
+    config: FetchConfig,
+) -> Iterator[Delivery]:
+    """Queue as many jobs as the disk budget has room for; the first exception ends all."""
+    waiting, underway, held, failures = deque(wanted), set[str](), list(there), 0
+    while waiting or underway:
+        held = [one for one in held if one.uid in underway or one.landing.on_disk()] if config.disk_budget_gb else []
+        while waiting and _fits(waiting[0], held, config):
+            held.append(waiting[0])
+            underway.add(waiting[0].uid)
+            jobs.put(waiting.popleft())
+        if not underway:
+            raise LungsynthError(
+                f"fetch.disk_budget_gb is {config.disk_budget_gb:g}, and {len(held) + 1} series that have to lie in "
+                f"{config.root} at once take {_bytes([*held, waiting[0]]) / 1e9:.3g} GB: raise it or use more shards"
+            )
+        result = results.get()
+        if isinstance(result, Exception):
+            raise result
+        underway.remove(result.series_uid)
+        lost = result.reason in (FetchReason.UNREACHABLE, FetchReason.STALLED, FetchReason.TOO_SLOW)
+        failures = failures + 1 if lost else 0
+        yield result
+        if failures == OUTAGE_SERIES:
+            raise LungsynthError(
+                f"the object store gave none of the last {failures} series ({result.detail}): "
+                "what is whole stays; run again when the network is back"
+            )
+
+
+def _bytes(series: list[RemoteSeries]) -> int:
+    return sum(one.bytes or 0 for one in series)
+
+
+def _fits(one: RemoteSeries, held: list[RemoteSeries], config: FetchConfig) -> bool:
+    return config.disk_budget_gb is None or _bytes([*held, one]) <= config.disk_budget_gb * 1e9
+
+
+def _require_space(wanted: list[RemoteSeries], config: FetchConfig) -> None:
+    arrived = sum(sum(sizes(one.landing.part).values()) for one in wanted if one.landing.part.is_dir())
+    needed, free_bytes = max(0, _bytes(wanted) - arrived), shutil.disk_usage(config.root).free
+    if config.disk_budget_gb is not None:
+        needed = min(needed, int(config.disk_budget_gb * 1e9))
+    if needed > free_bytes:
         raise LungsynthError(
-            f"{len(wanted)} series need {needed / 1e9:.1f} GB and the disk of {root} has {free / 1e9:.1f} GB free: "
-            "free some space, set fetch.root to another disk, or select fewer series"
+            f"{len(wanted)} series need {needed / 1e9:.3g} GB and the disk of {config.root} has {free_bytes / 1e9:.3g} "
+            "GB free: free some space, set fetch.root to another disk, fetch.disk_budget_gb, or select fewer series"
         )
 
 
-def _downloads(wanted: list[Series], config: FetchConfig) -> list[Job]:
-    store = ObjectStore(config.endpoint, config.connections, config.retries)
-    store.probe(wanted[0].url)
-    return [[(one, partial(store.download, one.url, config.timeout_s))] for one in wanted]
-
-
-def _simulations(wanted: list[Series], config: PhantomCohortConfig) -> list[Job]:
-    jobs: dict[PhantomPatient, Job] = defaultdict(list)
-    for one in wanted:
-        patient = patient_of(config, one.uid)
-        jobs[patient].append((one, partial(write_ct if one.uid == ct_series_uid(patient) else write_seg, patient)))
-    return list(jobs.values())
-
-
-def _simulators(workers: int, patients: int) -> Executor:
-    processes = min(workers, os.cpu_count() or 1, patients // PATIENTS_PER_PROCESS)
-    if processes < 2:
-        return ThreadPoolExecutor(1)
-    return ProcessPoolExecutor(processes, mp_context=get_context("forkserver"))
-
-
-def _run(pool: Executor, jobs: list[Job]) -> dict[str, Problem]:
-    """The problems by series UID. The first exception ends the run without starting what still waits."""
-    problems: dict[str, Problem] = {}
-    size = sum(one.bytes or 0 for job in jobs for one, _ in job)
-    unit = "B" if size else "patient"
-    with pool, tqdm(total=size or len(jobs), unit=unit, unit_scale=bool(size), desc="series") as bar:
-        futures = {pool.submit(_deliver, job): job for job in jobs}
-        try:
-            for done, future in enumerate(as_completed(futures), 1):
-                problems |= future.result()
-                bar.set_postfix_str(f"{done}/{len(jobs)} done, {len(problems)} rejected", refresh=False)
-                bar.update(sum(one.bytes or 0 for one, _ in futures[future]) if size else 1)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return problems
-
-
-def _deliver(job: Job) -> dict[str, Problem]:
-    problems = {one.uid: _deliver_one(one, fill) for one, fill in job}
-    return {uid: problem for uid, problem in problems.items() if problem}
-
-
-def _deliver_one(series: Series, fill: Fill) -> Problem | None:
-    """Let `fill` write into a hidden folder and give that the series' name once it is whole: all of it, or nothing."""
-    part = series.folder.with_name(f".{series.folder.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.mkdir()
-        error = fill(part) or ""
-        problem = series.check(part)
-        if problem is None:
-            if series.check(series.folder):  # else another run was quicker
-                shutil.rmtree(series.folder, ignore_errors=True)
-                part.rename(series.folder)
-            return None
-        if error and not any(part.iterdir()):
-            return Problem("not_found" if is_missing(error) else "unreachable", error)
-        return Problem(problem.reason, f"{problem.detail}: {error}" if error else problem.detail)
-    except OSError as error:
-        raise LungsynthError(f"cannot write into {part.parent}: {error.strerror}") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+def _disk_error(error: OSError, one: RemoteSeries, root: Path) -> LungsynthError:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return LungsynthError(f"cannot write series {one.uid} into {root}: {error.strerror}")
+    need = "" if one.bytes is None else f", which takes {one.bytes / 1e6:.3g} MB"
+    return LungsynthError(
+        f"the disk of {root} became full at series {one.uid}{need}: free some space, set fetch.root to another disk "
+        "or fetch.disk_budget_gb to less, and run again: what is whole stays"
+    )

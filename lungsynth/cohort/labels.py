@@ -1,17 +1,17 @@
-"""What says that a patient or a slice shows cancer: a table of slice labels, or published lesion segmentations."""
+"""What says that a patient or a slice shows cancer: lesion segmentations, clinical tables, a table of slice labels."""
 
-import logging
+from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from lungsynth import CLASSES
+from lungsynth.cohort.cohort import SLICE_LABEL_COLUMNS, no_slice_labels
+from lungsynth.cohort.nlst import ClinicalConfig, read_cancer_slices, read_cancers, read_participants
+from lungsynth.cohort.sources import Source
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
-
-log = logging.getLogger(__name__)
 
 CSV_COLUMNS = {
     "collection_id": "collection",
@@ -20,17 +20,21 @@ CSV_COLUMNS = {
     "SOPInstanceUID": "sop_uid",
     "label": "label",
 }
+NEGATIVE, POSITIVE = CLASSES
+FIRST_SCREEN = 1999  # NLST's de-identified study dates: the second of January of 1999, 2000 and 2001
 
 
 class LabelConfig(Config):
-    """Where the labels come from: exactly one of the two.
+    """Where the labels come from: at least one of the three; the evidence of a series is the first that it has.
 
-    With `lesion_seg`, patients who have such a segmentation are `cancer`, and all others are *presumed* non-cancer.
-    Each name is an analysis result of IDC, such as `nlstseg`, or a collection whose own segmentations are meant.
+    Each name of `lesion_seg` is an analysis result of IDC, such as `nlstseg`, or a collection whose own segmentations
+    are meant; patients who have such a segmentation are `cancer`. Without `clinical`, all others are then *presumed*
+    non-cancer.
     """
 
-    slice_csv: Path | None = Field(None, description=f"CSV file with the columns {', '.join(CSV_COLUMNS)}")
     lesion_seg: tuple[str, ...] | None = Field(None, min_length=1, description="one name or a list of names")
+    clinical: ClinicalConfig | None = Field(None, description="NLST's clinical tables, if they are to be read")
+    slice_csv: Path | None = Field(None, description=f"CSV file with the columns {', '.join(CSV_COLUMNS)}")
 
     @field_validator("lesion_seg", mode="before")
     @classmethod
@@ -38,10 +42,65 @@ class LabelConfig(Config):
         return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> "LabelConfig":
-        if (self.slice_csv is None) == (self.lesion_seg is None):
-            raise ValueError("give exactly one of slice_csv and lesion_seg")
+    def _some_evidence(self) -> "LabelConfig":
+        if self.lesion_seg is None and self.clinical is None and self.slice_csv is None:
+            raise ValueError("give at least one of lesion_seg, clinical and slice_csv")
         return self
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """CT series with labels, and what the labels rest on.
+
+    images: the CT rows that can be labelled, in the source's columns, with `label`, `evidence` (both as in the cohort)
+        and `annotated`, true where something names the slices that show cancer; with the clinical tables also their
+        sex and age where the source has none.
+    lesions: the rows of the lesion segmentations, each with `source_series_uid`, the CT series that it may segment:
+        one row a pair, missing where there is no such series.
+    slices: labels of single slices, in the columns of `Cohort.slice_labels`.
+    steps: (rule, the CT rows that it left), in order, for the funnel.
+    """
+
+    images: pd.DataFrame
+    lesions: pd.DataFrame
+    slices: pd.DataFrame
+    steps: tuple[tuple[str, pd.DataFrame], ...]
+
+
+def label_series(series: pd.DataFrame, config: LabelConfig, source: Source, min_instances: int) -> Labelled:
+    """Label the CT series among `series`, which are all that the source's query gave (`SERIES_COLUMNS`).
+
+    Call it before series are chosen: a slice number means something only if no other scan of the study, of at least
+    `min_instances` instances, could be the one that it counts in; and what makes a patient a case may lie in a series
+    that is not chosen. A patient is `cancer` where any evidence says so. Of such a patient only the series stay of
+    which it is known where the cancer lies; nobody is `non-cancer` for lack of that knowledge.
+
+    Raises:
+        LungsynthError: evidence is missing, malformed or fits none of the series.
+    """
+    images = series[series["modality"] == "CT"].reset_index(drop=True)
+    lesions = find_lesion_segs(series, config.lesion_seg or (), min_instances)
+    clinical = _clinical(images, config.clinical, source, min_instances)
+    csv = _csv_slices(images, config.slice_csv)
+
+    facts = _facts(images, lesions, clinical, csv)
+    presume = config.lesion_seg is not None and config.clinical is None
+    images = images.assign(
+        label=facts["is_case"].map({True: POSITIVE, False: NEGATIVE}).astype("string"),
+        evidence=_evidence(facts, presume),
+        annotated=facts["segmented"] | facts["numbered"] | facts["csv_cancer"],
+        sex=images["sex"].fillna(clinical["sex"]),
+        age=images["age"].fillna(clinical["age"]),
+    )
+    agreeing = images[~facts["contradicted"]]
+    known = agreeing[(agreeing["label"] == POSITIVE) | agreeing["evidence"].notna()]
+    usable = known[known["evidence"].notna()]
+    steps = (
+        ("no two kinds of evidence contradict each other", agreeing),
+        ("known whether the patient has cancer", known),
+        ("if so, known which slices show it", usable),
+    )
+    return Labelled(usable, lesions, _slice_labels(usable, clinical, csv), steps)
 
 
 def read_slice_labels(path: Path) -> pd.DataFrame:
@@ -71,71 +130,112 @@ def read_slice_labels(path: Path) -> pd.DataFrame:
     return table
 
 
-def label_by_slices(ct: pd.DataFrame, slices: pd.DataFrame) -> pd.DataFrame:
-    """The CT series that have labelled slices, with the patient's `label`, its `evidence`, and whether `annotated`."""
-    labelled = ct[ct["series_uid"].isin(slices["series_uid"])].copy()
-    if labelled.empty:
-        raise LungsynthError(f"none of the {len(ct)} selected CT series has a labelled slice: select series of the CSV")
-    if len(labelled) < len(ct):
-        log.warning("%d of %d selected CT series have no labelled slice: left out", len(ct) - len(labelled), len(ct))
-    cancer = slices[slices["label"] == "cancer"]
-    has_cancer = _patients(labelled).isin(_patients(cancer))
-    return labelled.assign(
-        label=has_cancer.map({True: "cancer", False: "non-cancer"}),
-        evidence="slice_labels",
-        annotated=labelled["series_uid"].isin(cancer["series_uid"]),
-    )
-
-
-def find_lesion_segs(
-    index: duckdb.DuckDBPyConnection, names: tuple[str, ...], columns: str, min_instances: int
-) -> pd.DataFrame:
+def find_lesion_segs(series: pd.DataFrame, names: tuple[str, ...], min_instances: int) -> pd.DataFrame:
     """All lesion segmentations of these names, with each CT series that they may segment: one row a pair.
 
-    The packaged index does not name the segmented series, so it is found within the study: by the series number in the
+    The rows do not say which series was segmented, so it is found within the study: by the series number in the
     description (`NLSTSeg Segmentation of Series: 2`), else every CT series of the study remains possible. Frames are
-    matched to slices by plane position later on. The result has `columns` (an SQL select list) and `source_series_uid`,
-    which is missing where no CT series was found.
+    matched to slices by plane position later on. The result has the columns of `series` and `source_series_uid`.
 
     Raises:
-        LungsynthError: the index has no segmentation of one of the names.
+        LungsynthError: there is no segmentation of one of the names.
     """
-    segs = index.execute(
-        rf"""
-        WITH seg AS (
-            SELECT {columns}, coalesce(analysis_result_id, collection_id) AS found_as,
-                   regexp_extract(SeriesDescription, '[Ss]eries:? *(\d+)', 1) AS number
-            FROM index WHERE Modality = 'SEG' AND list_contains($names, found_as)
-        )
-        SELECT seg.*, ct.SeriesInstanceUID AS source_series_uid, coalesce(ct.SeriesNumber = number, false) AS is_named
-        FROM seg LEFT JOIN index AS ct
-          ON ct.StudyInstanceUID = study_uid AND ct.Modality = 'CT' AND ct.instanceCount >= $min_instances
-        QUALIFY is_named = bool_or(is_named) OVER (PARTITION BY series_uid)
-        """,
-        {"names": list(names), "min_instances": min_instances},
-    ).df()
-    unknown = set(names) - set(segs["found_as"])
-    if unknown:
+    segs = series[series["modality"] == "SEG"]
+    found_as = segs["analysis_result"].fillna(segs["collection"])
+    segs = segs[found_as.isin(names)]
+    if unknown := set(names) - set(found_as):
         raise LungsynthError(
-            f"the IDC index has no segmentation of {', '.join(sorted(unknown))}: "
-            "`lesion_seg` takes an analysis_result_id such as nlstseg, or a collection_id"
+            f"the query gives no segmentation of {', '.join(sorted(unknown))}: `lesion_seg` takes an "
+            "analysis_result_id such as nlstseg, or a collection_id, and the query must return series of modality SEG"
         )
-    return segs
+    scans = series[(series["modality"] == "CT") & (series["instances"] >= min_instances)]
+    scans = scans[["study_uid", "series_uid", "series_number"]]
+    pairs = segs.merge(scans, on="study_uid", how="left", suffixes=("", "_of_ct"))
+    named = pairs["series_description"].str.extract(r"[Ss]eries:? *(\d+)", expand=False) == pairs["series_number_of_ct"]
+    named = named.fillna(False)
+    pairs = pairs[named | ~named.groupby(pairs["series_uid"]).transform("any")]
+    pairs = pairs.rename(columns={"series_uid_of_ct": "source_series_uid"})
+    return pairs[[*series.columns, "source_series_uid"]].reset_index(drop=True)
 
 
-def label_by_segs(ct: pd.DataFrame, segs: pd.DataFrame) -> pd.DataFrame:
-    """The CT series that may take part, with the patient's `label`, its `evidence`, and whether `annotated`.
+def _clinical(images: pd.DataFrame, config: ClinicalConfig | None, source: Source, min_instances: int) -> pd.DataFrame:
+    """For each image its patient's status, sex and age, and the number of the slice that shows cancer, or NA."""
+    columns = {"status": "string", "sex": "string", "age": "Int64", "instance_number": "Int64"}
+    if config is None:
+        return pd.DataFrame(index=images.index, columns=list(columns)).astype(columns)
+    cancers = read_cancers(source)
+    participants = read_participants(source, cancers)
+    slices = read_cancer_slices(source, participants, cancers, config.window_days)
+    year = pd.to_numeric(images["study_date"].str[:4], errors="coerce").astype("Int64") - FIRST_SCREEN
+    table = images[["collection", "patient", "instances"]].assign(study_yr=year)
+    table["patient"] = table["patient"].where(table["collection"] == "nlst")
+    table = table.merge(participants[["patient", "status", "sex", "age"]], on="patient", how="left")
+    table = table.merge(slices, on=["patient", "study_yr"], how="left")
+    if not table["patient"].isin(participants["patient"]).any():
+        raise LungsynthError("the clinical tables know none of the selected patients: select series of NLST")
+    holds = (table["instances"] >= table["instance_number"].clip(lower=min_instances)).fillna(False)
+    lengths = table[holds].groupby(["patient", "study_yr"])["instances"].transform("nunique")
+    certain = holds & (lengths.reindex(table.index) == 1)
+    table["instance_number"] = table["instance_number"].where(certain)
+    return table[list(columns)].astype(columns)
 
-    A patient with a lesion segmentation anywhere in IDC is `cancer`, and only their segmented series stay: what an
-    unsegmented one shows is not known.
-    """
-    has_lesion = _patients(ct).isin(_patients(segs))
-    annotated = ct["series_uid"].isin(segs["source_series_uid"])
-    return ct.assign(
-        label=has_lesion.map({True: "cancer", False: "non-cancer"}),
-        evidence=has_lesion.map({True: "lesion_seg", False: "no_lesion_seg"}),
-        annotated=annotated,
-    )[annotated | ~has_lesion]
+
+def _csv_slices(images: pd.DataFrame, path: Path | None) -> pd.DataFrame:
+    if path is None:
+        return pd.DataFrame(columns=list(CSV_COLUMNS.values()), dtype="string")
+    slices = read_slice_labels(path)
+    if not images["series_uid"].isin(slices["series_uid"]).any():
+        raise LungsynthError(
+            f"none of the {len(images)} selected CT series has a labelled slice in {path}: select series of the CSV"
+        )
+    return slices
+
+
+def _facts(images: pd.DataFrame, lesions: pd.DataFrame, clinical: pd.DataFrame, csv: pd.DataFrame) -> pd.DataFrame:
+    """What each kind of evidence says of each image: columns of booleans."""
+    patient, csv_cancer = _patients(images), csv[csv["label"] == POSITIVE]
+    has_lesion = patient.isin(_patients(lesions)) | patient.isin(_patients(csv_cancer))
+    is_free, is_case = ((clinical["status"] == name).fillna(False) for name in (NEGATIVE, POSITIVE))
+    facts = {
+        "segmented": images["series_uid"].isin(lesions["source_series_uid"]),
+        "numbered": clinical["instance_number"].notna(),
+        "in_csv": images["series_uid"].isin(csv["series_uid"]),
+        "csv_cancer": images["series_uid"].isin(csv_cancer["series_uid"]),
+        "is_case": has_lesion | is_case,
+        "is_free": is_free,
+        "contradicted": has_lesion & is_free,
+    }
+    return pd.DataFrame(facts).astype(bool)
+
+
+def _evidence(facts: pd.DataFrame, presume: bool) -> pd.Series:
+    """The best evidence of each image, or NA: of a case that which names slices, else that which excludes cancer."""
+    evidence = pd.Series(pd.NA, index=facts.index, dtype="string")
+    if presume:
+        evidence[~facts["is_case"]] = "no_lesion_seg"
+    evidence[facts["in_csv"]] = "slice_labels"
+    evidence[facts["numbered"] | (facts["is_free"] & ~facts["is_case"])] = "clinical"
+    evidence[facts["segmented"]] = "lesion_seg"
+    return evidence
+
+
+def _slice_labels(images: pd.DataFrame, clinical: pd.DataFrame, csv: pd.DataFrame) -> pd.DataFrame:
+    """Labels of the slices of those images of which they are the evidence."""
+    numbered = images[(images["evidence"] == "clinical") & (images["label"] == POSITIVE)]
+    by_number = pd.DataFrame(
+        {
+            "series_uid": numbered["series_uid"],
+            "instance_number": clinical["instance_number"].reindex(numbered.index),
+            "label": POSITIVE,
+            "evidence": "clinical",
+        }
+    )
+    in_csv = images.loc[images["evidence"] == "slice_labels", "series_uid"]
+    by_uid = csv[csv["series_uid"].isin(in_csv)].assign(evidence="slice_labels")
+    parts = [
+        part.reindex(columns=list(SLICE_LABEL_COLUMNS)).astype(SLICE_LABEL_COLUMNS) for part in (by_number, by_uid)
+    ]
+    return pd.concat([no_slice_labels(), *parts], ignore_index=True)
 
 
 def _patients(table: pd.DataFrame) -> pd.Series:

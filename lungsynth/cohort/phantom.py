@@ -7,7 +7,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from lungsynth import CLASSES
-from lungsynth.cohort.cohort import COLUMNS, Cohort, no_slice_labels
+from lungsynth.cohort.cohort import COLUMNS, Cohort, funnel, no_slice_labels
 from lungsynth.cohort.splits import SplitConfig, assign_splits, patient_key
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
@@ -44,7 +44,8 @@ def select_phantoms(config: PhantomCohortConfig, splits: SplitConfig) -> Cohort:
     table = pd.DataFrame(rows)
     table["split"] = assign_splits(table, splits)
     table["patient_key"] = [patient_key(COLLECTION, patient, splits.salt) for patient in table["patient"]]
-    return Cohort(table.reindex(columns=list(COLUMNS)), no_slice_labels())
+    simulated = funnel(("simulated CT series", table[table["role"] == "image"]))
+    return Cohort(table.reindex(columns=list(COLUMNS)), no_slice_labels(), simulated)
 
 
 def patient_of(config: PhantomCohortConfig, series_uid: str) -> PhantomPatient:
@@ -94,6 +95,8 @@ def _rows(patient: PhantomPatient) -> list[dict[str, Any]]:
         "collection": COLLECTION,
         "patient": patient.patient_id,
         "study_uid": patient.uid("study"),
+        "sex": patient.sex,
+        "age": patient.age_years,
         "label": CLASSES[patient.nodule is not None],
         "evidence": "phantom",
         "license": "CC0 1.0",
@@ -106,8 +109,11 @@ def _rows(patient: PhantomPatient) -> list[dict[str, Any]]:
         {
             "series_uid": ct,
             "modality": "CT",
+            "role": "image",
             "source_series_uid": pd.NA,
             "manufacturer": patient.scanner.manufacturer,
+            "kernel": patient.scanner.kernel,
+            "thickness_mm": patient.scanner.thickness_mm,
             "instances": patient.slices,
             "url": f"{place}/{ct}/",
         }
@@ -117,6 +123,7 @@ def _rows(patient: PhantomPatient) -> list[dict[str, Any]]:
             {
                 "series_uid": seg,
                 "modality": "SEG",
+                "role": "lesion",
                 "source_series_uid": ct,
                 "manufacturer": "lungsynth phantom",
                 "instances": 1,

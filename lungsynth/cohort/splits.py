@@ -16,8 +16,14 @@ from lungsynth.errors import LungsynthError
 class SplitConfig(Config):
     """How patients are dealt to train, val and test.
 
-    `threshold` compares each patient's hash with the fractions: a patient never changes side when the cohort grows.
-    `ranked` deals exact counts within each label by the order of the same hash. It suits cohorts of a handful of
+    `threshold` compares each patient's draw, a salted hash of their identity and of nothing else, with the fractions.
+    So nobody ever changes side: not when patients of either class join or leave, not when a label is revised. It is
+    stratified in expectation: within each label, and within any other group, every patient falls to a side with its
+    fraction as the probability. The share that a group of n patients really has there strays from the fraction f by a
+    standard deviation of √(f(1-f)/n): 1.6 points for 600 cancer patients at f = 0.2. Exact shares would move patients
+    when others join. What is made sure of is that every side has patients of every label.
+
+    `ranked` deals exact counts within each label by the order of the same draws. It suits cohorts of a handful of
     patients, and is *not* stable: one more patient may move others to another side.
     """
 
@@ -42,11 +48,11 @@ class SplitConfig(Config):
 def assign_splits(patients: pd.DataFrame, config: SplitConfig) -> pd.Series:
     """The side of each row of `patients` (columns collection, patient, label), aligned to its index.
 
-    The label forms the strata of `ranked`. It stays out of the hash, so that a patient whose label is revised keeps
-    to their side under `threshold`. Rows of one patient get one side.
+    Rows of one patient get one side.
 
     Raises:
-        LungsynthError: there are fewer patients than splits, a patient has two labels, or a split stays empty.
+        LungsynthError: there are fewer patients than splits, a patient has two labels, or (`threshold`) a label has no
+            patient on some side.
     """
     unique = patients[["collection", "patient", "label"]].drop_duplicates().reset_index(drop=True)
     if unique.duplicated(["collection", "patient"]).any():
@@ -55,8 +61,10 @@ def assign_splits(patients: pd.DataFrame, config: SplitConfig) -> pd.Series:
         raise LungsynthError(
             f"the cohort has {len(unique)} patient(s), fewer than its {len(SPLITS)} splits: select more patients"
         )
-    draws = np.array([_draw(config.salt, *key) for key in zip(unique["collection"], unique["patient"], strict=True)])
-    side = _by_threshold(draws, config) if config.method == "threshold" else _by_rank(draws, unique["label"], config)
+    identities = zip(unique["collection"], unique["patient"], strict=True)
+    draws = np.array([draw("split", config.salt, *identity) for identity in identities])
+    deal = _by_threshold if config.method == "threshold" else _by_rank
+    side = deal(draws, unique["label"], config)
     unique["split"] = np.array(SPLITS)[side]
     rows = patients[["collection", "patient"]].merge(unique, on=["collection", "patient"], how="left")
     return pd.Series(rows["split"].to_numpy(), index=patients.index, dtype="string", name="split")
@@ -71,19 +79,20 @@ def _hash(*parts: str) -> bytes:
     return hashlib.sha256("\0".join(parts).encode()).digest()
 
 
-def _draw(salt: str, collection: str, patient: str) -> float:
-    """A number in [0, 1) that depends on nothing but the salt and the patient."""
-    return int.from_bytes(_hash("split", salt, collection, patient)[:8], "big") / 2**64
+def draw(purpose: str, salt: str, *identity: str) -> float:
+    """A number in [0, 1) that depends on nothing but these texts: draws of different purposes are independent."""
+    return int.from_bytes(_hash(purpose, salt, *identity)[:8], "big") / 2**64
 
 
-def _by_threshold(draws: np.ndarray, config: SplitConfig) -> np.ndarray:
+def _by_threshold(draws: np.ndarray, labels: pd.Series, config: SplitConfig) -> np.ndarray:
     side = np.searchsorted(np.cumsum(config.fractions[:-1]), draws, side="right")
-    counts = np.bincount(side, minlength=len(SPLITS))
-    if not counts.all():
-        raise LungsynthError(
-            f"of {len(draws)} patients none fell to {SPLITS[int(counts.argmin())]}: "
-            "select more patients, or set `method: ranked` in the splits"
-        )
+    for label, sides in pd.Series(side).groupby(labels.to_numpy()):
+        missing = sorted(set(range(len(SPLITS))) - set(sides))
+        if missing:
+            raise LungsynthError(
+                f"of {len(sides)} {label} patients none fell to {SPLITS[missing[0]]}: "
+                "select more patients, or set `method: ranked` in the splits"
+            )
     return side
 
 

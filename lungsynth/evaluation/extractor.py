@@ -18,7 +18,6 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor
 from tqdm import tqdm
 
-from lungsynth import CLASSES
 from lungsynth.config import Config
 from lungsynth.hashing import combine, file_sha256
 from lungsynth.imaging.store import SliceDataset
@@ -40,14 +39,14 @@ class ExtractorConfig(Config):
 class LungNetwork(nn.Module):
     """Four stride-2 convolutions and a global average: uint8 N×C×H×W (first channel is read) -> features N×D."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
         widths = (1, 16, 32, 64, FEATURES)
         self.body = nn.Sequential(*(
             nn.Sequential(nn.Conv2d(i, o, 3, 2, 1, bias=False), nn.BatchNorm2d(o), nn.SiLU())
             for i, o in pairwise(widths)
         ))  # fmt: skip
-        self.heads = nn.Linear(FEATURES, len(CLASSES) + 1)
+        self.heads = nn.Linear(FEATURES, classes + 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Penultimate features N×D of uint8 images."""
@@ -61,8 +60,9 @@ class FeatureExtractorLung(FeatureExtractorBase):
         self, name: str, features_list: list[str], feature_extractor_weights_path: str, **torch_fidelity_options: Any
     ) -> None:
         super().__init__(name, features_list)
-        self.network = LungNetwork()
-        self.network.load_state_dict(load_file(feature_extractor_weights_path))
+        state = load_file(feature_extractor_weights_path)
+        self.network = LungNetwork(classes=len(state["heads.bias"]) - 1)
+        self.network.load_state_dict(state)
         self.requires_grad_(False)
         self.eval()
 
@@ -132,7 +132,7 @@ def train_extractor(dataset: SliceDataset, config: ExtractorConfig, folder: Path
     images = torch.from_numpy(np.array(dataset.images[rows])).to(device)
     labels = torch.from_numpy(dataset.labels[rows]).to(device)
     levels = torch.from_numpy(relative_level(dataset.table)[rows]).to(device)
-    network = _train(images, labels, levels, config)
+    network = _train(images, labels, levels, len(dataset.meta.classes), config)
     folder.mkdir(parents=True, exist_ok=True)
     extractor = Extractor(folder)
     save_file({name: tensor.cpu() for name, tensor in network.state_dict().items()}, extractor.weights)
@@ -142,17 +142,17 @@ def train_extractor(dataset: SliceDataset, config: ExtractorConfig, folder: Path
 
 
 def relative_level(table: pd.DataFrame) -> np.ndarray:
-    """Where each slice lies among those of its series, float32 N from 0 to 1; 0.5 for the only slice of a series."""
+    """Where each slice lies among those of its series, float32 N from 0 to 1; 0.5 for the only one of a series."""
     position = table.groupby("series_uid")["position_mm"]
     low, extent = position.transform("min"), position.transform("max") - position.transform("min")
     level = (table["position_mm"] - low) / extent.where(extent > 0)
     return level.fillna(0.5).to_numpy(np.float32)
 
 
-def _train(images: Tensor, labels: Tensor, levels: Tensor, config: ExtractorConfig) -> LungNetwork:
+def _train(images: Tensor, labels: Tensor, levels: Tensor, classes: int, config: ExtractorConfig) -> LungNetwork:
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        network = LungNetwork().to(images.device)
+        network = LungNetwork(classes).to(images.device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, config.steps + 1)
     rng = torch.Generator().manual_seed(config.seed)

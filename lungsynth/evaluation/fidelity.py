@@ -14,7 +14,6 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, Featu
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kernel_poly, kid_features_to_metric
 
-from lungsynth import CLASSES
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.extractor import Extractor, extract
@@ -82,7 +81,8 @@ def measure_fidelity(
         real = Images(features(dataset.images[train]), labels[train], patients[train])
         fake = Images(features(synthetic), labels[held_out], np.arange(len(synthetic)))
         floor = Images(features(dataset.images[held_out]), labels[held_out], patients[held_out])
-        card += _compare_scopes(name, real, {"": ("synthetic", fake), "/floor": ("held-out", floor)}, config)
+        others = {"": ("synthetic", fake), "/floor": ("held-out", floor)}
+        card += _compare_scopes(name, real, others, dataset.meta.classes, config)
     return card
 
 
@@ -133,12 +133,16 @@ def kid(real: np.ndarray, other: np.ndarray, config: FidelityConfig) -> float:
 
 
 def _compare_scopes(
-    extractor: str, real: Images, others: dict[str, tuple[str, Images]], config: FidelityConfig
+    extractor: str,
+    real: Images,
+    others: dict[str, tuple[str, Images]],
+    classes: tuple[str, ...],
+    config: FidelityConfig,
 ) -> Scorecard:
     metrics: list[Metric] = []
     notes: list[str] = []
     dimension = real.features.shape[1]
-    for scope, code in [("", None), *((f"/{name}", code) for code, name in enumerate(CLASSES))]:
+    for scope, code in [("", None), *((f"/{name}", code) for code, name in enumerate(classes))]:
         for suffix, (side, images) in others.items():
             pair = [_of_class(images_, code) for images_ in (real, images)]
             fewest = min(len(pair[0].features), len(pair[1].features))

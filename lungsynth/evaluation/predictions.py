@@ -1,14 +1,17 @@
 """The predictions record: what each trained classifier said about each held-out slice."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lungsynth.errors import LungsynthError
-from lungsynth.hashing import table_sha256
+from lungsynth.hashing import combine, table_sha256
 
 COLUMNS = {
     "arm": "string",  # what the classifier was trained on, as in `real+classical+synthetic@1`
@@ -16,8 +19,8 @@ COLUMNS = {
     "split": "string",  # val or test
     "row": "int64",  # of the slice in its SliceDataset
     "patient": "string",
-    "label": "int64",  # index in lungsynth.CLASSES
-    "score": "float64",  # probability of cancer, 0 to 1
+    "label": "int64",  # 1 for the positive class, else 0
+    "score": "float64",  # probability of the positive class, 0 to 1
 }
 
 
@@ -31,9 +34,10 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class Predictions:
-    """`table`: one row for each arm, seed and held-out slice (`COLUMNS`)."""
+    """`table`: one row for each arm, seed and held-out slice (`COLUMNS`); `classes`: (negative, positive)."""
 
     table: pd.DataFrame
+    classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
         table = self.table[list(COLUMNS)].astype(COLUMNS)
@@ -49,8 +53,8 @@ class Predictions:
 
     @property
     def sha256(self) -> str:
-        """Hash of the table."""
-        return table_sha256(self.table)
+        """Hash of table and classes."""
+        return combine([table_sha256(self.table), *self.classes])
 
     def of(self, arm: str, split: str) -> Scores:
         """The scores of one arm on one split; slices come in the same order for every arm."""
@@ -60,10 +64,13 @@ class Predictions:
         return Scores(part["score"].to_numpy().reshape(-1, len(slices)), slices["label"].to_numpy(), patients)
 
     def save(self, path: Path) -> None:
-        """Write the table as Parquet."""
-        self.table.to_parquet(path, index=False)
+        """Write the table as Parquet, with the classes in the file's metadata."""
+        table = pa.Table.from_pandas(self.table, preserve_index=False)
+        metadata = table.schema.metadata | {b"classes": json.dumps(self.classes).encode()}
+        pq.write_table(table.replace_schema_metadata(metadata), path)
 
     @classmethod
     def load(cls, path: Path) -> "Predictions":
         """Read what `save` wrote."""
-        return cls(pd.read_parquet(path))
+        table = pq.read_table(path)
+        return cls(table.to_pandas(), tuple(json.loads(table.schema.metadata[b"classes"])))

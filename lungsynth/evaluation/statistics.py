@@ -33,7 +33,7 @@ def pair_counts(scores: np.ndarray, labels: np.ndarray, patients: np.ndarray) ->
     """Count the concordant pairs between each two patients.
 
     Args:
-        scores: S×N, one row for each training seed; higher means cancer.
+        scores: S×N, one row for each training seed; higher means the positive class.
         labels: N of 0 and 1.
         patients: N codes from 0 to P-1.
     """
@@ -59,12 +59,12 @@ def auroc(counts: PairCounts, weights: np.ndarray) -> np.ndarray:
 def resample_patients(labels: np.ndarray, patients: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Multiplicities B×P of patients drawn with replacement among those with a positive slice, and among those without.
 
-    Strata keep the number of cancer patients fixed, as a designed test set would.
+    Strata keep the number of patients with a positive slice fixed, as a designed test set would.
     """
     rng = np.random.default_rng(seed)
-    with_cancer = np.bincount(patients, labels) > 0
-    weights = np.zeros((resamples, len(with_cancer)))
-    for stratum in (np.flatnonzero(with_cancer), np.flatnonzero(~with_cancer)):
+    with_positive = np.bincount(patients, labels) > 0
+    weights = np.zeros((resamples, len(with_positive)))
+    for stratum in (np.flatnonzero(with_positive), np.flatnonzero(~with_positive)):
         if len(stratum):
             weights[:, stratum] = rng.multinomial(len(stratum), np.full(len(stratum), 1 / len(stratum)), resamples)
     return weights
@@ -105,7 +105,7 @@ def average_precision(scores: np.ndarray, labels: np.ndarray, weights: np.ndarra
 
 
 def youden_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The score at and above which to call cancer, so that sensitivity + specificity is greatest (Youden 1950)."""
+    """The score from which on to call a slice positive, so that sensitivity + specificity is greatest (Youden 1950)."""
     cuts = np.unique(scores)
     positives, negatives = np.sort(scores[labels == 1]), np.sort(scores[labels == 0])
     sensitivity = 1 - np.searchsorted(positives, cuts, "left") / len(positives)

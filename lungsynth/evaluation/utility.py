@@ -12,7 +12,6 @@ from pydantic import Field
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lungsynth import CLASSES
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.predictions import Predictions
@@ -74,7 +73,7 @@ def measure_utility(dataset: SliceDataset, samplers: dict[str, Sampler], config:
         samplers: by name, `synthetic` and where there is one `champion`.
 
     Raises:
-        LungsynthError: a split lacks a class, or a sampler's slices do not fit the dataset's.
+        LungsynthError: there are not two classes, a split lacks one, or a sampler's slices do not fit the dataset's.
     """
     _require_classes(dataset)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -83,7 +82,7 @@ def measure_utility(dataset: SliceDataset, samplers: dict[str, Sampler], config:
     arms = [Arm("real", False), Arm("real+classical", True)]
     for name, sampler in samplers.items():
         for ratio in config.ratios:
-            labels = np.arange(math.ceil(len(train) * ratio / 2) * 2) % len(CLASSES)
+            labels = np.arange(math.ceil(len(train) * ratio / 2) * 2) % 2
             pool = _pool(draw(sampler, labels, config.pool_seed, dataset.meta.size), labels, device)
             arms.append(Arm(f"real+classical+{name}@{ratio:g}", True, pool, ratio))
 
@@ -101,11 +100,11 @@ def measure_utility(dataset: SliceDataset, samplers: dict[str, Sampler], config:
                         {**part, "patient": table["patient"], "label": dataset.labels[held_out], "score": scores}
                     )
                 )
-    return Predictions(pd.concat(parts))
+    return Predictions(pd.concat(parts), dataset.meta.classes)
 
 
 def build_classifier(architecture: Literal["vgg-small", "resnet18"]) -> nn.Module:
-    """A torchvision classifier of one-channel slices N×1×H×W; one logit N×1, higher for cancer.
+    """A torchvision classifier of one-channel slices N×1×H×W; one logit N×1, higher for the positive class.
 
     `vgg-small` ends in a global maximum: a nodule covers few pixels, and a mean over the slice would drown it.
     """
@@ -178,14 +177,20 @@ def _normalise(images: Tensor) -> Tensor:
 
 
 def _pool(images: np.ndarray, labels: np.ndarray, device: str) -> Pool:
-    members = tuple(torch.from_numpy(np.flatnonzero(labels == code)) for code in range(len(CLASSES)))
+    members = tuple(torch.from_numpy(np.flatnonzero(labels == code)) for code in range(2))
     return Pool(torch.from_numpy(images).to(device), members)
 
 
 def _require_classes(dataset: SliceDataset) -> None:
+    classes = dataset.meta.classes
+    if len(classes) != 2:
+        raise LungsynthError(
+            f"utility is measured on two classes, the dataset has {len(classes)} ({', '.join(classes)}): "
+            "choose two, the positive one last, by cohort.classes"
+        )
     for split in ("train", "val", "test"):
         present = set(dataset.table["label"].iloc[dataset.rows(split)])
-        for name in CLASSES:
+        for name in classes:
             if name not in present:
                 raise LungsynthError(
                     f"the {split} split has no {name} slice: enlarge the cohort or change the split's shares or salt"

@@ -23,7 +23,9 @@ class GeneratorCard(Config):
     """`generator.json`: what the weights are. A generator that was trained elsewhere has no `training`."""
 
     generator: DcganConfig
-    window_hu: tuple[float, float] = Field(description="HU that the grey values 0 and 255 stand for")
+    window_hu: tuple[float, float] | None = Field(
+        description="HU that the grey values 0 and 255 stand for; none for pictures that have no HU"
+    )
     data_sha256: str | None = None
     kimg: float | None = Field(default=None, ge=0, description="real slices shown in training, thousands")
     training: dict[str, JsonValue] | None = None
@@ -61,7 +63,7 @@ class GeneratorPackage:
         return self.card.generator.classes
 
     @property
-    def window_hu(self) -> tuple[float, float]:
+    def window_hu(self) -> tuple[float, float] | None:
         """The HU that the grey values 0 and 255 stand for."""
         return self.card.window_hu
 

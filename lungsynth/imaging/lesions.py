@@ -1,16 +1,18 @@
-"""Slice labels: from a table by SOP Instance UID, else from lesion segmentations (DICOM SEG) or the patient's label."""
+"""Where the lesions of a series lie, from DICOM SEG: which slices, and where in them."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pydicom
 
-from lungsynth import CLASSES
-from lungsynth.imaging.read import Reason, SeriesRejected, Volume
+from lungsynth.imaging.read import Volume
+from lungsynth.imaging.rejection import Reason, SeriesRejected
+from lungsynth.imaging.seg_frames import SliceFinder, corner, functional_group, in_plane
 
-NON_CANCER, CANCER = CLASSES
 NOT_LESIONS = {
     ("SCT", "85756007"),  # tissue
     ("SCT", "91723000"),  # anatomical structure
@@ -21,43 +23,26 @@ NOT_LESIONS = {
 """Segmented property categories (DICOM CID 7150) of what is no lesion, such as lungs beside it in the same file."""
 
 
-def slice_labels(
-    volume: Volume, patient_label: str, by_sop_uid: Mapping[str, str], lesion_folders: Sequence[Path]
-) -> list[str | None]:
-    """Label every slice of a series with the best evidence there is.
+@dataclass(frozen=True)
+class Lesion:
+    """One connected outline in slice `index`: its bounding box in pixels of the volume, where 0 is the outer edge of
+    the first pixel, and its area."""
 
-    Args:
-        volume: Z slices.
-        patient_label: the patient's class.
-        by_sop_uid: labels of single slices; where there are any, they alone decide.
-        lesion_folders: one folder for each lesion segmentation of this series.
+    index: int
+    top: float
+    left: float
+    bottom: float
+    right: float
+    area_px: float
 
-    Returns:
-        Z labels, each one of `lungsynth.CLASSES`, or none for a slice about which the evidence says nothing: a lesion's
-        outline makes its own slices `cancer`, but the patient's other slices not `non-cancer`.
-
-    Raises:
-        SeriesRejected: `NO_LESION_EVIDENCE`, where a cancer patient has no usable annotation.
-    """
-    if by_sop_uid:
-        return [label if (label := by_sop_uid.get(uid)) in CLASSES else None for uid in volume.sop_uids]
-    if patient_label == NON_CANCER:
-        return [NON_CANCER] * len(volume.sop_uids)
-    covered = np.zeros(len(volume.sop_uids), dtype=bool)
-    for folder in lesion_folders:
-        for path in sorted(folder.iterdir()):
-            covered |= lesion_slices(volume, path)
-    if not covered.any():
-        raise SeriesRejected(Reason.NO_LESION_EVIDENCE, f"{len(lesion_folders)} lesion segmentations mark no slice")
-    return [CANCER if hit else None for hit in covered]
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Row and column of the middle of its box."""
+        return (self.top + self.bottom) / 2, (self.left + self.right) / 2
 
 
-def lesion_slices(volume: Volume, path: Path) -> np.ndarray:
-    """Which slices of `volume` a DICOM SEG marks as lesion, bool Z.
-
-    A frame belongs to the one slice of the series that it names as its source. Where it names none or several (some
-    files list the whole series for every frame), it belongs to the slice nearest to its plane, up to half a slice
-    spacing away.
+def find_lesions(volume: Volume, path: Path) -> list[Lesion]:
+    """What a DICOM SEG (PS3.3 A.51) outlines as lesion in the slices of `volume`.
 
     Raises:
         SeriesRejected: `NO_LESION_EVIDENCE`, where the file cannot be read or placed.
@@ -65,28 +50,27 @@ def lesion_slices(volume: Volume, path: Path) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="pydicom")
-            return _lesion_slices(volume, pydicom.dcmread(path))
-    except SeriesRejected:
-        raise
+            return list(_lesions(volume, pydicom.dcmread(path)))
+    except SeriesRejected as rejected:
+        raise SeriesRejected(rejected.reason, f"{path.name}: {rejected.detail}") from None
     except Exception as error:  # on corrupt bytes pydicom raises nearly anything, from EOFError to struct.error
         raise SeriesRejected(Reason.NO_LESION_EVIDENCE, f"{path.name}: {type(error).__name__}") from error
 
 
-def _lesion_slices(volume: Volume, seg: pydicom.Dataset) -> np.ndarray:
+def _lesions(volume: Volume, seg: pydicom.Dataset) -> Iterator[Lesion]:
     # Fractions run from 0 to a maximum; half of it is where a binary mask would change.
     threshold = seg.MaximumFractionalValue / 2 if seg.SegmentationType == "FRACTIONAL" else 1
-    masks = seg.pixel_array.reshape(seg.NumberOfFrames, -1)
-    marked = masks.max(axis=1) >= threshold
+    pixels = seg.pixel_array.reshape(seg.NumberOfFrames, seg.Rows, seg.Columns)
     lesions = {segment.SegmentNumber for segment in seg.SegmentSequence if _category(segment) not in NOT_LESIONS}
     shared = seg.SharedFunctionalGroupsSequence[0]
-    covered = np.zeros(len(volume.sop_uids), dtype=bool)
-    for frame, any_pixel in zip(seg.PerFrameFunctionalGroupsSequence, marked, strict=True):
-        if (
-            any_pixel
-            and _functional_group("SegmentIdentificationSequence", frame, shared).ReferencedSegmentNumber in lesions
-        ):
-            covered |= _frame_slices(volume, seg, frame, shared)
-    return covered
+    finder = SliceFinder(volume, str(seg.FrameOfReferenceUID), Reason.NO_LESION_EVIDENCE)
+    for frame, values in zip(seg.PerFrameFunctionalGroupsSequence, pixels, strict=True):
+        segment = functional_group("SegmentIdentificationSequence", frame, shared).ReferencedSegmentNumber
+        if segment not in lesions or values.max() < threshold:
+            continue
+        index = finder.find(frame, shared)
+        if index is not None:
+            yield from _outlines(volume, index, values >= threshold, corner(frame, shared), *in_plane(frame, shared))
 
 
 def _category(segment: pydicom.Dataset) -> tuple[str, str]:
@@ -94,26 +78,16 @@ def _category(segment: pydicom.Dataset) -> tuple[str, str]:
     return code.CodingSchemeDesignator, code.CodeValue
 
 
-def _functional_group(keyword: str, frame: pydicom.Dataset, shared: pydicom.Dataset) -> pydicom.Dataset:
-    """A functional group stands with each frame or once for all."""
-    return (frame if keyword in frame else shared)[keyword][0]
-
-
-def _frame_slices(volume: Volume, seg: pydicom.Dataset, frame: pydicom.Dataset, shared: pydicom.Dataset) -> np.ndarray:
-    sources = {
-        str(image.ReferencedSOPInstanceUID)
-        for derivation in frame.get("DerivationImageSequence", ())
-        for image in derivation.get("SourceImageSequence", ())
-    }
-    named = np.array([uid in sources for uid in volume.sop_uids])
-    if named.sum() == 1:
-        return named
-    if seg.FrameOfReferenceUID != volume.frame_of_reference_uid:
-        raise SeriesRejected(Reason.NO_LESION_EVIDENCE, "the segmentation has another frame of reference")
-    plane = np.array(_functional_group("PlaneOrientationSequence", frame, shared).ImageOrientationPatient, dtype=float)
-    if abs(np.cross(plane[:3], plane[3:]) @ volume.normal) < 0.999:
-        raise SeriesRejected(Reason.NO_LESION_EVIDENCE, "the segmentation's planes are not parallel to the slices")
-    corner = np.array(_functional_group("PlanePositionSequence", frame, shared).ImagePositionPatient, dtype=float)
-    distances = np.abs(volume.positions_mm - corner @ volume.normal)
-    nearest = np.arange(len(distances)) == distances.argmin()
-    return nearest & (distances <= 0.5 * volume.slice_spacing_mm + 1e-3)
+def _outlines(
+    volume: Volume, index: int, mask: np.ndarray, first: np.ndarray, down: np.ndarray, across: np.ndarray
+) -> Iterator[Lesion]:
+    """The connected parts of a frame's mask (bool, not empty), from the frame's pixels to those of the volume."""
+    # Affine map of (row, column) as the frame counts pixel centres to where the volume counts pixel edges.
+    axes = np.stack([volume.down, volume.across]) / np.array(volume.spacing_mm)[:, None]
+    steps = axes @ np.stack([down, across], axis=1)
+    offset = axes @ (first - volume.corners_mm[index]) + 0.5
+    count, _, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    for left, top, width, height, area in stats[1:count].astype(float):
+        edges = np.array([[top, left], [top + height, left + width]]) - 0.5
+        (y0, x0), (y1, x1) = np.sort(edges @ steps.T + offset, axis=0).tolist()
+        yield Lesion(index, y0, x0, y1, x1, float(area * abs(np.linalg.det(steps))))

@@ -1,254 +1,311 @@
-"""From verified series to the slice dataset: read, find the lungs, crop to them, window, resize, label."""
+"""From one CT series on disk to its slices: read, label, find the lungs, crop, resample, window."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
+from hashlib import sha256
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
+import cv2
 import numpy as np
 import pandas as pd
-from PIL import Image
 from pydantic import Field, model_validator
-from tqdm import tqdm
 
-from lungsynth import CLASSES
-from lungsynth.cohort.cohort import SPLITS, Cohort
-from lungsynth.cohort.series_store import SeriesStore
 from lungsynth.config import Config
-from lungsynth.errors import LungsynthError
-from lungsynth.imaging.lesions import slice_labels
-from lungsynth.imaging.lungs import LungConfig, lung_mask
-from lungsynth.imaging.read import AIR_HU, Reason, SeriesRejected, Volume, read_series
-from lungsynth.imaging.store import COLUMNS, REJECTED_COLUMNS, SliceDataset, SliceMeta, claim
+from lungsynth.imaging.crop import Crop, lesion_patch, lung_box, lung_patch, whole_slice
+from lungsynth.imaging.lungs import LungConfig, LungMask, find_lungs
+from lungsynth.imaging.read import Volume, read_series
+from lungsynth.imaging.rejection import Reason, SeriesRejected, picture
+from lungsynth.imaging.render import render, render_mask, resample
+from lungsynth.imaging.slice_labels import SliceLabels, label_slices
+from lungsynth.imaging.store import COLUMNS, HU_BINS
+
+PREVIEW = 224
+"""Pixels a side of a picture in the report of a build."""
 
 
 class SliceConfig(Config):
-    """What a slice of the dataset looks like, and which slices are taken."""
+    """What a slice of the dataset shows, which slices are taken, and how many processes work on it."""
 
-    size: int = Field(128, ge=16, le=1024, description="pixels; height and width of a slice")
+    size: int = Field(128, ge=32, le=512, multiple_of=8, description="pixels; height and width of a slice")
     window_hu: tuple[float, float] = Field((-1350.0, 150.0), description="HU that become 0 and 255; the lung window")
+    view: Literal["lungs", "whole", "lesion"] = Field(
+        "lungs",
+        description="lungs: one square around both lungs for all slices of a series; whole: all of the slice; lesion: "
+        "patches, around the lesion for the positive class and at random places of the lung for the negative one",
+    )
     margin_mm: float = Field(5.0, ge=0, le=100, description="mm around the lungs' bounding box; shows the chest wall")
-    min_lung_fraction: float = Field(0.05, ge=0, lt=1, description="least share of a crop that is lung")
-    stride_mm: float = Field(0, ge=0, description="mm between the slices taken of a series; 0 takes every slice")
+    patch_mm: float = Field(64.0, ge=16, le=256, description="mm; side of a patch, twice the diameter of a small mass")
+    lesion_margin_mm: float = Field(
+        10.0, ge=0, le=200, description="mm that negative patches and slices of a cancer patient keep from a lesion"
+    )
+    other_slices_of_cancer: Literal["drop", "non_cancer"] = Field(
+        "drop", description="slices of a cancer patient that no lesion segmentation covers and no other evidence labels"
+    )
+    min_lung_fraction: float = Field(
+        0.05, ge=0, lt=1, description="least share of a picture that is lung; patches want 0.2 or more"
+    )
+    stride_mm: float = Field(0, ge=0, description="mm between the slices of a class in a series; 0 takes every slice")
     max_slices_per_series: int | None = Field(None, ge=1, description="slices of each class, evenly spaced; none: all")
-    workers: int = Field(2, ge=1, description="processes that each prepare one series at a time, in about 0.5 GB")
+    max_slices_per_patient: int | None = Field(None, ge=1, description="slices of each class, evenly spaced; none: all")
+    masks: bool = Field(False, description="keep the lung masks beside the slices")
     lungs: LungConfig = LungConfig()
+    root: Path = Field(Path("data/slices"), description="folder in which the shards lie")
+    workers: int = Field(2, ge=1, description="processes that each prepare one series at a time, in about 0.5 GB")
+    patients_per_shard: int = Field(16, ge=1, description="patients; what a crash costs at most, for each worker")
 
     @model_validator(mode="after")
     def _window_opens(self) -> Self:
-        if self.window_hu[0] >= self.window_hu[1]:
-            raise ValueError("window_hu must be (low, high)")
+        if not -32768 <= self.window_hu[0] < self.window_hu[1] <= 32767:
+            raise ValueError("window_hu must be (low, high), within 16 bits")
         return self
 
 
 @dataclass(frozen=True)
 class SeriesJob:
-    """One CT series with all that it takes to turn it into slices; each lesion folder holds one segmentation of it."""
+    """One series or picture with all that it takes to turn it into slices.
+
+    `label` and `evidence` are the patient's, `slice_labels` the rows of `Cohort.slice_labels` about this series. Each
+    of the lesion and lung folders holds one segmentation of it; `mask_file` is the mask of a picture.
+    """
 
     series_uid: str
     patient_key: str
     label: str
+    evidence: str
     split: str
+    manufacturer: str
     folder: Path
     lesion_folders: tuple[Path, ...]
-    labels_by_sop_uid: dict[str, str]
-
-
-def build_slices(cohort: Cohort, store: SeriesStore, config: SliceConfig, folder: Path) -> SliceDataset:
-    """Turn every CT series of the cohort into slices, and write them to `folder`, which must be new or empty.
-
-    The result does not depend on the number of workers.
-
-    Raises:
-        LungsynthError: no series gave slices, or a class has no slice in some split.
-    """
-    claim(folder)  # before the work, not after it
-    jobs, rejected = _jobs(cohort, store)
-    images, tables = [np.empty((0, config.size, config.size), np.uint8)], [_table([])]
-    with tqdm(total=len(jobs), desc="slices", unit="series") as bar:
-        for job, outcome in zip(jobs, _outcomes(jobs, config), strict=True):
-            if isinstance(outcome, SeriesRejected):
-                rejected.append((job.series_uid, str(outcome.reason), outcome.detail))
-            else:
-                images.append(outcome[0])
-                tables.append(outcome[1])
-            bar.update()
-            bar.set_postfix(slices=sum(map(len, images)), rejected=len(rejected), refresh=False)
-    table = pd.concat(tables, ignore_index=True)
-    _check_classes(table, Counter(reason for _, reason, _ in rejected), len(cohort.ct))
-    meta = SliceMeta(config.size, config.window_hu, cohort.sha256)
-    return SliceDataset.write(
-        folder, np.concatenate(images), table, pd.DataFrame(sorted(rejected), columns=list(REJECTED_COLUMNS)), meta
-    )
-
-
-def slices_of_series(job: SeriesJob, config: SliceConfig) -> tuple[np.ndarray, pd.DataFrame]:
-    """The slices of one series, from feet to head.
-
-    Returns:
-        uint8 N×size×size with N ≥ 1, and the table with `imaging.store.COLUMNS`.
-
-    Raises:
-        SeriesRejected: the series gives no slice.
-    """
-    volume = read_series(job.folder)
-    if volume.series_uid != job.series_uid:
-        raise SeriesRejected(Reason.MIXED_SERIES, f"the files belong to series {volume.series_uid}")
-    labels = slice_labels(volume, job.label, job.labels_by_sop_uid, job.lesion_folders)
-    lungs = lung_mask(volume.hu, volume.spacing_mm, volume.slice_spacing_mm, config.lungs)
-    crop = Crop.around(lungs, volume.spacing_mm, config.margin_mm)
-    fractions = crop.fraction(lungs, volume.spacing_mm)
-    chosen = _choose(volume, labels, fractions, config)
-    images = np.stack([render(volume.hu[index], volume.spacing_mm, crop, config) for index in chosen])
-    rows = [
-        (
-            job.patient_key,
-            job.series_uid,
-            volume.sop_uids[index],
-            volume.positions_mm[index],
-            labels[index],
-            job.split,
-            crop.side_mm / config.size,
-            volume.thickness_mm,
-            fractions[index],
-            volume.manufacturer,
-        )
-        for index in chosen
-    ]
-    return images, _table(rows)
+    lung_folders: tuple[Path, ...]
+    mask_file: Path | None
+    slice_labels: pd.DataFrame
 
 
 @dataclass(frozen=True)
-class Crop:
-    """A square of a slice, the same for all slices of a series; it may reach beyond the image."""
+class Preview:
+    """A slice as the contact sheet shows it: uint8 P×P, the lungs' outline (bool P×P), and what it is, in words."""
 
-    top_mm: float
-    left_mm: float
-    side_mm: float
-
-    @classmethod
-    def around(cls, lungs: np.ndarray, spacing_mm: tuple[float, float], margin_mm: float) -> Self:
-        """The smallest square that holds the lungs (bool, Z×Y×X, some of it true) of all slices and a margin."""
-        rows, columns = (np.flatnonzero(lungs.any(axis=axes)) for axes in ((0, 2), (0, 1)))
-        top, bottom = rows[0] * spacing_mm[0], (rows[-1] + 1) * spacing_mm[0]
-        left, right = columns[0] * spacing_mm[1], (columns[-1] + 1) * spacing_mm[1]
-        side = max(bottom - top, right - left) + 2 * margin_mm
-        return cls(float(top + bottom - side) / 2, float(left + right - side) / 2, float(side))
-
-    def fraction(self, lungs: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
-        """Share of the crop that is lung, for each slice: float64, Z."""
-        areas = np.count_nonzero(lungs.reshape(len(lungs), -1), axis=1) * spacing_mm[0] * spacing_mm[1]
-        return areas / self.side_mm**2
+    image: np.ndarray
+    outline: np.ndarray
+    caption: str
 
 
-def render(hu: np.ndarray, spacing_mm: tuple[float, float], crop: Crop, config: SliceConfig) -> np.ndarray:
-    """Window a slice (int16, Y×X), then resample the crop, antialiased and without overshoot: uint8, size×size."""
-    top, left = crop.top_mm / spacing_mm[0], crop.left_mm / spacing_mm[1]
-    bottom, right = top + crop.side_mm / spacing_mm[0], left + crop.side_mm / spacing_mm[1]
-    # Two pixels more on each side than the crop: what the filter sees there is tissue, and beyond the image air.
-    y0, x0 = int(np.floor(top)) - 2, int(np.floor(left)) - 2
-    y1, x1 = int(np.ceil(bottom)) + 2, int(np.ceil(right)) + 2
-    region = np.full((y1 - y0, x1 - x0), AIR_HU, dtype=np.float32)
-    inside = hu[max(y0, 0) : y1, max(x0, 0) : x1]
-    region[max(-y0, 0) :, max(-x0, 0) :][: inside.shape[0], : inside.shape[1]] = inside
-    low, high = config.window_hu
-    region -= low
-    region *= 255 / (high - low)
-    np.clip(region, 0, 255, out=region)
-    box = (left - x0, top - y0, right - x0, bottom - y0)
-    resized = Image.fromarray(region).resize((config.size, config.size), Image.Resampling.HAMMING, box)
-    return np.rint(np.asarray(resized)).astype(np.uint8)
+@dataclass(frozen=True)
+class SeriesSlices:
+    """The slices of one series, from feet to head.
+
+    `images` is uint8 N×S×S, N ≥ 1; `masks` uint8 (0 or 1) N×S×S or none; `table` has `store.COLUMNS`; `notes` are what
+    was odd; `hu_histogram` (int64) counts a sample of the voxels of the slices taken, in the bins `store.HU_BINS`.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray | None
+    table: pd.DataFrame
+    notes: tuple[str, ...]
+    hu_histogram: np.ndarray
+    previews: list[Preview]
 
 
-def _jobs(cohort: Cohort, store: SeriesStore) -> tuple[list[SeriesJob], list[tuple[str, str, str]]]:
-    """A job for each CT series that lies in the store, and a rejection for each that does not."""
-    present = store.table[store.table["state"] == "present"].set_index("series_uid")["folder"]
-    faults = store.table[store.table["state"] != "present"].set_index("series_uid")["reason"]
-    lesions = cohort.seg[cohort.seg["series_uid"].isin(present.index)].groupby("source_series_uid")["series_uid"]
-    lesion_folders = {source: tuple(store.root / present[uid] for uid in uids) for source, uids in lesions}
-    named = cohort.slice_labels.groupby("series_uid")
-    jobs, rejected = [], []
-    for row in cohort.ct.to_dict("records"):
-        uid = row["series_uid"]
-        if uid not in present.index:
-            rejected.append((uid, str(Reason.NOT_FETCHED), str(faults.get(uid, "not in the store"))))
-            continue
-        labels = named.get_group(uid) if uid in named.groups else cohort.slice_labels[:0]
-        jobs.append(
-            SeriesJob(
-                series_uid=uid,
-                patient_key=row["patient_key"],
-                label=row["label"],
-                split=row["split"],
-                folder=store.root / present[uid],
-                lesion_folders=lesion_folders.get(uid, ()),
-                labels_by_sop_uid=dict(zip(labels["sop_uid"], labels["label"], strict=True)),
-            )
-        )
-    return jobs, rejected
+def slices_of_series(job: SeriesJob, config: SliceConfig, classes: tuple[str, ...]) -> SeriesSlices:
+    """The slices of one CT series; what is drawn at random depends on its UID alone.
 
+    Args:
+        job: the series.
+        config: view, size, window, choice.
+        classes: the labels; the last is the positive one.
 
-def _outcomes(
-    jobs: Sequence[SeriesJob], config: SliceConfig
-) -> Iterator[tuple[np.ndarray, pd.DataFrame] | SeriesRejected]:
-    """What becomes of each job, in order. New processes, not forks: the caller may hold threads and locks."""
-    configs = [config] * len(jobs)
-    if config.workers == 1:
-        yield from map(_outcome, jobs, configs)
-        return
-    with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
-        try:
-            yield from pool.map(_outcome, jobs, configs)
-        except BrokenProcessPool as error:
-            raise LungsynthError(
-                "a process that prepared slices was killed, most likely for memory: set slices.workers lower"
-            ) from error
-
-
-def _outcome(job: SeriesJob, config: SliceConfig) -> tuple[np.ndarray, pd.DataFrame] | SeriesRejected:
+    Raises:
+        SeriesRejected: the series gives no slice; with a picture, uint8 P×P (`PREVIEW`), if it could be read.
+    """
+    volume = None
     try:
-        return slices_of_series(job, config)
+        volume = read_series(job.folder)
+        return _slices(volume, job, config, classes)
     except SeriesRejected as rejected:
-        return rejected
+        shown = rejected.picture if volume is None else picture(volume.hu[len(volume.hu) // 2])
+        small = None if shown is None else _thumbnail(shown)
+        raise SeriesRejected(rejected.reason, rejected.detail, small) from rejected
 
 
-def _choose(volume: Volume, labels: list[str | None], fractions: np.ndarray, config: SliceConfig) -> np.ndarray:
+def _thumbnail(shown: np.ndarray) -> np.ndarray:
+    """A picture (uint8 Y×X), padded with black to a square: uint8 P×P."""
+    rows, columns = shown.shape
+    side = max(rows, columns)
+    square = Crop((rows - side) // 2, (columns - side) // 2, side, side)
+    return resample(shown.astype(np.int16), square, PREVIEW, 0).clip(0, 255).astype(np.uint8)
+
+
+def _slices(volume: Volume, job: SeriesJob, config: SliceConfig, classes: tuple[str, ...]) -> SeriesSlices:
+    if volume.series_uid != job.series_uid:
+        raise SeriesRejected(Reason.MIXED_SERIES, f"the files belong to series {volume.series_uid}")
+    found = label_slices(volume, job, classes, config.other_slices_of_cancer, config.lesion_margin_mm)
+    lungs = find_lungs(volume, job.lung_folders, config.lungs)
+    crops = _crops(volume, lungs, found, classes[-1], config)
+    fractions = _lung_fractions(crops, lungs)
+    chosen = _choose(volume, found.labels, fractions, config, classes)
+    views = [(index, crop) for index in chosen if (crop := crops[index])]
+    shape = (len(views), config.size, config.size)
+    images, masks = np.empty(shape, np.uint8), np.empty(shape, np.uint8) if config.masks else None
+    for number, (index, crop) in enumerate(views):
+        images[number] = render(volume.hu[index], crop, config.size, config.window_hu)
+        if masks is not None:
+            masks[number] = render_mask(lungs.plane(index, volume.hu.shape[1:]), crop, config.size)
+    return SeriesSlices(
+        images=images,
+        masks=masks,
+        table=_table(volume, job, config, found, views, fractions),
+        notes=(*volume.notes, *found.notes, *lungs.notes),
+        hu_histogram=_hu_histogram(volume.hu[chosen, ::16, ::16]),
+        previews=[_preview(volume, job, config, found.labels, lungs, views)],
+    )
+
+
+def _crops(
+    volume: Volume, lungs: LungMask, found: SliceLabels, positive: str, config: SliceConfig
+) -> Sequence[Crop | None]:
+    """What part of each slice to show; none where the view has no place in a slice, or the slice no label."""
+    if config.view == "whole":
+        return [whole_slice(volume)] * len(volume.hu)
+    if config.view == "lungs":
+        return [lung_box(volume, lungs, config.margin_mm)] * len(volume.hu)
+    return [_patch(volume, lungs, found, index, positive, config) for index in range(len(volume.hu))]
+
+
+def _patch(
+    volume: Volume, lungs: LungMask, found: SliceLabels, index: int, positive: str, config: SliceConfig
+) -> Crop | None:
+    label = found.labels[index]
+    if label == positive:
+        here = [lesion for lesion in found.lesions if lesion.index == index]
+        return lesion_patch(here, config.patch_mm, volume.spacing_mm) if here else None
+    placed = {lesion.index for lesion in found.lesions}
+    # Where in its slice a lesion lies is not known to evidence that only names the slice.
+    somewhere = [z for z, name in enumerate(found.labels) if name == positive and z not in placed]
+    distances = np.abs(volume.positions_mm[somewhere] - volume.positions_mm[index])
+    if label is None or (distances < config.lesion_margin_mm).any():
+        return None
+    return lung_patch(
+        volume,
+        lungs,
+        index,
+        found.lesions,
+        patch_mm=config.patch_mm,
+        margin_mm=config.lesion_margin_mm,
+        min_lung_fraction=config.min_lung_fraction,
+        rng=_random(volume.series_uid, index),
+    )
+
+
+def _random(series_uid: str, index: int) -> np.random.Generator:
+    return np.random.default_rng([int(sha256(series_uid.encode()).hexdigest()[:16], 16), index])
+
+
+def _lung_fractions(crops: Sequence[Crop | None], lungs: LungMask) -> np.ndarray:
+    """Share of each slice's crop that is lung, float64 Z; NaN where there is no crop."""
+    first = crops[0]
+    if first is not None and all(crop is first for crop in crops):
+        return first.lung_fractions(lungs.cells, lungs.cell_px)
+    shares = np.full(len(crops), np.nan)
+    for index, crop in enumerate(crops):
+        if crop:
+            shares[index] = crop.lung_fractions(lungs.cells[index : index + 1], lungs.cell_px)[0]
+    return shares
+
+
+def _choose(
+    volume: Volume, labels: list[str | None], fractions: np.ndarray, config: SliceConfig, classes: tuple[str, ...]
+) -> np.ndarray:
     """Indices of the slices to take, ascending: labelled, with enough lung, spaced and capped as configured."""
-    step = max(1, round(config.stride_mm / volume.slice_spacing_mm))
-    strided = np.arange(len(labels)) % step == 0
-    most, chosen = config.max_slices_per_series, []
-    for name in CLASSES:
-        found = np.flatnonzero(strided & (fractions >= config.min_lung_fraction) & [label == name for label in labels])
-        if most is not None and len(found) > most:
-            found = found[(2 * np.arange(most) + 1) * len(found) // (2 * most)]
-        chosen.append(found)
+    enough = fractions >= config.min_lung_fraction
+    chosen = []
+    for name in classes:
+        found = np.flatnonzero(enough & [label == name for label in labels])
+        if config.stride_mm:
+            found = _thin(found, volume.positions_mm, config.stride_mm - volume.slice_spacing_mm / 2)
+        chosen.append(_evenly(found, config.max_slices_per_series))
     indices = np.sort(np.concatenate(chosen))
     if not len(indices):
-        labelled = sum(label is not None for label in labels)
-        detail = f"{labelled} of {len(labels)} slices have a label, none of them {config.min_lung_fraction:.0%} lung"
-        raise SeriesRejected(Reason.NO_SLICES, detail)
+        labelled, placed = sum(label is not None for label in labels), int(np.isfinite(fractions).sum())
+        detail = (
+            f"{labelled} of {len(labels)} slices have a label, {placed} a place for the view {config.view}, none of "
+        )
+        raise SeriesRejected(Reason.NO_SLICES, detail + f"which is {config.min_lung_fraction:.0%} lung")
     return indices
 
 
-def _table(rows: list[tuple]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+def _thin(indices: np.ndarray, positions_mm: np.ndarray, least_mm: float) -> np.ndarray:
+    """The first slice, then always the next at `least_mm` or more."""
+    kept: list[int] = []
+    for index in indices:
+        if not kept or positions_mm[index] - positions_mm[kept[-1]] >= least_mm:
+            kept.append(index)
+    return np.array(kept, dtype=np.intp)
 
 
-def _check_classes(table: pd.DataFrame, reasons: Counter[str], series: int) -> None:
-    rejections = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common()) or "none"
-    if table.empty:
-        raise LungsynthError(
-            f"no slices: all {series} CT series were rejected ({rejections}); check the cohort and the fetched files"
-        )
-    counts = Counter(zip(table["split"], table["label"], strict=True))
-    lacking = [f"no {name} slice in {split}" for split in SPLITS for name in CLASSES if not counts[split, name]]
-    if lacking:
-        found = ", ".join(f"{split} {'/'.join(str(counts[split, name]) for name in CLASSES)}" for split in SPLITS)
-        raise LungsynthError(
-            f"{', '.join(lacking)} ({'/'.join(CLASSES)} slices: {found}; rejected series: {rejections}): take more "
-            "patients into the cohort, change the splits' salt or shares, or lower slices.min_lung_fraction"
-        )
+def _evenly(indices: np.ndarray, most: int | None) -> np.ndarray:
+    if most is None or len(indices) <= most:
+        return indices
+    return indices[(2 * np.arange(most) + 1) * len(indices) // (2 * most)]
+
+
+def within_patient_cap(table: pd.DataFrame, most: int | None) -> np.ndarray:
+    """The rows of a slice table to keep, ascending, so that no patient has more than `most` slices of a class.
+
+    All series of the patients have to be in the table.
+    """
+    groups = table.groupby(["patient", "label"], sort=False).indices.values()
+    kept = [_evenly(np.asarray(rows), most) for rows in groups]
+    return np.sort(np.concatenate([np.arange(0), *kept]))
+
+
+def _table(
+    volume: Volume,
+    job: SeriesJob,
+    config: SliceConfig,
+    found: SliceLabels,
+    views: Sequence[tuple[int, Crop]],
+    fractions: np.ndarray,
+) -> pd.DataFrame:
+    indices = [index for index, _ in views]
+    columns = {
+        "patient": job.patient_key,
+        "series_uid": job.series_uid,
+        "sop_uid": [volume.sop_uids[index] for index in indices],
+        "position_mm": volume.positions_mm[indices],
+        "label": [found.labels[index] for index in indices],
+        "evidence": [found.evidence[index] for index in indices],
+        "split": job.split,
+        "spacing_mm": [crop.pixel_mm(volume.spacing_mm, config.size) for _, crop in views],
+        "pixel_mm": float(np.sqrt(volume.spacing_mm[0] * volume.spacing_mm[1])),
+        "slice_spacing_mm": volume.slice_spacing_mm,
+        "thickness_mm": volume.thickness_mm,
+        "lung_fraction": fractions[indices],
+        "manufacturer": volume.manufacturer,
+    }
+    return pd.DataFrame(columns)[list(COLUMNS)].astype(COLUMNS)
+
+
+def _hu_histogram(hu: np.ndarray) -> np.ndarray:
+    bins = ((hu >> 5) - (int(HU_BINS[0]) >> 5)).clip(0, len(HU_BINS) - 2)
+    return np.bincount(bins.ravel(), minlength=len(HU_BINS) - 1)
+
+
+def _preview(
+    volume: Volume,
+    job: SeriesJob,
+    config: SliceConfig,
+    labels: list[str | None],
+    lungs: LungMask,
+    views: Sequence[tuple[int, Crop]],
+) -> Preview:
+    """One of the slices: of a class at random, so that the sheet shows rare classes too."""
+    rng = _random(volume.series_uid, len(volume.hu))
+    name = rng.choice(sorted({str(labels[index]) for index, _ in views}))
+    members = [view for view in views if labels[view[0]] == name]
+    index, crop = members[rng.integers(len(members))]
+    mask = render_mask(lungs.plane(index, volume.hu.shape[1:]), crop, PREVIEW)
+    outline = (mask > cv2.erode(mask, np.ones((3, 3), np.uint8), borderValue=0)).astype(bool)
+    extent = PREVIEW * crop.pixel_mm(volume.spacing_mm, PREVIEW)
+    caption = f"{name}, {job.split}\n{extent:.0f} mm wide, {volume.thickness_mm:.3g} mm thick"
+    return Preview(render(volume.hu[index], crop, PREVIEW, config.window_hu), outline, caption)

@@ -1,7 +1,12 @@
-"""The slice dataset record: uint8 slices, memory-mapped, beside a table that says what each is."""
+"""The slice dataset record: uint8 slices in memory-mapped shards, beside a table that says what each is."""
 
 import json
-from dataclasses import dataclass
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -11,41 +16,104 @@ import pandas as pd
 from lungsynth import CLASSES
 from lungsynth.errors import LungsynthError
 from lungsynth.hashing import array_sha256, combine, table_sha256
+from lungsynth.imaging.mapped import MappedSlices, write_slices
 
 COLUMNS = {
     "patient": "string",  # pseudonymous key of the cohort
     "series_uid": "string",
     "sop_uid": "string",
-    "position_mm": "float64",  # along the slice normal, patient coordinates
-    "label": "string",  # one of lungsynth.CLASSES
+    "position_mm": "float64",  # along the slice normal, patient coordinates; missing for pictures
+    "label": "string",  # one of the dataset's classes
+    "evidence": "string",  # what the label rests on: one of cohort.EVIDENCE
     "split": "string",  # train, val or test
-    "spacing_mm": "float64",  # in-plane size of an output pixel
+    "spacing_mm": "float64",  # in-plane size of an output pixel; missing where unknown, like all that follow
+    "pixel_mm": "float64",  # in-plane size of a pixel of the scan
+    "slice_spacing_mm": "float64",  # distance of neighbouring slices of the scan
     "thickness_mm": "float64",
-    "lung_fraction": "float64",  # share of the crop's pixels that is lung, 0 to 1
+    "lung_fraction": "float64",  # share of the slice's pixels that is lung, 0 to 1
     "manufacturer": "string",
 }
-REJECTED_COLUMNS = {"series_uid": "string", "reason": "string", "detail": "string"}
+SERIES_COLUMNS = {
+    "series_uid": "string",
+    "patient": "string",  # pseudonymous key of the cohort
+    "split": "string",
+    "label": "string",  # the patient's
+    "state": "string",  # built or rejected
+    "reason": "string",  # of a rejection: one of rejection.Reason; else empty
+    "detail": "string",  # numbers and file names behind the reason
+    "notes": "string",  # oddities that were mended or are worth knowing, one a line
+    "slices": "int64",
+}
+HU_BINS = np.arange(-1024, 1025, 32)
+"""Edges in HU of the histogram that a build keeps of each split's voxels."""
 
 
 @dataclass(frozen=True)
 class SliceMeta:
-    """What all slices share: `window_hu` (low, high) maps linearly to 0 to 255; `size` is H = W in pixels."""
+    """What all slices share: `window_hu` (low, high) maps linearly to 0 to 255, none for pictures that have no HU.
+
+    `size` is H = W in pixels, `view` what part of the scan a slice shows, and `classes` the labels in the order of
+    their codes, of which the last is the positive one.
+    """
 
     size: int
-    window_hu: tuple[float, float]
+    window_hu: tuple[float, float] | None
     cohort_sha256: str
+    view: str = "lungs"
+    classes: tuple[str, ...] = CLASSES
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A folder with some of a dataset's slices and the tables about them, how many there are, and their SHA-256.
+
+    `complete` is false where a series could not be had that may well be there at the next attempt.
+    """
+
+    folder: Path
+    rows: int
+    sha256: str
+    complete: bool
+
+    @classmethod
+    def open(cls, folder: Path) -> "Shard | None":
+        """The shard that `write_shard` left in `folder`, if there is one."""
+        path = folder / "shard.json"
+        return cls(folder, **json.loads(path.read_text())) if path.exists() else None
+
+    @property
+    def series(self) -> pd.DataFrame:
+        """What became of its series; see `SERIES_COLUMNS`."""
+        return pd.read_parquet(self.folder / "series.parquet")
+
+    def pictures(self, prefix: str | None = None) -> dict[str, np.ndarray]:
+        """Arrays for the report of a build: all, or those whose names begin with `prefix`."""
+        with np.load(self.folder / "pictures.npz") as arrays:
+            return {name: arrays[name] for name in arrays if name.startswith(prefix or "")}
 
 
 @dataclass(frozen=True)
 class SliceDataset:
-    """A folder with `slices.npy` (uint8, N×H×W), `slices.parquet`, `rejected.parquet` and `dataset.json`."""
+    """A folder with `dataset.json`, `slices.parquet`, `series.parquet` and `shards/NAME/{images,masks}.safetensors`."""
 
     folder: Path
 
     @cached_property
-    def images(self) -> np.ndarray:
+    def meta(self) -> SliceMeta:
+        """Size, window, view, classes and the cohort's hash."""
+        fields = self._manifest["meta"]
+        window = fields["window_hu"] and tuple(fields["window_hu"])
+        return SliceMeta(**fields | {"window_hu": window, "classes": tuple(fields["classes"])})
+
+    @cached_property
+    def images(self) -> MappedSlices:
         """uint8 slices, N×H×W, memory-mapped read-only."""
-        return np.load(self.folder / "slices.npy", mmap_mode="r")
+        return self._mapped("images")
+
+    @cached_property
+    def masks(self) -> MappedSlices | None:
+        """uint8 masks of the lungs (0 or 1), N×H×W, where the dataset was built with them."""
+        return self._mapped("masks") if self._manifest["masks"] else None
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -53,21 +121,21 @@ class SliceDataset:
         return pd.read_parquet(self.folder / "slices.parquet")
 
     @cached_property
-    def rejected(self) -> pd.DataFrame:
-        """One row a series that gave no slices, with a reason from the closed list in `imaging.read`."""
-        return pd.read_parquet(self.folder / "rejected.parquet")
-
-    @cached_property
-    def meta(self) -> SliceMeta:
-        """Size, window and the cohort's hash."""
-        fields = json.loads((self.folder / "dataset.json").read_text())
-        return SliceMeta(fields["size"], tuple(fields["window_hu"]), fields["cohort_sha256"])
+    def series(self) -> pd.DataFrame:
+        """One row a series of the cohort: what became of it; see `SERIES_COLUMNS`."""
+        return pd.read_parquet(self.folder / "series.parquet")
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """int64 class codes, N: the index in `lungsynth.CLASSES`."""
-        codes = {name: code for code, name in enumerate(CLASSES)}
+        """int64 class codes, N: the index in `meta.classes`."""
+        codes = {name: code for code, name in enumerate(self.meta.classes)}
         return self.table["label"].map(codes).to_numpy(np.int64)
+
+    @cached_property
+    def pictures(self) -> dict[str, np.ndarray]:
+        """Arrays for the report of the build, as `imaging.shards` collects them."""
+        with np.load(self.folder / "pictures.npz") as arrays:
+            return dict(arrays)
 
     def rows(self, split: str) -> np.ndarray:
         """Indices of the slices of one split, ascending."""
@@ -75,28 +143,115 @@ class SliceDataset:
 
     @property
     def sha256(self) -> str:
-        """Hash of pixels, table and metadata: the key of all that is made from this dataset."""
-        return combine([array_sha256(self.images), table_sha256(self.table), repr(self.meta)])
+        """Hash of pixels, tables and metadata, from the hashes of the shards: the key of all that is made from it."""
+        return combine([repr(self.meta), *(shard["sha256"] for shard in self._manifest["shards"])])
+
+    @property
+    def rejected(self) -> pd.DataFrame:
+        """The rows of `series` that gave no slices."""
+        return self.series[self.series["state"] == "rejected"]
+
+    @cached_property
+    def _manifest(self) -> dict:
+        path = self.folder / "dataset.json"
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise LungsynthError(f"{self.folder} is no slice dataset: cannot read dataset.json ({error})") from None
+
+    def _mapped(self, what: str) -> MappedSlices:
+        shards = self._manifest["shards"]
+        files = [self.folder / "shards" / shard["name"] / f"{what}.safetensors" for shard in shards]
+        return MappedSlices(files, [shard["rows"] for shard in shards], self.meta.size)
+
+    def __reduce__(self) -> tuple:
+        return SliceDataset, (self.folder,)  # maps its own files wherever it is unpickled
 
     @classmethod
     def write(
-        cls, folder: Path, images: np.ndarray, table: pd.DataFrame, rejected: pd.DataFrame, meta: SliceMeta
+        cls,
+        folder: Path,
+        images: np.ndarray,
+        table: pd.DataFrame,
+        meta: SliceMeta,
+        masks: np.ndarray | None = None,
+        series: pd.DataFrame | None = None,
     ) -> "SliceDataset":
-        """Write all four files into `folder`, which must be new or empty."""
-        claim(folder)
-        np.save(folder / "slices.npy", np.ascontiguousarray(images, dtype=np.uint8))
-        table[list(COLUMNS)].astype(COLUMNS).to_parquet(folder / "slices.parquet", index=False)
-        rejected[list(REJECTED_COLUMNS)].astype(REJECTED_COLUMNS).to_parquet(folder / "rejected.parquet", index=False)
-        (folder / "dataset.json").write_text(json.dumps(vars(meta), indent=2))
-        return cls(folder)
+        """Write a dataset of one shard into `folder`, which must be new."""
+        with tempfile.TemporaryDirectory() as scratch:
+            shard = write_shard(Path(scratch) / "only", images, masks, table, series)
+            return assemble(folder, [shard], meta)
 
 
-def claim(folder: Path) -> None:
-    """Make the folder for a new dataset.
+def write_shard(
+    folder: Path,
+    images: np.ndarray,
+    masks: np.ndarray | None,
+    table: pd.DataFrame,
+    series: pd.DataFrame | None = None,
+    pictures: Mapping[str, np.ndarray] | None = None,
+    complete: bool = True,
+) -> Shard:
+    """Write slices (uint8, N×H×W), their masks and tables into the new folder `folder`; nothing or all of it.
+
+    `pictures` are arrays for the report of a build, which are no part of the hash.
+    """
+    series = pd.DataFrame(columns=list(SERIES_COLUMNS)) if series is None else series
+    table = table[list(COLUMNS)].astype(COLUMNS)
+    series = series[list(SERIES_COLUMNS)].astype(SERIES_COLUMNS)
+    arrays = [array_sha256(array) for array in (images, masks) if array is not None]
+    sha256 = combine([*arrays, table_sha256(table), table_sha256(series)])
+    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    part.mkdir(parents=True)
+    try:
+        write_slices(part / "images.safetensors", images)
+        if masks is not None:
+            write_slices(part / "masks.safetensors", masks)
+        table.to_parquet(part / "slices.parquet", index=False)
+        series.to_parquet(part / "series.parquet", index=False)
+        np.savez_compressed(part / "pictures.npz", **dict(pictures or {}))  # type: ignore[arg-type]
+        shard = {"rows": len(images), "sha256": sha256, "complete": complete}
+        (part / "shard.json").write_text(json.dumps(shard))
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Shard(folder, len(images), sha256, complete)
+
+
+def assemble(
+    folder: Path, shards: Sequence[Shard], meta: SliceMeta, pictures: Mapping[str, np.ndarray] | None = None
+) -> SliceDataset:
+    """Make one dataset of shards, by hard links where the file system allows.
 
     Raises:
-        LungsynthError: it holds files already.
+        LungsynthError: `folder` is there already.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise LungsynthError(f"{folder} is not empty: name a new folder for the slices, or remove this one")
+    if folder.exists():
+        raise LungsynthError(f"{folder} is there already: name a new folder for the slices, or remove this one")
+    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    (part / "shards").mkdir(parents=True)
+    try:
+        for shard in shards:
+            (part / "shards" / shard.folder.name).mkdir()
+            for file in shard.folder.glob("*.safetensors"):
+                link_or_copy(file, part / "shards" / shard.folder.name / file.name)
+        for name in ("slices", "series"):
+            tables = [pd.read_parquet(shard.folder / f"{name}.parquet") for shard in shards]
+            pd.concat(tables, ignore_index=True).to_parquet(part / f"{name}.parquet", index=False)
+        masks = all((shard.folder / "masks.safetensors").exists() for shard in shards)
+        listed = [{"name": shard.folder.name, "rows": shard.rows, "sha256": shard.sha256} for shard in shards]
+        manifest = {"meta": asdict(meta), "masks": masks, "shards": listed}
+        np.savez_compressed(part / "pictures.npz", **dict(pictures or {}))  # type: ignore[arg-type]
+        (part / "dataset.json").write_text(json.dumps(manifest, indent=1))
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return SliceDataset(folder)
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """A second name for the file; a copy where the target lies on another disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -63,7 +63,7 @@ def log_generator(package: GeneratorPackage) -> ModelInfo:
             ],
             metadata={
                 "classes": list(package.classes),
-                "window_hu": list(package.window_hu),
+                "window_hu": package.window_hu and list(package.window_hu),
                 "size": size,
                 "weights_sha256": package.sha256,
                 "notice": NOTICE,

@@ -5,7 +5,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from lungsynth import CLASSES
 from lungsynth.config import Config
 from lungsynth.evaluation.arms import score_arms
 from lungsynth.evaluation.predictions import Predictions
@@ -204,4 +203,4 @@ def _compare(
 
 def _patients_per_class(predictions: Predictions, arm: str) -> dict[str, int]:
     _, labels, patients = predictions.of(arm, "test")
-    return {name: len(np.unique(patients[labels == code])) for code, name in enumerate(CLASSES)}
+    return {name: len(np.unique(patients[labels == code])) for code, name in enumerate(predictions.classes)}

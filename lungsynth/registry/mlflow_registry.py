@@ -68,19 +68,19 @@ class Registration(BaseModel):
     message: str
 
 
-def find_champion(config: RegistryConfig, except_sha256: str, folder: Path) -> Champion | None:
-    """Download the champion's package into `folder`.
+def find_champion(config: RegistryConfig, challenger: GeneratorPackage, folder: Path) -> Champion | None:
+    """Download the package of the champion that `challenger` has to beat into `folder`.
 
     Returns:
-        None where there is no champion, or where it is the generator whose package has the hash `except_sha256`: a
-        generator is not held against itself.
+        None where there is no champion, or where it is the challenger: a generator is not held against itself.
 
     Raises:
-        LungsynthError: the server does not answer, or the champion was not registered by this project or is damaged.
+        LungsynthError: the server does not answer, or the champion was not registered by this project, is damaged or
+            draws other classes.
     """
     with _connect(config) as client:
         holder = _holder(client, config)
-        if holder is None or holder.tags.get("weights_sha256") == except_sha256:
+        if holder is None or holder.tags.get("weights_sha256") == challenger.sha256:
             return None
         name = f"version {holder.version} of {config.model_name} at {_shown(config.tracking_uri)}"
         if "weights_sha256" not in holder.tags:
@@ -89,6 +89,9 @@ def find_champion(config: RegistryConfig, except_sha256: str, folder: Path) -> C
         package = GeneratorPackage(Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))))
     if package.sha256 != holder.tags["weights_sha256"]:
         raise LungsynthError(f"the package of {name} does not match its tag weights_sha256: register it anew")
+    if package.classes != challenger.classes:
+        theirs, ours = ("/".join(generator.classes) for generator in (package, challenger))
+        raise LungsynthError(f"{name} draws {theirs}, and this generator {ours}: set another registry.model_name")
     return Champion(int(holder.version), package)
 
 

@@ -1,11 +1,12 @@
-"""Synthetic lung CT slices by class: an MLflow model that loads with none of the code that trained it.
+"""Synthetic lung slices by class: an MLflow model that loads with none of the code that trained it.
 
     model = mlflow.pyfunc.load_model("models:/lung-ct-generator@champion")
     slices = model.predict(pd.DataFrame({"label": ["cancer", "non-cancer"]}), params={"seed": 3})
 
-`slices` is uint8, N×H×W; 0 to 255 maps linearly to `window_hu` (low, high) in `model.metadata.metadata`. Row i depends
-on the seed, on i and on its label alone, not on the rows around it: a longer table begins with the images of a shorter
-one. A seed gives the slices that the project's own sampler gives for it.
+`slices` is uint8, N×H×W. `model.metadata.metadata` names the `classes`, and the `window_hu` (low, high) that 0 to 255
+maps linearly to (None of radiographs). Row i depends on the seed, on i and on its label alone, not on the rows around
+it: a longer table begins with the images of a shorter one. A seed gives the slices that the project's own sampler gives
+for it.
 
 Research only: not a medical device, and no image shows a real patient.
 """

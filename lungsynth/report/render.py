@@ -12,7 +12,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from lungsynth import CLASSES, __version__
+from lungsynth import __version__
 from lungsynth.cohort.cohort import Cohort
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.generators.package import GeneratorPackage
@@ -96,6 +96,8 @@ def render_report(
         "registration": registration,
         "package": package,
         "size": dataset.meta.size,
+        "window": _window(dataset),
+        "subject": "axial lung CT slices" if "CT" in set(cohort.images["modality"]) else "chest radiographs",
         "key_numbers": _key_numbers(scorecard, verdict),
         "topics": {topic: tables.metric_rows(metrics) for topic, metrics in topics.items()},
         "arms": tables.arm_rows(topics["utility"]),
@@ -128,12 +130,18 @@ def render_report(
 
 def _sample_sheets(dataset: SliceDataset, package: GeneratorPackage) -> dict[str, Image.Image]:
     """The sample sheet in both themes; the real slices are spread evenly over each class."""
-    count = ROWS * COLUMNS
-    members = [np.flatnonzero(dataset.labels == code) for code in range(len(CLASSES))]
+    count, classes = ROWS * COLUMNS, dataset.meta.classes
+    members = [np.flatnonzero(dataset.labels == code) for code in range(len(classes))]
     real = [dataset.images[rows[np.linspace(0, len(rows) - 1, count).astype(int)]] for rows in members]
-    synthetic = package.sample(np.repeat(np.arange(len(CLASSES)), count), seed=0)
-    pair = np.stack(real), synthetic.reshape(len(CLASSES), count, *synthetic.shape[1:])
-    return {theme: sample_sheet(*pair, CLASSES, theme) for theme in THEMES}
+    synthetic = package.sample(np.repeat(np.arange(len(classes)), count), seed=0)
+    pair = np.stack(real), synthetic.reshape(len(classes), count, *synthetic.shape[1:])
+    return {theme: sample_sheet(*pair, classes, theme) for theme in THEMES}
+
+
+def _window(dataset: SliceDataset) -> str:
+    """The HU that the grey values 0 to 255 stand for, in words; nothing for pictures, which have none."""
+    window = dataset.meta.window_hu
+    return f"{window[0]:g} to {window[1]:g} HU" if window else ""
 
 
 def _charts(package: GeneratorPackage, utility: list[Metric], verdict: Verdict) -> dict[str, dict[str, str] | None]:

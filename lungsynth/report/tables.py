@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from lungsynth import CLASSES
 from lungsynth.cohort.cohort import SPLITS, Cohort
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.imaging.store import SliceDataset
@@ -78,9 +77,11 @@ def by_topic(scorecard: Scorecard) -> dict[str, list[Metric]]:
 
 
 def origin(cohort: Cohort) -> list[dict[Hashable, object]]:
-    """Patients, series, licence and DOI of each collection and modality."""
+    """Patients, series, licence and DOI of each collection and modality; segmentations and masks apart from images."""
     keys = ["collection", "modality", "license", "doi"]
-    groups = cohort.series.groupby(keys, dropna=False, sort=True)
+    image, modality = cohort.series["role"] == "image", cohort.series["modality"]
+    rows = cohort.series.assign(modality=modality.where(image, modality + " " + cohort.series["role"]))
+    groups = rows.groupby(keys, dropna=False, sort=True)
     counts = groups.agg(
         patients=("patient_key", "nunique"), series=("series_uid", "count"), instances=("instances", "sum")
     )
@@ -92,7 +93,7 @@ def splits(dataset: SliceDataset) -> list[dict[str, object]]:
     table = dataset.table
     rows = []
     for split in SPLITS:
-        for name in CLASSES:
+        for name in dataset.meta.classes:
             part = table[(table["split"] == split) & (table["label"] == name)]
             rows.append({"split": split, "label": name, "slices": len(part), "patients": part["patient"].nunique()})
     return rows
@@ -105,5 +106,9 @@ def rejected(dataset: SliceDataset) -> list[dict[str, object]]:
 
 
 def public_cohort(cohort: Cohort) -> pd.DataFrame:
-    """The cohort without PatientID and study UID; the series UID stays, since it names the data that were used."""
-    return cohort.series.drop(columns=["patient", "study_uid"])
+    """The cohort without PatientID and study UID; the series UID stays, since it names the data that were used.
+
+    Paths of files go as well: their names may name patients.
+    """
+    series = cohort.series.drop(columns=["patient", "study_uid"])
+    return series.assign(url=series["url"].mask(series["url"].str.startswith("file:")))

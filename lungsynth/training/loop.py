@@ -34,7 +34,7 @@ def train_generator(
     images: np.ndarray,
     labels: np.ndarray,
     *,
-    window_hu: tuple[float, float],
+    window_hu: tuple[float, float] | None,
     data_sha256: str,
     generator: DcganConfig,
     training: TrainingConfig,

@@ -14,21 +14,23 @@ CONFIG = PhantomCohortConfig(patients=30, matrix=128, slices=(24, 28))
 
 def test_one_ct_per_patient_and_one_seg_per_cancer_patient():
     cohort = select_phantoms(CONFIG, SplitConfig())
-    assert len(cohort.ct) == cohort.ct["patient"].nunique() == 30
-    assert len(cohort.seg) == (cohort.ct["label"] == "cancer").sum() == 15
-    assert set(cohort.seg["source_series_uid"]) <= set(cohort.ct["series_uid"])
-    assert set(cohort.seg["label"]) == {"cancer"}
-    assert cohort.ct["instances"].between(24, 28).all()
+    segs = cohort.series[cohort.series["role"] == "lesion"]
+    assert len(cohort.images) == cohort.images["patient"].nunique() == 30
+    assert len(segs) == (cohort.images["label"] == "cancer").sum() == 15
+    assert set(segs["source_series_uid"]) <= set(cohort.images["series_uid"])
+    assert set(segs["label"]) == {"cancer"}
+    assert cohort.images["instances"].between(24, 28).all()
     assert cohort.series["bytes"].isna().all()
     assert (cohort.series.groupby("patient")["split"].nunique() == 1).all()
     assert set(cohort.series["split"]) == {"train", "val", "test"}
+    assert cohort.funnel.to_numpy().tolist() == [["simulated CT series", 30, 30]]
     assert not cohort.series["patient_key"].str.contains("PHANTOM").any()
 
 
 def test_rows_match_the_written_series(tmp_path):
     cohort = select_phantoms(CONFIG, SplitConfig())
-    seg = cohort.seg.iloc[0]
-    ct = cohort.ct.set_index("series_uid").loc[seg["source_series_uid"]]
+    seg = cohort.series[cohort.series["role"] == "lesion"].iloc[0]
+    ct = cohort.images.set_index("series_uid").loc[seg["source_series_uid"]]
     patient = patient_of(CONFIG, seg["source_series_uid"])
     assert patient is patient_of(CONFIG, seg["series_uid"])
     write_ct(patient, tmp_path / "ct")
@@ -36,8 +38,11 @@ def test_rows_match_the_written_series(tmp_path):
     instances = [pydicom.dcmread(path, stop_before_pixels=True) for path in (tmp_path / "ct").iterdir()]
     assert len(instances) == ct["instances"]
     assert {i.SeriesInstanceUID for i in instances} == {seg["source_series_uid"]}
-    assert {(i.PatientID, i.StudyInstanceUID, i.Manufacturer) for i in instances} == {
-        (ct["patient"], ct["study_uid"], ct["manufacturer"])
+    assert {(i.PatientID, i.StudyInstanceUID, i.Manufacturer, i.ConvolutionKernel) for i in instances} == {
+        (ct["patient"], ct["study_uid"], ct["manufacturer"], ct["kernel"])
+    }
+    assert {(i.SliceThickness, i.PatientSex, int(i.PatientAge[:3])) for i in instances} == {
+        (ct["thickness_mm"], ct["sex"], ct["age"])
     }
     [path] = (tmp_path / "seg").iterdir()
     assert pydicom.dcmread(path).SeriesInstanceUID == seg["series_uid"]
@@ -61,8 +66,8 @@ def test_other_seed_or_matrix_gives_other_series():
 
 @pytest.mark.parametrize(("fraction", "cancers"), [(0.0, 0), (0.2, 6), (0.7, 21), (1.0, 30)])
 def test_share_of_cancer_patients_is_exact(fraction, cancers):
-    cohort = select_phantoms(CONFIG.model_copy(update={"cancer_fraction": fraction}), SplitConfig())
-    assert (cohort.ct["label"] == "cancer").sum() == cancers
+    cohort = select_phantoms(CONFIG.model_copy(update={"cancer_fraction": fraction}), SplitConfig(method="ranked"))
+    assert (cohort.images["label"] == "cancer").sum() == cancers
 
 
 def test_unknown_series_is_an_error():

@@ -27,17 +27,34 @@ def test_threshold_keeps_to_the_fractions_in_each_class():
         assert counts(of_class) == pytest.approx([2100, 300, 600], abs=80)  # more than three standard deviations
 
 
-def test_growth_and_revised_labels_move_nobody_under_threshold():
-    table = patients(40, 40)
-    before = assign_splits(table, SplitConfig())
-    grown = pd.concat([patients(500, 500), patients(100, 100, "lidc_idri")], ignore_index=True)
-    after = grown.assign(side=assign_splits(grown, SplitConfig()))[grown["collection"] == "nlst"]
-    assert after.set_index("patient")["side"].loc[table["patient"]].tolist() == before.tolist()
+def numbered(label: str, start: int, stop: int) -> pd.DataFrame:
+    names = [f"{n:06d}" for n in range(start, stop)]
+    return pd.DataFrame({"collection": "nlst", "patient": names, "label": label})
+
+
+def sides_of(table: pd.DataFrame, names: pd.Series) -> list[str]:
+    return table.assign(side=assign_splits(table, SplitConfig())).set_index("patient")["side"].loc[names].tolist()
+
+
+@pytest.mark.parametrize(("cancer", "others"), [(1, 0), (0, 1), (7, 0), (0, 500), (300, 20), (500, 5000)])
+def test_patients_who_join_move_nobody(cancer, others):
+    table = pd.concat([numbered("cancer", 0, 40), numbered("non-cancer", 40, 80)], ignore_index=True)
+    joined = [numbered("cancer", 1000, 1000 + cancer), numbered("non-cancer", 90_000, 90_000 + others)]
+    grown = pd.concat([joined[0], table, joined[1]], ignore_index=True)
+    assert sides_of(grown, table["patient"]) == sides_of(table, table["patient"])
+
+
+def test_a_revised_label_and_patients_who_leave_move_nobody():
+    table = pd.concat([numbered("cancer", 0, 60), numbered("non-cancer", 60, 120)], ignore_index=True)
+    before = sides_of(table, table["patient"])
+    revised = table.assign(label=table["label"].where(table.index % 3 > 0, "cancer"))
+    assert sides_of(revised, table["patient"]) == before
+    assert sides_of(table[::2], table["patient"][::2]) == before[::2]
 
 
 def test_sides_are_those_of_earlier_releases():
-    sides = assign_splits(patients(5, 5), SplitConfig())
-    assert "".join(name[:2] for name in sides) == "tetrtrtrtetrtrtrvatr"
+    sides = assign_splits(patients(25, 25), SplitConfig())
+    assert "".join(name[:2] for name in sides[:10]) == "tetrtrtrtetrtrtrvatr"
     assert patient_key("nlst", "100012", "lungsynth") == "P-6519dc7c0fc0"
 
 
@@ -87,8 +104,13 @@ def test_too_few_patients_is_an_error_that_counts_them():
 
 
 def test_a_split_without_patients_is_an_error_that_names_it():
-    with pytest.raises(LungsynthError, match=r"of 20 patients none fell to val: .*method: ranked"):
+    with pytest.raises(LungsynthError, match=r"of 10 cancer patients none fell to val: .*method: ranked"):
         assign_splits(patients(10, 10), SplitConfig(train=0.98, val=0.001, test=0.019, salt="a"))
+
+
+def test_a_side_without_patients_of_one_label_is_an_error_that_names_both():
+    with pytest.raises(LungsynthError, match=r"of 3 cancer patients none fell to val"):
+        assign_splits(patients(3, 3000), SplitConfig())
 
 
 def test_a_patient_with_two_labels_is_an_error():

@@ -9,7 +9,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from lungsynth import CLASSES
-from lungsynth.imaging.store import COLUMNS, REJECTED_COLUMNS, SliceDataset, SliceMeta
+from lungsynth.imaging.store import COLUMNS, SliceDataset, SliceMeta
 
 SIZE = 32
 
@@ -36,7 +36,9 @@ def noise(labels: np.ndarray, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (len(labels), SIZE, SIZE), dtype=np.uint8)
 
 
-def write_toy(folder: Path, patients: dict[str, int], slices: int = 8, spot: float = 90.0) -> SliceDataset:
+def write_toy(
+    folder: Path, patients: dict[str, int], slices: int = 8, spot: float = 90.0, classes: tuple[str, ...] = CLASSES
+) -> SliceDataset:
     """A dataset of that many patients in each split, every second one with cancer in half of the slices."""
     rng = np.random.default_rng(0)
     images, rows = [], []
@@ -46,29 +48,23 @@ def write_toy(folder: Path, patients: dict[str, int], slices: int = 8, spot: flo
             images.append(draw_slices(rng, labels, spot))
             for position, label in enumerate(labels):
                 uid = f"1.2.{len(images)}"
-                rows.append(
-                    [
-                        f"{split}{number}",
-                        uid,
-                        f"{uid}.{position}",
-                        2.5 * position,
-                        CLASSES[label],
-                        split,
-                        5,
-                        2.5,
-                        0.5,
-                        "",
-                    ]
-                )
-    rejected = pd.DataFrame(columns=list(REJECTED_COLUMNS))
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return SliceDataset.write(folder, np.concatenate(images), table, rejected, SliceMeta(SIZE, (-1350, 150), "toy"))
+                rows.append([f"{split}{number}", uid, f"{uid}.{position}", 2.5 * position, classes[label], split])
+    table = pd.DataFrame(rows, columns=["patient", "series_uid", "sop_uid", "position_mm", "label", "split"])
+    meta = SliceMeta(SIZE, (-1350, 150), "toy", classes=classes)
+    return SliceDataset.write(folder / "toy", np.concatenate(images), table.reindex(columns=list(COLUMNS)), meta)
 
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> SliceDataset:
     """24 training, 12 validation and 16 test patients of 8 slices."""
     return write_toy(tmp_path_factory.mktemp("toy"), {"train": 24, "val": 12, "test": 16})
+
+
+@pytest.fixture(scope="session")
+def radiographs(tmp_path_factory: pytest.TempPathFactory) -> SliceDataset:
+    """The same with other classes, as an image folder gives them."""
+    patients = {"train": 24, "val": 12, "test": 16}
+    return write_toy(tmp_path_factory.mktemp("radiographs"), patients, classes=("NORMAL", "PNEUMONIA"))
 
 
 @pytest.fixture(scope="session")

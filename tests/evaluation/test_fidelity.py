@@ -39,6 +39,12 @@ def test_every_class_has_its_number_and_floor_or_a_note(toy, extractor, fresh_sa
         assert metric.low <= metric.value <= metric.high
 
 
+def test_classes_have_the_names_of_the_dataset(radiographs, fresh_sampler, tmp_path):
+    extractor = train_extractor(radiographs, ExtractorConfig(steps=5), tmp_path)
+    names = [metric.name for metric in measure_fidelity(radiographs, fresh_sampler, extractor, CONFIG).metrics]
+    assert {"kid_lung/NORMAL", "kid_lung/PNEUMONIA/floor"} <= set(names)
+
+
 def test_the_same_seed_gives_the_same_card(toy, extractor, fresh_sampler):
     cards = [measure_fidelity(toy, fresh_sampler, extractor, CONFIG) for _ in range(2)]
     assert cards[0] == cards[1]

@@ -10,10 +10,13 @@ from lungsynth.evaluation.predictions import Predictions
 from lungsynth.evaluation.privacy import PrivacyConfig, audit_privacy
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.evaluation.utility import UtilityConfig, measure_utility
-from lungsynth.imaging.lungs import LungConfig, lung_mask
+from lungsynth.imaging.crop import lung_box
+from lungsynth.imaging.lungs import find_lungs
 from lungsynth.imaging.phantom import draw_patient, volume_hu
-from lungsynth.imaging.slices import Crop, SliceConfig, render
-from lungsynth.imaging.store import COLUMNS, REJECTED_COLUMNS, SliceDataset, SliceMeta
+from lungsynth.imaging.read import Volume
+from lungsynth.imaging.render import render
+from lungsynth.imaging.slices import SliceConfig
+from lungsynth.imaging.store import COLUMNS, SliceDataset, SliceMeta
 from lungsynth.registry.gate import GateConfig, decide
 
 SLICES = SliceConfig(size=64)
@@ -28,13 +31,29 @@ def phantom_slices(index: int) -> tuple[np.ndarray, np.ndarray]:
         5, index, with_nodule=index % 2 == 1, matrix=128, slices=(20, 20), nodule_diameter_mm=(12, 30)
     )
     hu, lesion = volume_hu(patient)
-    spacing = (patient.pixel_spacing_mm, patient.pixel_spacing_mm)
-    lungs = lung_mask(hu, spacing, patient.slice_spacing_mm, LungConfig())
-    crop = Crop.around(lungs, spacing, SLICES.margin_mm)
+    volume = Volume(
+        hu=hu,
+        positions_mm=np.arange(len(hu)) * patient.slice_spacing_mm,
+        sop_uids=tuple(f"1.{index}.{place}" for place in range(len(hu))),
+        instance_numbers=(None,) * len(hu),
+        spacing_mm=(patient.pixel_spacing_mm, patient.pixel_spacing_mm),
+        thickness_mm=patient.slice_spacing_mm,
+        normal=np.array([0.0, 0.0, 1.0]),
+        down=np.array([0.0, 1.0, 0.0]),
+        across=np.array([1.0, 0.0, 0.0]),
+        corners_mm=np.array([[0.0, 0.0, place * patient.slice_spacing_mm] for place in range(len(hu))]),
+        frame_of_reference_uid="1",
+        series_uid=f"1.{index}",
+        manufacturer="",
+        notes=(),
+    )
+    lungs = find_lungs(volume, (), SLICES.lungs)
+    crop = lung_box(volume, lungs, SLICES.margin_mm)
+    fractions = crop.lung_fractions(lungs.cells, lungs.cell_px)
     labels = lesion.any(axis=(1, 2)).astype(np.int64)
-    usable = (crop.fraction(lungs, spacing) > SLICES.min_lung_fraction) & ((labels == 1) | (patient.nodule is None))
+    usable = (fractions > SLICES.min_lung_fraction) & ((labels == 1) | (patient.nodule is None))
     chosen = np.flatnonzero(usable)
-    return np.stack([render(hu[index], spacing, crop, SLICES) for index in chosen]), labels[chosen]
+    return np.stack([render(hu[place], crop, SLICES.size, SLICES.window_hu) for place in chosen]), labels[chosen]
 
 
 @pytest.fixture(scope="module")
@@ -45,26 +64,15 @@ def world(tmp_path_factory):
     images, labels = (np.concatenate(part) for part in zip(*found, strict=True))
     patients = np.repeat(np.arange(len(splits)), [len(codes) for _, codes in found])
     rows = [
-        (
-            f"p{patient}",
-            f"1.{patient}",
-            f"1.{patient}.{row}",
-            float(row),
-            CLASSES[label],
-            splits[patient],
-            5,
-            2.5,
-            0.3,
-            "",
-        )
+        (f"p{patient}", f"1.{patient}", f"1.{patient}.{row}", float(row), CLASSES[label], splits[patient])
         for row, (patient, label) in enumerate(zip(patients, labels, strict=True))
     ]
+    table = pd.DataFrame(rows, columns=["patient", "series_uid", "sop_uid", "position_mm", "label", "split"])
     known = splits[patients] != "fresh"
     dataset = SliceDataset.write(
-        tmp_path_factory.mktemp("phantoms"),
+        tmp_path_factory.mktemp("phantoms") / "slices",
         images[known],
-        pd.DataFrame(rows, columns=list(COLUMNS))[known],
-        pd.DataFrame(columns=list(REJECTED_COLUMNS)),
+        table.reindex(columns=list(COLUMNS))[known],
         SliceMeta(64, SLICES.window_hu, "phantoms"),
     )
     return dataset, images[~known], labels[~known]
@@ -103,7 +111,7 @@ def judge(predictions: Predictions, planted: str, privacy: Scorecard):
     table = predictions.table
     keep = table["arm"].str.contains(f"{planted}@") | ~table["arm"].str.contains("@")
     renamed = table[keep].assign(arm=table["arm"].str.replace(planted, "synthetic"))
-    return decide(Predictions(renamed), Scorecard(metrics=()), privacy, GATE, "planted")[1]
+    return decide(Predictions(renamed, CLASSES), Scorecard(metrics=()), privacy, GATE, "planted")[1]
 
 
 def test_fresh_patients_are_promoted(world, predictions, audit):

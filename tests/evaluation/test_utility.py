@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from lungsynth import CLASSES
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.predictions import Predictions
 from lungsynth.evaluation.utility import ClassicalConfig, UtilityConfig, augment, build_classifier, measure_utility
@@ -37,12 +40,13 @@ def test_the_same_configuration_gives_the_same_scores(toy, predictions, fresh_sa
 
 def test_predictions_survive_a_file(predictions, tmp_path):
     predictions.save(tmp_path / "predictions.parquet")
-    assert Predictions.load(tmp_path / "predictions.parquet").sha256 == predictions.sha256
+    again = Predictions.load(tmp_path / "predictions.parquet")
+    assert (again.sha256, again.classes) == (predictions.sha256, CLASSES)
 
 
 def test_scores_that_are_not_finite_are_refused(predictions):
     with pytest.raises(LungsynthError, match="real are not finite"):
-        Predictions(predictions.table.assign(score=np.where(predictions.table["arm"] == "real", np.nan, 0.5)))
+        Predictions(predictions.table.assign(score=np.where(predictions.table["arm"] == "real", np.nan, 0.5)), CLASSES)
 
 
 def test_classifiers_learn(toy):
@@ -53,9 +57,24 @@ def test_classifiers_learn(toy):
 def test_a_split_without_a_class_is_named(toy, tmp_path):
     table = toy.table.copy()
     table.loc[table["split"] == "val", "label"] = "non-cancer"
-    lacking = SliceDataset.write(tmp_path, toy.images, table, toy.rejected, toy.meta)
+    lacking = SliceDataset.write(tmp_path / "lacking", toy.images[:], table, toy.meta)
     with pytest.raises(LungsynthError, match="the val split has no cancer slice"):
         measure_utility(lacking, {}, QUICK)
+
+
+def test_classes_of_other_names_do_as_well(toy, radiographs):
+    predictions = measure_utility(radiographs, {}, QUICK)
+    assert predictions.classes == ("NORMAL", "PNEUMONIA")
+    np.testing.assert_array_equal(
+        predictions.of("real", "test").scores, measure_utility(toy, {}, QUICK).of("real", "test").scores
+    )
+
+
+def test_more_than_two_classes_are_an_error_of_one_line(toy, tmp_path):
+    meta = replace(toy.meta, classes=("normal", "viral", "bacterial"))
+    three = SliceDataset.write(tmp_path / "three", toy.images[:], toy.table, meta)
+    with pytest.raises(LungsynthError, match=r"on two classes, the dataset has 3 \(normal, viral, bacterial\)"):
+        measure_utility(three, {}, QUICK)
 
 
 def test_augmentation_keeps_side_orientation_and_range():

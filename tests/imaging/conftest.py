@@ -38,6 +38,7 @@ def ct_instances(
         ct = pydicom.Dataset()
         ct.SOPClassUID, ct.SOPInstanceUID, ct.SeriesInstanceUID = CTImageStorage, generate_uid(), series
         ct.FrameOfReferenceUID, ct.Modality, ct.Manufacturer = frame, "CT", "SIEMENS"
+        ct.InstanceNumber = len(stored) - z
         ct.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
         ct.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
         ct.ImagePositionPatient = [-100, -90, -200 + z * step_mm]

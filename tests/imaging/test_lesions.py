@@ -1,5 +1,6 @@
-"""Slice labels from tables, from lesion segmentations and from the patient's label."""
+"""Lesions from DICOM SEG: in which slices they are, and where."""
 
+import dataclasses
 from pathlib import Path
 
 import highdicom as hd
@@ -9,22 +10,26 @@ import pytest
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from lungsynth.imaging.lesions import lesion_slices, slice_labels
-from lungsynth.imaging.read import Reason, SeriesRejected, read_series
+from lungsynth.imaging.lesions import find_lesions
+from lungsynth.imaging.read import read_series
+from lungsynth.imaging.rejection import Reason, SeriesRejected
 
 QIN = "821ab8ed-73e4-480c-8073-8ed671e601d6"
 STORED = np.full((10, 8, 8), 1000, dtype=np.uint16)
+STORED[:, 4:] = 200  # air beside tissue, or nobody would take it for HU
 LESION = codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Nodule
 LUNG = codes.SCT.AnatomicalStructure, codes.SCT.Lung
 
 
+def complete(z: int, ct: pydicom.Dataset) -> None:
+    """What highdicom wants of a source image."""
+    ct.PatientID, ct.PatientName, ct.PatientBirthDate, ct.PatientSex = "1", "", "", ""
+    ct.StudyInstanceUID, ct.StudyID, ct.StudyDate, ct.StudyTime = "1.2.3", "", "", ""
+    ct.AccessionNumber, ct.ReferringPhysicianName, ct.InstanceNumber = "", "", z + 1
+
+
 @pytest.fixture
 def series(write_ct) -> Path:
-    def complete(z, ct):
-        ct.PatientID, ct.PatientName, ct.PatientBirthDate, ct.PatientSex = "1", "", "", ""
-        ct.StudyInstanceUID, ct.StudyID, ct.StudyDate, ct.StudyTime = "1.2.3", "", "", ""
-        ct.AccessionNumber, ct.ReferringPhysicianName, ct.InstanceNumber = "", "", z + 1
-
     return write_ct(STORED, complete)
 
 
@@ -67,7 +72,7 @@ def mask(*slices: int) -> np.ndarray:
 
 
 def marked(series: Path, path: Path) -> list[int]:
-    return np.flatnonzero(lesion_slices(read_series(series), path)).tolist()
+    return sorted(lesion.index for lesion in find_lesions(read_series(series), path))
 
 
 def list_all_sources(seg):
@@ -131,30 +136,79 @@ def test_a_segmentation_that_cannot_be_placed_or_read_is_refused(series, tmp_pat
     cut.write_bytes(paths[0].read_bytes()[:-50])
     for path in (*paths, cut):
         with pytest.raises(SeriesRejected) as caught:
-            lesion_slices(read_series(series), path)
+            find_lesions(read_series(series), path)
         assert caught.value.reason is Reason.NO_LESION_EVIDENCE
 
 
-def test_the_best_evidence_decides(series, tmp_path):
+def test_places_are_those_of_the_pixels(series, tmp_path):
+    two = np.zeros(STORED.shape, dtype=bool)
+    two[4, 1:3, 2:7] = two[4, 6, 1] = True
+    boxes = sorted(
+        (lesion.top, lesion.left, lesion.bottom, lesion.right, lesion.area_px)
+        for lesion in find_lesions(read_series(series), write_seg(tmp_path / "seg" / "1.dcm", series, [two]))
+    )
+    assert np.allclose(boxes, [(1, 2, 3, 7, 10), (6, 1, 7, 2, 1)], atol=1e-4)
+
+
+@pytest.mark.parametrize("orientation", [[-1, 0, 0, 0, -1, 0], [0, 1, 0, 1, 0, 0], [0, 1, 0, -1, 0, 0]])
+def test_places_follow_the_volume_into_the_axial_view(write_ct, tmp_path, orientation):
+    """The lesion is the one bright pixel, whichever way the scan's axes run."""
+
+    def turn(z, ct):
+        complete(z, ct)
+        ct.ImageOrientationPatient = orientation
+
+    stored = STORED.copy()
+    stored[6, 1, 5] = 3000
+    series = write_ct(stored, turn, spacing_mm=(2.0, 3.0))
+    lesion = np.zeros(STORED.shape, dtype=bool)
+    lesion[6, 1, 5] = True
     volume = read_series(series)
-    write_seg(tmp_path / "a" / "1.dcm", series, [mask(2)])
-    write_seg(tmp_path / "b" / "1.dcm", series, [mask(5)])
-    segs = [tmp_path / "a", tmp_path / "b"]
-    table = {volume.sop_uids[0]: "cancer", volume.sop_uids[1]: "non-cancer", volume.sop_uids[2]: "unlabelled"}
-    assert slice_labels(volume, "cancer", table, segs) == ["cancer", "non-cancer", *[None] * 8]
-    assert slice_labels(volume, "cancer", {}, segs) == ["cancer" if z in (2, 5) else None for z in range(10)]
-    assert slice_labels(volume, "non-cancer", {}, []) == ["non-cancer"] * 10
-    with pytest.raises(SeriesRejected) as caught:
-        slice_labels(volume, "cancer", {}, [])
-    assert caught.value.reason is Reason.NO_LESION_EVIDENCE
+    seg = write_seg(tmp_path / "seg" / "1.dcm", series, [lesion], change=None)
+    [found] = find_lesions(volume, seg)
+    bright = np.argwhere(volume.hu == 1976)[0]
+    assert (found.index, *found.centre) == pytest.approx((bright[0], bright[1] + 0.5, bright[2] + 0.5), abs=1e-3)
 
 
-def test_real_segmentation_gives_the_published_labels(mirror, mirror_series, mirror_labels):
+def test_a_segmentation_of_half_the_resolution_is_scaled(series, tmp_path):
+    """Two by two pixels of the scan are one of this file: row 1 and column 2 are rows 2 to 4, columns 4 to 6."""
+    lesion = np.zeros(STORED.shape, dtype=bool)
+    lesion[3, 1, 2] = True
+
+    def coarsen(seg):
+        forget_sources(seg)
+        seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = [5.0, 5.0]
+        for frame in seg.PerFrameFunctionalGroupsSequence:
+            position = frame.PlanePositionSequence[0].ImagePositionPatient
+            frame.PlanePositionSequence[0].ImagePositionPatient = [position[0] + 1.25, position[1] + 1.25, position[2]]
+
+    [found] = find_lesions(read_series(series), write_seg(tmp_path / "s" / "1.dcm", series, [lesion], change=coarsen))
+    box = (found.index, found.top, found.left, found.bottom, found.right, found.area_px)
+    assert box == pytest.approx((3, 2, 4, 4, 6, 4), abs=1e-4)
+
+
+def test_frames_of_a_multi_frame_image_are_matched_by_number(series, tmp_path):
+    volume = read_series(series)
+    numbered = dataclasses.replace(volume, sop_uids=tuple(f"1.2.3#{z + 1}" for z in range(len(volume.sop_uids))))
+
+    def name_frame(seg):
+        for frame in seg.PerFrameFunctionalGroupsSequence:
+            source = frame.DerivationImageSequence[0].SourceImageSequence[0]
+            source.ReferencedSOPInstanceUID, source.ReferencedFrameNumber = "1.2.3", 9
+            frame.PlanePositionSequence[0].ImagePositionPatient = [0, 0, 9999]
+
+    path = write_seg(tmp_path / "seg" / "1.dcm", series, [mask(2)], change=name_frame)
+    assert {lesion.index for lesion in find_lesions(numbered, path)} == {8}
+
+
+def test_real_lesion_lies_where_its_tissue_is(mirror, mirror_series):
     """Its frames name no source image; a shared functional group lists all of them."""
     seg = next((mirror / "idc-open-data" / QIN).iterdir())
     uid = pydicom.dcmread(seg, stop_before_pixels=True).ReferencedSeriesSequence[0].SeriesInstanceUID
     volume = read_series(mirror_series[uid])
-    expected = mirror_labels[mirror_labels["series_uid"] == uid].set_index("sop_uid")["label"]
-    labels = slice_labels(volume, "cancer", {}, [seg.parent])
-    assert [label or "non-cancer" for label in labels] == [expected[sop] for sop in volume.sop_uids]
-    assert labels.count("cancer") == 11
+    lesions = find_lesions(volume, seg)
+    assert len({lesion.index for lesion in lesions}) == 11
+    largest = max(lesions, key=lambda lesion: lesion.area_px)
+    row, column = map(int, largest.centre)
+    assert volume.hu[largest.index, row - 3 : row + 4, column - 3 : column + 4].mean() > -100
+    assert 20 < (largest.right - largest.left) * volume.spacing_mm[1] < 60

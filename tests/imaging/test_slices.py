@@ -1,4 +1,4 @@
-"""The slice dataset: crop, window and resampling, the choice of slices, rejected series, splits that lack a class."""
+"""From a series on disk to its slices: views, choice, previews, rejections, and the real series."""
 
 import dataclasses
 from pathlib import Path
@@ -8,20 +8,19 @@ import pandas as pd
 import pydicom
 import pytest
 
-from lungsynth.cohort.cohort import COLUMNS as COHORT_COLUMNS
-from lungsynth.cohort.cohort import Cohort
+from lungsynth.cohort.cohort import SLICE_LABEL_COLUMNS, no_slice_labels
 from lungsynth.cohort.phantom import PhantomCohortConfig, patient_of, select_phantoms
-from lungsynth.cohort.series_store import SeriesStore
 from lungsynth.cohort.splits import SplitConfig
-from lungsynth.errors import LungsynthError
 from lungsynth.imaging.phantom import write_ct as write_ct_phantom
 from lungsynth.imaging.phantom import write_seg as write_seg_phantom
-from lungsynth.imaging.read import Reason, SeriesRejected
-from lungsynth.imaging.slices import Crop, SeriesJob, SliceConfig, build_slices, render, slices_of_series
+from lungsynth.imaging.rejection import Reason, SeriesRejected
+from lungsynth.imaging.slices import PREVIEW, SeriesJob, SliceConfig, slices_of_series, within_patient_cap
+from lungsynth.imaging.store import COLUMNS
 
-CONFIG = SliceConfig(size=32, workers=1)
+CONFIG = SliceConfig(size=32)
+CLASSES = ("non-cancer", "cancer")
 SPACING = (2.8, 2.8)
-SPLITS = ("train", "val", "test")
+QIN = "821ab8ed-73e4-480c-8073-8ed671e601d6"
 
 
 @pytest.fixture
@@ -31,182 +30,181 @@ def chest_folder(write_ct, chest_hu) -> Path:
 
 def job(folder: Path, **changes: object) -> SeriesJob:
     uid = pydicom.dcmread(next(folder.iterdir()), stop_before_pixels=True).SeriesInstanceUID
-    made = SeriesJob(str(uid), "key", "non-cancer", "train", folder, (), {})
+    made = SeriesJob(
+        str(uid), "key", "non-cancer", "clinical", "train", "", folder, (), (), None, slice_labels=no_slice_labels()
+    )
     return dataclasses.replace(made, **changes)
 
 
-def test_constant_slices_map_linearly_from_the_window():
-    crop = Crop(top_mm=10, left_mm=10, side_mm=50)
-    for hu, expected in ((-1350, 0), (150, 255), (-600, 128), (-1000, 60), (2000, 255)):
-        image = render(np.full((100, 100), hu, dtype=np.int16), (0.7, 0.7), crop, CONFIG)
-        assert (image.shape, image.dtype) == ((32, 32), np.uint8)
-        assert (image == expected).all()
+def named(labels: pd.Series) -> pd.DataFrame:
+    """A slice-label table from labels by SOP Instance UID."""
+    rows = pd.DataFrame({"sop_uid": labels.index, "label": labels.to_numpy()})
+    return rows.assign(series_uid="", instance_number=pd.NA, evidence="slice_labels").astype(SLICE_LABEL_COLUMNS)
 
 
-def test_pixels_are_square_in_millimetres_whatever_the_spacing():
-    """A disc of 20 mm at the centre of the crop, drawn on two grids, comes out the same."""
-    images = []
-    for spacing in ((0.5, 0.5), (0.5, 1.0)):
-        y, x = ((np.arange(round(100 / step)) + 0.5) * step for step in spacing)
-        hu = np.where(np.hypot(y[:, None] - 50, x - 50) < 20, 150, -1350).astype(np.int16)
-        images.append(render(hu, spacing, Crop(20, 20, 60), CONFIG).astype(float))
-    assert np.abs(images[0] - images[1]).mean() < 3
-    area = images[0].sum() / 255 * (60 / 32) ** 2
-    assert area == pytest.approx(np.pi * 400, rel=0.01)
-    assert np.allclose(images[0], images[0].T, atol=1)
-
-
-def test_crop_beyond_the_image_is_air():
-    image = render(np.full((50, 50), 150, dtype=np.int16), (1, 1), Crop(-32, -32, 64), CONFIG)
-    air = round((1350 - 1024) / 1500 * 255)
-    assert (image[:15] == air).all()
-    assert (image[:, :15] == air).all()
-    assert (image[17:, 17:] == 255).all()
-    shifted = render(np.full((50, 50), 150, dtype=np.int16), (1, 1), Crop(18, 18, 64), CONFIG)
-    assert (shifted[:15, :15] == 255).all()
-    assert (shifted[17:] == air).all()
-
-
-def test_crop_is_the_square_around_all_slices_of_the_lungs():
-    lungs = np.zeros((3, 40, 60), dtype=bool)
-    lungs[0, 10:20, 30], lungs[2, 15, 10:50] = True, True
-    crop = Crop.around(lungs, (2.0, 1.0), margin_mm=5)
-    assert (crop.top_mm, crop.left_mm, crop.side_mm) == (30 - 25, 30 - 25, 50)
-    assert np.allclose(crop.fraction(lungs, (2.0, 1.0)), [20 / 2500, 0, 80 / 2500])
-
-
-def test_one_series(chest_folder, chest_hu):
-    images, table = slices_of_series(job(chest_folder), CONFIG)
-    assert (images.dtype, images.shape) == (np.uint8, (len(table), 32, 32))
+def test_one_series(chest_folder):
+    config = SliceConfig(size=32, masks=True)
+    made = slices_of_series(job(chest_folder), config, CLASSES)
+    table = made.table
+    assert list(table.columns) == list(COLUMNS)
+    assert (made.images.dtype, made.images.shape) == (np.uint8, (len(table), 32, 32))
     assert 25 < len(table) < 40
-    assert table["lung_fraction"].between(0.05, 0.5).all()
     assert table["position_mm"].is_monotonic_increasing
-    assert set(table["label"]) == {"non-cancer"}
-    assert table["patient"].unique() == ["key"]
+    assert table[["label", "evidence", "split", "patient"]].drop_duplicates().to_numpy().tolist() == [
+        ["non-cancer", "clinical", "train", "key"]
+    ]
+    assert (table["pixel_mm"].iloc[0], table["slice_spacing_mm"].iloc[0]) == pytest.approx((2.8, 6.0))
     # 120 pixels of 2.8 mm across both lungs and the margins; the lungs' own HU are at the middle of each half.
     assert table["spacing_mm"].iloc[0] * 32 == pytest.approx(0.7 * 128 * 2.8 + 10, rel=0.1)
-    middle = images[len(images) // 2]
+    middle = made.images[len(made.images) // 2]
     assert middle[12, 8] == middle[12, 23] == round((1350 - 850) / 1500 * 255)
     assert middle[16, 16] == round((1350 + 40) / 1500 * 255)
+    assert set(np.unique(made.masks)) == {0, 1}
+    assert np.abs(made.masks.mean(axis=(1, 2)) - table["lung_fraction"]).max() < 0.03
+    assert made.masks[:, 16, 16].sum() == 0
+    assert made.hu_histogram.sum() == len(table) * 8 * 8
+    assert made.hu_histogram[(-850 + 1024) // 32] > 0
+    [preview] = made.previews
+    assert preview.image.shape == preview.outline.shape == (PREVIEW, PREVIEW)
+    assert 0.005 < preview.outline.mean() < 0.1
+    assert preview.caption.splitlines()[0] == "non-cancer, train"
 
 
 def test_choice_of_slices(chest_folder):
-    everything = slices_of_series(job(chest_folder), CONFIG)[1]
-    strided = slices_of_series(job(chest_folder), SliceConfig(size=32, stride_mm=12))[1]
-    assert set(np.diff(strided["position_mm"]).round(3)) == {12}
-    capped = slices_of_series(job(chest_folder), SliceConfig(size=32, max_slices_per_series=4))[1]
+    def chosen(**changes: object) -> pd.DataFrame:
+        return slices_of_series(job(chest_folder), SliceConfig(size=32, **changes), CLASSES).table
+
+    everything = chosen()
+    for stride in (12, 11, 14):  # the nearest that slices 6 mm apart allow
+        assert set(np.diff(chosen(stride_mm=stride)["position_mm"]).round(3)) == {12}
+    capped = chosen(max_slices_per_series=4)
     assert len(capped) == 4
     assert capped["position_mm"].mean() == pytest.approx(everything["position_mm"].mean(), abs=6)
-    more_lung = slices_of_series(job(chest_folder), SliceConfig(size=32, min_lung_fraction=0.2))[1]
-    assert 0 < len(more_lung) < len(everything)
-    sops = everything["sop_uid"]
-    labels = {sops[10]: "cancer", sops[11]: "non-cancer", sops[12]: "cancer"}
-    labelled = slices_of_series(job(chest_folder, label="cancer", labels_by_sop_uid=labels), CONFIG)[1]
-    assert dict(zip(labelled["sop_uid"], labelled["label"], strict=True)) == labels
+    assert 0 < len(chosen(min_lung_fraction=0.2)) < len(everything)
+
+
+def test_only_labelled_slices_are_taken(chest_folder):
+    sops = slices_of_series(job(chest_folder), CONFIG, CLASSES).table["sop_uid"]
+    labels = pd.Series({sops[10]: "cancer", sops[11]: "non-cancer", sops[12]: "cancer"})
+    found = slices_of_series(job(chest_folder, label="cancer", slice_labels=named(labels)), CONFIG, CLASSES).table
+    assert dict(zip(found["sop_uid"], found["label"], strict=True)) == labels.to_dict()
+    # A stride of all slices leaves the first of each class.
+    strided = SliceConfig(size=32, stride_mm=500)
+    found = slices_of_series(job(chest_folder, label="cancer", slice_labels=named(labels)), strided, CLASSES).table
+    assert found["label"].tolist() == ["cancer", "non-cancer"]
+
+
+def test_rejections_have_a_reason_and_a_picture(chest_folder):
+    for changes, config, reason in (
+        ({"series_uid": "1.2.3"}, CONFIG, Reason.MIXED_SERIES),
+        ({"label": "cancer"}, CONFIG, Reason.NO_LESION_EVIDENCE),
+        ({}, SliceConfig(size=32, min_lung_fraction=0.9), Reason.NO_SLICES),
+    ):
+        with pytest.raises(SeriesRejected) as caught:
+            slices_of_series(job(chest_folder, **changes), config, CLASSES)
+        assert caught.value.reason is reason
+        assert (caught.value.picture.dtype, caught.value.picture.shape) == (np.uint8, (PREVIEW, PREVIEW))
+        assert np.ptp(caught.value.picture) > 100
+
+
+def test_a_series_that_cannot_be_placed_still_has_a_picture(write_ct, chest_hu):
+    def interleave(z, ct):
+        ct.ImagePositionPatient[2] -= 6.0 * (z % 2)
+
+    folder = write_ct((chest_hu[:, 20:] + 1024).astype(np.uint16), interleave, step_mm=6.0)
     with pytest.raises(SeriesRejected) as caught:
-        slices_of_series(job(chest_folder, label="cancer", labels_by_sop_uid={"1.2.3": "cancer"}), CONFIG)
-    assert caught.value.reason is Reason.NO_SLICES
+        slices_of_series(job(folder), CONFIG, CLASSES)
+    assert caught.value.reason is Reason.DUPLICATE_POSITIONS
+    assert caught.value.picture.shape == (PREVIEW, PREVIEW)
+    assert (caught.value.picture[:15] == 0).all()  # padding of an image that is no square
 
 
-def test_files_of_another_series_are_refused(chest_folder):
-    with pytest.raises(SeriesRejected) as caught:
-        slices_of_series(job(chest_folder, series_uid="1.2.3"), CONFIG)
-    assert caught.value.reason is Reason.MIXED_SERIES
+def test_the_cap_of_a_patient_spans_series_and_is_kept_by_class():
+    table = pd.DataFrame({"patient": ["a"] * 10 + ["b"] * 3, "label": ["x"] * 6 + ["y"] * 4 + ["x"] * 3})
+    assert within_patient_cap(table, 3).tolist() == [1, 3, 5, 6, 8, 9, 10, 11, 12]
+    assert within_patient_cap(table, None).tolist() == list(range(13))
 
 
-def cohort_of(folders: dict[str, Path], labels: pd.DataFrame, root: Path) -> tuple[Cohort, SeriesStore]:
-    """One patient for each series, dealt to the splits in turn."""
-    rows = [
-        dict.fromkeys(COHORT_COLUMNS, pd.NA)
-        | {"patient": f"P{i}", "patient_key": f"key{i}", "series_uid": uid, "modality": "CT"}
-        | {"label": "cancer", "evidence": "slice_labels", "split": SPLITS[i % 3]}
-        for i, uid in enumerate(folders)
-    ]
-    cohort = Cohort(pd.DataFrame(rows), labels)
-    table = [(uid, str(path.relative_to(root)), "present", "", "") for uid, path in folders.items()]
-    return cohort, SeriesStore(root, pd.DataFrame(table, columns=["series_uid", "folder", "state", "reason", "detail"]))
-
-
-@pytest.fixture
-def synthetic(write_ct, chest_hu, tmp_path) -> tuple[Cohort, SeriesStore]:
-    """Five series: three whole chests with labels, one that lacks a slice, one that was not fetched."""
-    folders, labels = {}, []
-    for number in range(4):
-        folder = write_ct((chest_hu + 1024).astype(np.uint16), spacing_mm=SPACING, step_mm=6.0)
-        headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in folder.iterdir()]
-        headers.sort(key=lambda ct: ct.ImagePositionPatient[2])
-        uid = str(headers[0].SeriesInstanceUID)
-        folders[uid] = folder
-        labels += [
-            (uid, str(ct.SOPInstanceUID), "cancer" if 18 <= z < 23 else "non-cancer") for z, ct in enumerate(headers)
-        ]
-        if number == 3:
-            next(path for path in folder.iterdir() if pydicom.dcmread(path).ImagePositionPatient[2] == -140).unlink()
-    folders["1.2.3"] = tmp_path / "never"
-    cohort, store = cohort_of(folders, pd.DataFrame(labels, columns=["series_uid", "sop_uid", "label"]), tmp_path)
-    store.table.loc[store.table["series_uid"] == "1.2.3", ["state", "reason"]] = ["rejected", "unreachable"]
-    return cohort, store
-
-
-def test_dataset_is_the_same_with_one_process_and_with_two(synthetic, tmp_path):
-    cohort, store = synthetic
-    one = build_slices(cohort, store, CONFIG, tmp_path / "one")
-    two = build_slices(cohort, store, SliceConfig(size=32, workers=2), tmp_path / "two")
-    assert one.sha256 == two.sha256
-    assert len(one.images) == len(one.table) > 75
-    assert set(one.table["split"]) == set(SPLITS)
-    assert (one.table["label"] == "cancer").sum() == 15
-    assert one.table["patient"].nunique() == 3
-    assert one.meta.cohort_sha256 == cohort.sha256
-    assert sorted(one.rejected["reason"]) == ["missing_slices", "not_fetched"]
-    assert "gap of 12.00 mm" in " ".join(one.rejected["detail"])
-    with pytest.raises(LungsynthError, match="is not empty"):
-        build_slices(cohort, store, CONFIG, tmp_path / "one")
-
-
-def test_a_split_without_a_class_is_an_error_that_says_so(synthetic, tmp_path):
-    cohort, store = synthetic
-    healthy = cohort.slice_labels.assign(label="non-cancer")
-    val = cohort.series.loc[cohort.series["split"] == "val", "series_uid"]
-    labels = cohort.slice_labels.where(~cohort.slice_labels["series_uid"].isin(val), healthy)
-    with pytest.raises(LungsynthError, match=r"^no cancer slice in val \(non-cancer/cancer slices: train .*val \d+/0"):
-        build_slices(Cohort(cohort.series, labels), store, CONFIG, tmp_path / "out")
-
-
-def test_nothing_left_is_an_error_with_the_reasons(synthetic, tmp_path):
-    cohort, store = synthetic
-    empty = SeriesStore(store.root, store.table.assign(state="rejected", reason="incomplete"))
-    with pytest.raises(LungsynthError, match=r"all 5 CT series were rejected \(not_fetched 5\)"):
-        build_slices(cohort, empty, CONFIG, tmp_path / "out")
-    assert not list((tmp_path / "out").iterdir())
-
-
-def test_phantom_with_a_nodule_gives_the_slices_that_its_segmentation_marks(tmp_path):
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory) -> tuple[Path, Path]:
+    """CT and SEG folders of a simulated patient with a large nodule."""
     config = PhantomCohortConfig(patients=4, matrix=128, slices=(30, 30), nodule_diameter_mm=(25, 30))
     cohort = select_phantoms(config, SplitConfig(method="ranked"))
-    uid, source = cohort.seg[["series_uid", "source_series_uid"]].iloc[0]
-    write_ct_phantom(patient_of(config, source), tmp_path / "ct")
-    write_seg_phantom(patient_of(config, uid), tmp_path / "seg")
-    seg = pydicom.dcmread(next((tmp_path / "seg").iterdir()))
-    lit = seg.pixel_array.reshape(seg.NumberOfFrames, -1).any(axis=1)
-    images, table = slices_of_series(
-        job(tmp_path / "ct", label="cancer", lesion_folders=(tmp_path / "seg",)),
-        SliceConfig(size=32, min_lung_fraction=0),
-    )
-    assert len(images) == lit.sum() > 2
-    assert set(table["label"]) == {"cancer"}
-    healthy = slices_of_series(job(tmp_path / "ct"), CONFIG)[1]
-    assert 20 < len(healthy) <= 30
-    assert healthy["lung_fraction"].max() > 0.25
+    lesions = cohort.series[cohort.series["role"] == "lesion"]
+    uid, source = lesions[["series_uid", "source_series_uid"]].iloc[0]
+    folder = tmp_path_factory.mktemp("phantom")
+    write_ct_phantom(patient_of(config, source), folder / "ct")
+    write_seg_phantom(patient_of(config, uid), folder / "seg")
+    return folder / "ct", folder / "seg"
 
 
-def test_real_series(mirror, mirror_series, mirror_labels, tmp_path):
-    cohort, store = cohort_of(mirror_series, mirror_labels, mirror / "idc-open-data")
-    dataset = build_slices(cohort, store, SliceConfig(size=64, workers=1), tmp_path / "real")
-    assert dataset.rejected.empty
-    assert dataset.table["patient"].nunique() == 4
+def test_the_lesion_view_centres_on_the_lesion(phantom):
+    ct, seg = phantom
+    lit = pydicom.dcmread(next(seg.iterdir())).pixel_array.any(axis=(1, 2))
+    config = SliceConfig(size=64, view="lesion", patch_mm=64, min_lung_fraction=0)
+    made = slices_of_series(job(ct, label="cancer", lesion_folders=(seg,)), config, CLASSES)
+    assert len(made.images) == lit.sum() > 2
+    assert set(made.table["label"]) == {"cancer"}
+    assert made.table["spacing_mm"].to_numpy() == pytest.approx(1.0, rel=0.02)
+    middle = made.images[len(made.images) // 2].astype(int)
+    assert middle[28:36, 28:36].min() > 190  # soft tissue in the lung
+    again = slices_of_series(job(ct, label="cancer", lesion_folders=(seg,)), config, CLASSES)
+    assert np.array_equal(made.images, again.images)
+
+
+def test_negative_patches_are_of_lung_and_repeat(phantom):
+    config = SliceConfig(size=64, view="lesion", min_lung_fraction=0.4)
+    made = slices_of_series(job(phantom[0]), config, CLASSES)
+    assert len(made.images) > 10
+    assert made.table["lung_fraction"].min() >= 0.4
+    again = slices_of_series(job(phantom[0]), config, CLASSES)
+    assert np.array_equal(made.images, again.images)
+
+
+def test_other_views_show_the_same_slices_of_the_lesion(phantom):
+    ct, seg = phantom
+    for view in ("whole", "lungs"):
+        config = SliceConfig(size=32, view=view, min_lung_fraction=0, other_slices_of_cancer="non_cancer")
+        table = slices_of_series(job(ct, label="cancer", lesion_folders=(seg,)), config, CLASSES).table
+        assert set(table["label"]) == set(CLASSES)
+        gaps = (
+            table.loc[table["label"] == "cancer", "position_mm"].to_numpy()[:, None]
+            - table.loc[table["label"] == "non-cancer", "position_mm"].to_numpy()
+        )
+        assert np.abs(gaps).min() >= config.lesion_margin_mm
+
+
+@pytest.mark.parametrize(("view", "size"), [("lungs", 64), ("lungs", 256), ("whole", 128), ("lesion", 128)])
+def test_real_series_have_the_published_labels(mirror, mirror_series, mirror_labels, view, size):
     expected = mirror_labels.set_index("sop_uid")["label"]
-    assert (dataset.table["label"] == dataset.table["sop_uid"].map(expected)).all()
-    assert (dataset.table["label"] == "cancer").sum() == 41  # none is lost
-    assert dataset.table.groupby("series_uid")["spacing_mm"].nunique().eq(1).all()
-    assert dataset.table["spacing_mm"].between(3.5, 6).all()
+    config = SliceConfig(size=size, view=view, min_lung_fraction=0.03)
+    cancers = 0
+    for uid, folder in mirror_series.items():
+        mine = mirror_labels[mirror_labels["series_uid"] == uid]
+        seg = pydicom.dcmread(next((mirror / "idc-open-data" / QIN).iterdir()), stop_before_pixels=True)
+        lesions = (mirror / "idc-open-data" / QIN,) if seg.ReferencedSeriesSequence[0].SeriesInstanceUID == uid else ()
+        whole = job(
+            folder,
+            label="cancer",
+            evidence="slice_labels",
+            lesion_folders=lesions,
+            slice_labels=named(mine.set_index("sop_uid")["label"]),
+        )
+        made = slices_of_series(whole, config, CLASSES)
+        assert made.images.shape[1:] == (size, size)
+        assert (made.table["label"] == made.table["sop_uid"].map(expected)).all()
+        assert np.ptp(made.images, axis=(1, 2)).min() > 100
+        cancers += (made.table["label"] == "cancer").sum()
+    assert cancers == (11 if view == "lesion" else 41)  # only one has a segmentation, that says where
+
+
+def test_a_real_segmentation_alone_gives_the_published_labels(mirror, mirror_series, mirror_labels):
+    seg = mirror / "idc-open-data" / QIN
+    uid = pydicom.dcmread(next(seg.iterdir()), stop_before_pixels=True).ReferencedSeriesSequence[0].SeriesInstanceUID
+    config = SliceConfig(
+        size=32, view="whole", min_lung_fraction=0, other_slices_of_cancer="non_cancer", lesion_margin_mm=0
+    )
+    made = slices_of_series(job(mirror_series[uid], label="cancer", lesion_folders=(seg,)), config, CLASSES)
+    expected = mirror_labels[mirror_labels["series_uid"] == uid].set_index("sop_uid")["label"]
+    assert made.table.set_index("sop_uid")["label"].to_dict() == expected.to_dict()
+    assert (made.table["label"] == "cancer").sum() == 11

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lungsynth.errors import LungsynthError
+from lungsynth.run_config import SOURCES
 from pipelines.gan_augmentation import gan_augmentation
 from pipelines.run_file import read_run_file
 from steps import STEPS
@@ -21,9 +22,10 @@ def _read(tmp_path: Path, text: str):
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_run_file_is_valid(path, monkeypatch):
     monkeypatch.setenv("LUNGSYNTH_S3_ENDPOINT", "http://127.0.0.1:1")
-    monkeypatch.setenv("LUNGSYNTH_SLICE_LABELS", "labels.csv")
+    for name in ("LUNGSYNTH_SLICE_LABELS", "LUNGSYNTH_CXR", "LUNGSYNTH_JSRT"):
+        monkeypatch.setenv(name, "somewhere")
     content, _ = read_run_file(path, STEPS)
-    assert content["parameters"]["cohort"]["source"] in ("phantom", "idc")
+    assert content["parameters"]["cohort"]["source"] in SOURCES
 
 
 def test_step_names_are_those_of_the_pipeline():
@@ -40,7 +42,7 @@ def test_step_names_are_those_of_the_pipeline():
         ("parameters: {cohort: {source: phantom}, training: {kimg: -1}}", "parameters.training.kimg", "greater than 0"),
         ("parameters: {cohort: {source: phantom}, gate: {alpha: 0.1}}", "parameters.gate.alpha", "allowed: "),
         ("parameters: {cohort: {source: nlst}}", "parameters.cohort", "'idc'"),
-        ("parameters: {cohort: {}}", "parameters.cohort.source", "allowed: phantom, idc"),
+        ("parameters: {cohort: {}}", "parameters.cohort.source", "allowed: phantom, idc, pictures"),
         ("parameters: {}", "parameters.cohort", "required"),
         ("parameters: {cohort: {source: phantom}, slices: {size: 64}}", "parameters", "generator.size is 128"),
         ("{parameters: {cohort: {source: phantom}}, step: {}}", "step", "did you mean steps?"),
@@ -75,12 +77,12 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
 
 
 def test_environment_variables_are_filled_in(tmp_path, monkeypatch):
-    text = "parameters: {cohort: {source: phantom}, fetch: {endpoint: 'http://${MIRROR_HOST}:9000'}}"
-    with pytest.raises(LungsynthError, match=r"parameters\.fetch\.endpoint: .*MIRROR_HOST, which is not set"):
+    text = "parameters: {cohort: {source: phantom}, fetch: {endpoints: ['http://${MIRROR_HOST}:9000']}}"
+    with pytest.raises(LungsynthError, match=r"parameters\.fetch\.endpoints\.0: .*MIRROR_HOST, which is not set"):
         _read(tmp_path, text)
     monkeypatch.setenv("MIRROR_HOST", "mirror.example.org")
     content, _ = _read(tmp_path, text)
-    assert content["parameters"]["fetch"]["endpoint"] == "http://mirror.example.org:9000"
+    assert content["parameters"]["fetch"]["endpoints"] == ["http://mirror.example.org:9000"]
 
 
 def test_defaults_are_written_out(tmp_path):

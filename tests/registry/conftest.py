@@ -9,6 +9,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from lungsynth import CLASSES
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.generators.dcgan import DcganConfig, Generator
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
@@ -23,8 +24,8 @@ RULES = {"promote": "gain", "reject": "no gain", "blocked": "privacy", "underpow
 def make_package() -> Callable[..., GeneratorPackage]:
     """Writes an untrained 32-pixel generator."""
 
-    def make(folder: Path, seed: int, nz: int = 16) -> GeneratorPackage:
-        config = DcganConfig(size=32, nz=nz, ngf=4)
+    def make(folder: Path, seed: int, nz: int = 16, classes: tuple[str, ...] = CLASSES) -> GeneratorPackage:
+        config = DcganConfig(size=32, nz=nz, ngf=4, classes=classes)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             generator = Generator(config).eval()

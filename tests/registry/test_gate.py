@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lungsynth import CLASSES
 from lungsynth.evaluation.predictions import Predictions
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.registry.gate import GateConfig, decide
@@ -11,7 +12,13 @@ CONFIG = GateConfig(resamples=500)
 SYNTHETIC, CHAMPION = "real+classical+synthetic@1", "real+classical+champion@1"
 
 
-def plant(separation: dict[str, float], patients: int, seeds: int = 3, spread: float = 0.3) -> Predictions:
+def plant(
+    separation: dict[str, float],
+    patients: int,
+    seeds: int = 3,
+    spread: float = 0.3,
+    classes: tuple[str, str] = CLASSES,
+) -> Predictions:
     """Scores of arms whose cancer slices stand so far above the others; arms share most of each slice's error."""
     rng = np.random.default_rng(0)
     parts = []
@@ -24,7 +31,7 @@ def plant(separation: dict[str, float], patients: int, seeds: int = 3, spread: f
                 score = distance * label + shared + spread * rng.normal(size=owner.size)
                 part = {"arm": arm, "seed": seed, "split": split, "row": np.arange(owner.size), "label": label}
                 parts.append(pd.DataFrame({**part, "patient": [f"p{code}" for code in owner], "score": score}))
-    return Predictions(pd.concat(parts))
+    return Predictions(pd.concat(parts), classes)
 
 
 def privacy(breach: bool) -> Scorecard:
@@ -69,6 +76,13 @@ def test_few_patients_are_underpowered_whatever_the_gain():
     assert "9 with non-cancer slices and 9 with cancer slices" in found.reason
 
 
+def test_classes_have_the_names_of_the_dataset():
+    arms = plant({"real": 0.0, "real+classical": 0.0, SYNTHETIC: 9.0}, 18, classes=("NORMAL", "PNEUMONIA"))
+    found = decide(arms, FIDELITY, privacy(False), CONFIG, "protocol")[1]
+    assert "9 with NORMAL slices and 9 with PNEUMONIA slices" in found.reason
+    assert [metric.name for metric in found.numbers] == ["test_patients/NORMAL", "test_patients/PNEUMONIA"]
+
+
 def test_a_breach_blocks_whatever_the_gain():
     found = verdict({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 2.0}, 200, breach=True)
     assert (found.outcome, found.rule) == ("blocked", "privacy")
@@ -97,7 +111,7 @@ def test_val_chooses_the_arms():
     table = scores.table.copy()
     test = table["split"] == "test"
     table.loc[test, "score"] = -table.loc[test, "score"]  # on test all is reversed, which must not change the choice
-    found = decide(Predictions(table), FIDELITY, privacy(False), CONFIG, "")[1]
+    found = decide(Predictions(table, CLASSES), FIDELITY, privacy(False), CONFIG, "")[1]
     assert (found.candidate_arm, found.baseline_arm) == ("real+classical+synthetic@2", "real")
 
 

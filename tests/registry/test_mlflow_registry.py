@@ -34,6 +34,12 @@ def champion_version(client: MlflowClient) -> int:
 
 
 @pytest.fixture
+def another(make_package: Callable[..., GeneratorPackage], tmp_path: Path) -> GeneratorPackage:
+    """A challenger that is nobody's champion."""
+    return make_package(tmp_path / "another", seed=9)
+
+
+@pytest.fixture
 def client(config: RegistryConfig) -> MlflowClient:
     return MlflowClient(config.tracking_uri)
 
@@ -122,20 +128,22 @@ def test_another_protocol_makes_another_version(package, make_verdict, run_regis
     assert (registration.version, registration.alias) == (2, "champion")
 
 
-def test_champion_can_be_sampled_from_its_download(package, config, tmp_path, make_verdict, run_register):
+def test_champion_can_be_sampled_from_its_download(another, package, config, tmp_path, make_verdict, run_register):
     run_register(package, make_verdict())
 
-    champion = find_champion(config, "another", tmp_path / "champion")
+    champion = find_champion(config, another, tmp_path / "champion")
     assert champion.version == 1
     assert champion.package.folder.is_relative_to(tmp_path / "champion")
     labels = np.array([0, 1, 1])
     np.testing.assert_array_equal(champion.package.sample(labels, seed=5), package.sample(labels, seed=5))
 
 
-def test_no_champion_where_there_is_none_or_it_is_this_generator(package, config, tmp_path, make_verdict, run_register):
-    assert find_champion(config, "another", tmp_path / "champion") is None
+def test_no_champion_where_there_is_none_or_it_is_this_generator(
+    another, package, config, tmp_path, make_verdict, run_register
+):
+    assert find_champion(config, another, tmp_path / "champion") is None
     run_register(package, make_verdict())
-    assert find_champion(config, package.sha256, tmp_path / "champion") is None
+    assert find_champion(config, package, tmp_path / "champion") is None
 
 
 def test_better_generator_takes_the_alias_from_the_champion_it_beat(
@@ -143,7 +151,7 @@ def test_better_generator_takes_the_alias_from_the_champion_it_beat(
 ):
     run_register(package, make_verdict())
     better = make_package(tmp_path / "second", seed=2)
-    champion = find_champion(config, better.sha256, tmp_path / "champion")
+    champion = find_champion(config, better, tmp_path / "champion")
     registration = run_register(better, make_verdict(), champion)
 
     assert (registration.version, registration.alias) == (2, "champion")
@@ -157,7 +165,7 @@ def test_alias_stays_where_another_champion_came_in_between(
     champion = None
     if compared == "earlier":
         run_register(make_package(tmp_path / "earlier", seed=3), make_verdict())
-        champion = find_champion(config, package.sha256, tmp_path / "champion")
+        champion = find_champion(config, package, tmp_path / "champion")
     rival = make_package(tmp_path / "rival", seed=4)
     rival_version = run_register(rival, make_verdict(), champion).version
     registration = run_register(package, make_verdict(), champion)
@@ -168,19 +176,28 @@ def test_alias_stays_where_another_champion_came_in_between(
     assert champion_version(client) == rival_version
 
 
+def test_champion_of_other_classes_is_refused(package, config, tmp_path, make_verdict, make_package, run_register):
+    run_register(package, make_verdict())
+    rival = make_package(tmp_path / "rival", seed=2, classes=("NORMAL", "PNEUMONIA"))
+    with pytest.raises(
+        LungsynthError, match=r"draws non-cancer/cancer, and this generator NORMAL/PNEUMONIA: set another"
+    ):
+        find_champion(config, rival, tmp_path / "champion")
+
+
 def test_champion_that_was_tampered_with_is_refused(package, config, client, tmp_path, make_verdict, run_register):
     run_register(package, make_verdict())
     client.set_model_version_tag("lung-ct-generator", "1", "weights_sha256", "0" * 64)
     with pytest.raises(LungsynthError, match="does not match its tag weights_sha256"):
-        find_champion(config, package.sha256, tmp_path / "champion")
+        find_champion(config, package, tmp_path / "champion")
 
 
-def test_champion_of_other_origin_is_refused(config, client, tmp_path):
+def test_champion_of_other_origin_is_refused(another, config, client, tmp_path):
     client.create_registered_model("lung-ct-generator")
     client.create_model_version("lung-ct-generator", str(tmp_path))
     client.set_registered_model_alias("lung-ct-generator", "champion", "1")
     with pytest.raises(LungsynthError, match=r"version 1 of lung-ct-generator .* has no generator package"):
-        find_champion(config, "another", tmp_path / "champion")
+        find_champion(config, another, tmp_path / "champion")
 
 
 def test_report_is_attached_without_the_cohort_that_names_patients(
@@ -197,20 +214,20 @@ def test_report_is_attached_without_the_cohort_that_names_patients(
     assert attached == {"report.html", "samples.png", "verdict.json", "cohort.csv"}
 
 
-def test_silent_server_is_an_error_that_names_it_without_its_password():
+def test_silent_server_is_an_error_that_names_it_without_its_password(another):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{closed.getsockname()[1]}"
     config = RegistryConfig(tracking_uri=f"http://someone:secret@{address}")
     with pytest.raises(LungsynthError, match=f"MLflow at http://{address} does not answer") as caught:
-        find_champion(config, "another", Path("unused"))
+        find_champion(config, another, Path("unused"))
     assert "secret" not in str(caught.value)
 
 
-def test_file_that_is_no_database_is_an_error_that_names_it(tmp_path):
+def test_file_that_is_no_database_is_an_error_that_names_it(another, tmp_path):
     (tmp_path / "mlflow.db").write_text("no database")
     with pytest.raises(LungsynthError, match=f"MLflow at sqlite:///{tmp_path}/mlflow.db: .*not a database"):
-        find_champion(RegistryConfig(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db"), "another", tmp_path)
+        find_champion(RegistryConfig(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db"), another, tmp_path)
 
 
 def test_tracking_uri_of_the_process_is_put_back(package, make_verdict, run_register):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import get_args
@@ -14,11 +15,13 @@ from PIL import Image
 from rich.console import Console
 
 from lungsynth import CLASSES
-from lungsynth.cohort.cohort import Cohort, no_slice_labels
+from lungsynth.cohort.cohort import COLUMNS as COHORT_COLUMNS
+from lungsynth.cohort.cohort import Cohort, funnel, no_slice_labels
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.generators.dcgan import DcganConfig, Generator
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
-from lungsynth.imaging.store import SliceDataset, SliceMeta
+from lungsynth.imaging.store import COLUMNS as SLICE_COLUMNS
+from lungsynth.imaging.store import SERIES_COLUMNS, SliceDataset, SliceMeta
 from lungsynth.registry.gate import Rule, Verdict
 from lungsynth.registry.mlflow_registry import PUBLISHED, Registration
 from lungsynth.report.figures import BAND, COLUMNS, GAP, GUTTER, ROWS, TILE, forest, sample_sheet
@@ -57,6 +60,11 @@ PROMOTED = Verdict(
 REFUSED = PROMOTED.model_copy(update={"outcome": "reject", "rule": "no gain", "reason": "No gain <was> shown."})
 
 
+def cohort_of(rows: list[dict[str, object]]) -> Cohort:
+    table = pd.DataFrame(rows).reindex(columns=list(COHORT_COLUMNS))
+    return Cohort(table, no_slice_labels(), funnel(("all", table)))
+
+
 @pytest.fixture(scope="module")
 def cohort() -> Cohort:
     row = {
@@ -69,6 +77,7 @@ def cohort() -> Cohort:
         "manufacturer": "GE",
         "label": "cancer",
         "evidence": "lesion_seg",
+        "role": "image",
         "split": "train",
         "license": "CC BY 4.0",
         "doi": "10.7937/TCIA.HMQ8-J677",
@@ -76,7 +85,7 @@ def cohort() -> Cohort:
         "bytes": 1,
         "url": "s3://bucket/series/",
     }
-    return Cohort(pd.DataFrame([row | {"series_uid": f"1.2.3.{n}"} for n in range(3)]), no_slice_labels())
+    return cohort_of([row | {"series_uid": f"1.2.3.{n}"} for n in range(3)])
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +93,11 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> SliceDataset:
     images = np.arange(12, dtype=np.uint8)[:, None, None] * np.full((32, 32), 20, np.uint8)
     table = pd.DataFrame({"label": [CLASSES[n % 2] for n in range(12)], "split": ["train", "train", "val", "test"] * 3})
     table = table.assign(patient=[f"k{n}" for n in range(12)], series_uid="1.2", sop_uid="1.2.3", manufacturer="GE")
-    table = table.assign(position_mm=0.0, spacing_mm=1.0, thickness_mm=1.0, lung_fraction=0.3)
-    rejected = pd.DataFrame({"series_uid": ["1.9"], "reason": ["localizer"], "detail": ["2 instances"]})
-    folder = tmp_path_factory.mktemp("dataset")
-    return SliceDataset.write(folder, images, table, rejected, SliceMeta(32, (-1350, 150), "c" * 64))
+    fate = {"series_uid": "1.9", "state": "rejected", "reason": "localizer", "detail": "2 instances"}
+    series = pd.DataFrame([fate]).reindex(columns=list(SERIES_COLUMNS)).assign(slices=0, bytes=0)
+    folder = tmp_path_factory.mktemp("dataset") / "slices"
+    meta = SliceMeta(32, (-1350, 150), "c" * 64)
+    return SliceDataset.write(folder, images, table.reindex(columns=list(SLICE_COLUMNS)), meta, series=series)
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +182,38 @@ def test_patient_is_named_in_the_local_cohort_alone(render, tmp_path):
     assert pd.read_parquet(tmp_path / "cohort.parquet")["patient"].unique() == [PATIENT]
     for name in PUBLISHED:
         assert PATIENT.encode() not in (tmp_path / name).read_bytes()
+
+
+def test_radiographs_have_their_classes_and_neither_hu_nor_file_names(dataset, package, tmp_path):
+    classes = ("NORMAL", "PNEUMONIA")
+    own = dataset.table.assign(label=[classes[row % 2] for row in range(12)])
+    meta = replace(dataset.meta, window_hu=None, view="whole", classes=classes)
+    pictures = SliceDataset.write(tmp_path / "slices", dataset.images[:], own, meta)
+    image = {"collection": "toys", "patient": PATIENT, "patient_key": "k1", "series_uid": "image-0", "modality": "DX"}
+    image |= {"role": "image", "url": f"file:///data/NORMAL/{PATIENT}.png", "label": "NORMAL", "split": "train"}
+    mask = image | {"series_uid": "mask-0", "role": "mask"}
+    card = package.card.model_copy(update={"generator": package.card.generator.model_copy(update={"classes": classes})})
+    report = render_report(
+        tmp_path / "report",
+        run_name="run 8",
+        cohort=cohort_of([image, mask]),
+        dataset=pictures,
+        package=GeneratorPackage.write(tmp_path / "package", package.load(), card),
+        scorecard=SCORECARD,
+        verdict=PROMOTED,
+        registration=make_registration(4),
+        run_config="",
+    )
+    page = (report.folder / "report.html").read_text(encoding="utf-8")
+    assert "['NORMAL', 'PNEUMONIA']" in page.replace("&#39;", "'")
+    assert " HU" not in page
+    assert "Synthetic chest radiographs" in page
+    assert "<td>DX mask<" in page
+    assert "- Draws: chest radiographs, 32 × 32 pixels, uint8\n- Classes: NORMAL, PNEUMONIA" in (
+        report.folder / "model_card.md"
+    ).read_text(encoding="utf-8")
+    for path in report.folder.iterdir():
+        assert path.name == "cohort.parquet" or PATIENT.encode() not in path.read_bytes()
 
 
 def test_records_can_be_read_back(render, tmp_path):

@@ -1,6 +1,6 @@
 """A seeded simulator of chest CT: pretend patients, their DICOM series, and their nodules as DICOM SEG."""
 
-from lungsynth.imaging.phantom.anatomy import volume_hu
+from lungsynth.imaging.phantom.anatomy import lung_mask, volume_hu
 from lungsynth.imaging.phantom.dicom import ct_series_uid, seg_series_uid, write_ct, write_seg
 from lungsynth.imaging.phantom.recipe import SIMULATOR_VERSION, NoduleRecipe, PhantomPatient, Scanner, draw_patient
 
@@ -11,6 +11,7 @@ __all__ = [
     "Scanner",
     "ct_series_uid",
     "draw_patient",
+    "lung_mask",
     "seg_series_uid",
     "volume_hu",
     "write_ct",

@@ -22,7 +22,7 @@ def volume_hu(patient: PhantomPatient) -> tuple[np.ndarray, np.ndarray]:
         HU (int16, Z×Y×X) and the mask of the nodule (bool, Z×Y×X; all false without one). Slices go from feet to head,
         rows from front to back, columns from the patient's right to their left. Both are read-only.
     """
-    shapes, paints, branches, speck, texture = (np.random.default_rng((patient.seed, part)) for part in range(5))
+    shapes, paints, branches, speck, texture = _streams(patient)
     grid = Grid.of(patient)
     canvas = Canvas(grid, AIR_HU)
     organs = build_organs(patient, grid, shapes)
@@ -42,6 +42,24 @@ def volume_hu(patient: PhantomPatient) -> tuple[np.ndarray, np.ndarray]:
     volume = np.rint(np.clip(hu, -2000.0, 3071.0)).astype(np.int16)
     volume.flags.writeable = lesion.flags.writeable = False
     return volume, lesion
+
+
+def lung_mask(patient: PhantomPatient) -> np.ndarray:
+    """What truly is lung in a patient's series, bool Z×Y×X: all within the pleura, but not trachea and main bronchi.
+
+    Vessels, airways and nodules of the lungs belong to it; heart, great vessels and hila do not.
+    """
+    grid = Grid.of(patient)
+    organs = build_organs(patient, grid, _streams(patient)[0])
+    mask = np.zeros((len(grid.z), grid.matrix, grid.matrix), bool)
+    box, share = Canvas(grid, AIR_HU).cover(np.minimum(*organs.lungs.values()))
+    mask[box] = share > 0.5
+    return mask
+
+
+def _streams(patient: PhantomPatient) -> list[np.random.Generator]:
+    """Independent random numbers for shapes, paints, branches, specks and texture, so that one changes no other."""
+    return [np.random.default_rng((patient.seed, part)) for part in range(5)]
 
 
 def _parenchyma(patient: PhantomPatient, grid: Grid, organs: Organs, rng: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,109 @@
+"""`lungsynth …`: what a run does before it trains, one piece at a time and without ZenML."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lungsynth.errors import LungsynthError
+
+
+class OneLine(click.Group):
+    """Prints a `LungsynthError` as one line and exits with 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(context)
+        except LungsynthError as error:
+            raise click.ClickException(str(error)) from None
+
+
+def run_file(command: Callable) -> Callable:
+    """The option that every command has."""
+    return click.option(
+        "-c", "--config", type=click.Path(path_type=Path), default=Path("configs/demo.yaml"), help="run file"
+    )(command)
+
+
+@click.group(cls=OneLine)
+def main() -> None:
+    """Synthetic lung CT: cohorts, slices and lung masks, one piece at a time."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+
+@main.command()
+@run_file
+@click.option("--save", type=click.Path(path_type=Path), help="folder for the cohort's tables")
+def cohort(config: Path, save: Path | None) -> None:
+    """Show who would take part: the funnel, classes and scanners per split, GB to fetch, licences. Fetches nothing."""
+    from rich.console import Console
+
+    from lungsynth.cohort.preview import preview
+    from lungsynth.cohort.select import select_cohort
+    from lungsynth.run_file import load, run_config
+
+    settings = run_config(config, load(config))
+    selected = select_cohort(settings.cohort, settings.splits)
+    Console().print(preview(selected))
+    if save:
+        selected.save(save)
+
+
+@main.command()
+@run_file
+@click.option("--index", type=click.IntRange(min=0), envvar="JOB_COMPLETION_INDEX", required=True, show_envvar=True)
+@click.option("--count", type=click.IntRange(min=1), help="shards in all  [default: what the run itself would make]")
+@click.option("--cohort", "saved", type=click.Path(path_type=Path), help="folder that `cohort --save` wrote")
+def build_shard(config: Path, index: int, count: int | None, saved: Path | None) -> None:
+    """Fetch and cut every shard that falls to worker INDEX of COUNT, as an Indexed Kubernetes Job does.
+
+    The run that follows finds the shards in slices.root and goes on from there.
+    """
+    from lungsynth.imaging.shards import build_some
+
+    settings, part = _settings_and_cohort(config, saved)
+    build_some(part, settings.fetch, settings.slices, settings.phantoms, index=index, count=count)
+
+
+@main.command()
+@run_file
+@click.option("--cohort", "saved", type=click.Path(path_type=Path), help="folder that `cohort --save` wrote")
+def slices(config: Path, saved: Path | None) -> None:
+    """Fetch and cut the whole cohort, and draw contact sheets and histograms."""
+    from lungsynth.imaging.shards import build_slices
+    from lungsynth.report.build import draw_build
+
+    settings, selected = _settings_and_cohort(config, saved)
+    dataset = build_slices(selected, settings.fetch, settings.slices, settings.phantoms)
+    draw_build(dataset)
+    click.echo(dataset.folder)
+
+
+@main.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--steps", type=click.IntRange(min=1), default=400, show_default=True, help="optimiser steps")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+def train_lungs(dataset: Path, folder: Path, steps: int, seed: int) -> None:
+    """Train the lung U-Net on DATASET, slices that were cut with `slices.masks`, and write it to FOLDER.
+
+    A run takes it by `slices: {lungs: {backend: unet, weights: FOLDER}}`.
+    """
+    from lungsynth.imaging.lungs.unet_training import LungTrainingConfig
+    from lungsynth.imaging.lungs.unet_training import train_lungs as train
+    from lungsynth.imaging.store import SliceDataset
+
+    card = train(SliceDataset(dataset), LungTrainingConfig(steps=steps, seed=seed), folder)
+    click.echo(f"{folder}: Dice {card.dice:.3f} on the slices of val")
+
+
+def _settings_and_cohort(config: Path, saved: Path | None) -> tuple[Any, Any]:
+    from lungsynth.cohort.cohort import Cohort
+    from lungsynth.cohort.select import select_cohort
+    from lungsynth.run_file import load, run_config
+
+    settings = run_config(config, load(config))
+    return settings, Cohort.load(saved) if saved else select_cohort(settings.cohort, settings.splits)

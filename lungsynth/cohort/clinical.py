@@ -1,0 +1,157 @@
+"""IDC's clinical tables as Parquet: its public export on S3, fetched once, or a local folder."""
+
+import shutil
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from pydantic import Field, field_validator
+
+from lungsynth.config import Config
+from lungsynth.errors import LungsynthError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow.fs import FileInfo, S3FileSystem
+
+EXPORT = "idc-open-metadata/bigquery_export"
+MISSING = ".M"
+NOT_APPLICABLE = ".N"
+
+
+class ClinicalTables(Config):
+    """Where the Parquet files of the clinical tables lie: IDC's public export, unless `folder` is given."""
+
+    folder: Path | None = Field(None, description="folder that holds TABLE.parquet or TABLE/*.parquet")
+    version: int | None = Field(None, ge=11, description="data version of IDC; that of the packaged index if not given")
+    endpoint: str | None = Field(None, description="URL of another S3 server with the same bucket; AWS if not given")
+    cache: Path = Field(Path("data/clinical"), description="folder that keeps what was fetched, by version")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("give the endpoint with its scheme, such as https://s3.example.org")
+        return value
+
+
+def read_clinical(table: str, columns: Sequence[str], tables: ClinicalTables) -> pd.DataFrame:
+    """These columns of a clinical table, all as text; the export is fetched where the cache has no copy.
+
+    Raises:
+        LungsynthError: the table or a column is missing, a file is no Parquet, or the server gives no answer.
+    """
+    import pyarrow as pa
+    from pyarrow.dataset import dataset
+
+    files = _local(table, tables.folder) if tables.folder is not None else _cached(table, tables)
+    try:
+        data = dataset(files, format="parquet")
+        require_columns(table, columns, data.schema.names, str(files[0].parent))
+        return as_text(data.to_table(columns=list(columns)))
+    except (pa.ArrowException, OSError) as error:
+        raise LungsynthError(f"cannot read the clinical table {files[0]}: {_one_line(error)}; fetch it anew") from None
+
+
+def require_columns(table: str, columns: Sequence[str], found: Sequence[str], where: str) -> None:
+    """Raise an error that names the columns which the clinical table lacks, if any."""
+    missing = [name for name in columns if name not in found]
+    if missing:
+        raise LungsynthError(
+            f"the clinical table {table} in {where} lacks the column(s) {', '.join(missing)}: give another version"
+        )
+
+
+def as_text(table: "pa.Table") -> pd.DataFrame:
+    """All columns as text, stripped: IDC holds numbers as text beside `.M` and `.N`, and a mirror may not."""
+    import pyarrow as pa
+
+    text = table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
+    frame = text.to_pandas(types_mapper={pa.string(): pd.StringDtype()}.get)
+    return frame.apply(lambda column: column.str.strip())
+
+
+def number(text: pd.Series) -> pd.Series:
+    """Whole numbers of a clinical column; `.M`, `.N` and all other codes that are no number come out missing."""
+    values = pd.to_numeric(text.where(text.str.fullmatch(r"-?\d+(\.0*)?").fillna(False)))
+    return values.astype("Int64")
+
+
+def _local(table: str, folder: Path) -> list[Path]:
+    single = folder / f"{table}.parquet"
+    files = [single] if single.is_file() else sorted((folder / table).glob("*.parquet"))
+    if not files:
+        raise LungsynthError(
+            f"{folder} holds no clinical table {table}: put {table}.parquet or {table}/*.parquet there"
+        )
+    return files
+
+
+def _cached(table: str, tables: ClinicalTables) -> list[Path]:
+    version = tables.version or _packaged_version()
+    folder = tables.cache / f"idc_v{version}_clinical" / table
+    if not folder.is_dir():
+        _fetch(f"{EXPORT}/idc_v{version}_clinical/{table}", folder, tables.endpoint)
+    return _local(table, folder.parent)
+
+
+def _packaged_version() -> int:
+    """IDC's data version is the major version of the package that ships its index."""
+    from importlib.metadata import version
+
+    return int(version("idc-index-data").partition(".")[0])
+
+
+def _fetch(key: str, folder: Path, endpoint: str | None) -> None:
+    """Copy the Parquet files under `key`; `folder` comes into being when all of them are whole."""
+    import pyarrow as pa
+    from pyarrow import fs
+
+    landing = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    landing.mkdir(parents=True)
+    try:
+        bucket = _bucket(endpoint)
+        files = bucket.get_file_info(fs.FileSelector(key, allow_not_found=True))
+        files = [file for file in files if file.base_name.endswith(".parquet")]
+        if not files:
+            raise LungsynthError(f"there is no s3://{key}/*.parquet: name another `version` of IDC, or a `folder`")
+        for index, file in enumerate(files):  # by number: names from elsewhere never become paths
+            _copy(bucket, file, landing / f"{index:06d}.parquet")
+        landing.replace(folder)
+    except (pa.ArrowException, OSError) as error:
+        if not folder.is_dir():  # else another process was faster, and its copy serves
+            raise LungsynthError(f"cannot fetch s3://{key}/: {_one_line(error)}; try again, or give `folder`") from None
+    finally:
+        shutil.rmtree(landing, ignore_errors=True)
+
+
+def _bucket(endpoint: str | None) -> "S3FileSystem":
+    from pyarrow import fs
+
+    scheme, _, host = (endpoint or "https://").partition("://")
+    return fs.S3FileSystem(
+        anonymous=True,
+        region="us-east-1",
+        scheme=scheme,
+        endpoint_override=host.rstrip("/") or None,
+        connect_timeout=10,
+        request_timeout=60,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=4),
+    )
+
+
+def _copy(bucket: "S3FileSystem", file: "FileInfo", target: Path) -> None:
+    import pyarrow as pa
+    from pyarrow.parquet import read_metadata
+
+    with bucket.open_input_stream(file.path) as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy, 1 << 20)
+    if target.stat().st_size != file.size:
+        raise pa.ArrowInvalid(f"{file.base_name} came with {target.stat().st_size} of {file.size} bytes")
+    read_metadata(target)  # an error page or a torn file is no Parquet
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,132 @@
+"""Cohorts of a Hugging Face image dataset, by name or from a folder or Parquet file on disk."""
+
+import hashlib
+import secrets
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+from pydantic import Field, model_validator
+from tqdm import tqdm
+
+from lungsynth.cohort.cohort import Cohort
+from lungsynth.cohort.pictures import SUFFIXES, PictureSource, cohort_of_pictures
+from lungsynth.cohort.splits import SplitConfig
+from lungsynth.errors import LungsynthError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class HuggingFaceCohortConfig(PictureSource):
+    """A dataset with an image and a label in each row. Its own splits are pooled: patients are dealt anew."""
+
+    source: Literal["huggingface"] = "huggingface"
+    dataset: str = Field(
+        "hf-vision/chest-xray-pneumonia", description="owner/name on the hub, or a local folder or Parquet file"
+    )
+    revision: str | None = Field(
+        None, pattern=r"^[0-9a-f]{40}$", description="commit of the dataset on the hub; needed there, for branches move"
+    )
+    splits: tuple[str, ...] = Field((), description="splits of the dataset to take; none: all of them")
+    image_column: str = "image"
+    label_column: str = "label"
+    patient_column: str | None = None
+    """None: the patient comes from `patient_pattern` over the names of the files, or each image is a patient."""
+    mask_column: str | None = None
+    cache: Path = Field(Path("data/pictures"), description="folder for the images, each a file named by its content")
+
+    @model_validator(mode="after")
+    def _pinned(self) -> "HuggingFaceCohortConfig":
+        if self.revision is None and not Path(self.dataset).exists():
+            raise ValueError(f"revision is needed, the commit of {self.dataset}; no such file or folder is here")
+        return self
+
+
+def select_huggingface(config: HuggingFaceCohortConfig, splits: SplitConfig) -> Cohort:
+    """One image row a row of the dataset, its image written to `cache` once, and one mask row where there is a mask.
+
+    Raises:
+        LungsynthError: the package `datasets` is not installed, the dataset cannot be had, or a column is missing.
+    """
+    parts = _load(config)
+    unknown = [name for name in config.splits if name not in parts]
+    if unknown:
+        raise LungsynthError(f"{config.dataset} has no split {unknown[0]!r}, only {', '.join(parts)}")
+    taken = config.splits or tuple(parts)
+    return cohort_of_pictures(pd.concat([_export(parts[name], config) for name in taken]), config, splits)
+
+
+def _load(config: HuggingFaceCohortConfig) -> "dict[str, Dataset]":
+    """The dataset's splits, from the hub's or the local files, by way of a cache of `datasets` below `cache`."""
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise LungsynthError(
+            "cohort.source huggingface needs the package datasets: pip install 'lungsynth[huggingface]'"
+        ) from None
+    cache = str(config.cache / "datasets")
+    path = Path(config.dataset)
+    try:
+        if path.is_file():
+            return load_dataset("parquet", data_files=str(path), cache_dir=cache)
+        return load_dataset(config.dataset, revision=config.revision, cache_dir=cache)
+    except Exception as error:  # its own, the hub's, Arrow's and the HTTP client's have no common base
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise LungsynthError(
+            f"the Hugging Face dataset {config.dataset} cannot be had: {reason}; check name, revision and network, or "
+            "download it and give its folder as cohort.dataset"
+        ) from error
+
+
+def _export(part: "Dataset", config: HuggingFaceCohortConfig) -> pd.DataFrame:
+    """Write the images and masks of one split to the cache; a table as `cohort_of_pictures` takes it."""
+    from datasets import Image
+
+    columns = {
+        "image_column": config.image_column,
+        "label_column": config.label_column,
+        "patient_column": config.patient_column,
+        "mask_column": config.mask_column,
+    }
+    wanted = {field: name for field, name in columns.items() if name is not None}
+    for field, name in wanted.items():
+        if name not in part.column_names:
+            raise LungsynthError(
+                f"{config.dataset} has no column {name!r}, only {', '.join(part.column_names)}: set cohort.{field}"
+            )
+    part = part.select_columns(list(dict.fromkeys(wanted.values())))
+    part = part.cast_column(config.image_column, Image(decode=False))
+    if config.mask_column is not None:
+        part = part.cast_column(config.mask_column, Image(decode=False))
+    names = getattr(part.features[config.label_column], "names", None)
+    rows: list[dict[str, object]] = []
+    for row in tqdm(part, "images", unit="image", leave=False):
+        image, label = row[config.image_column], row[config.label_column]
+        mask = row[config.mask_column] if config.mask_column else None
+        if image is None or label is None or label == -1:  # the hub's mark of a hidden label
+            raise LungsynthError(f"{config.dataset}: row {len(rows)} has no image or no label; leave its split out")
+        rows.append(
+            {
+                "path": _file(image, config.cache),
+                "stem": PurePosixPath(image["path"] or "").stem,
+                "label": names[label] if names else str(label),
+                "patient": str(row[config.patient_column]) if config.patient_column else pd.NA,
+                "mask": _file(mask, config.cache) if mask else pd.NA,
+            }
+        )
+    return pd.DataFrame(rows, columns=["path", "stem", "label", "patient", "mask"])
+
+
+def _file(image: dict, cache: Path) -> Path:
+    """The file that holds this image (its bytes, or the path of its file), named by its content and written once."""
+    content = image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
+    suffix = PurePosixPath(image["path"] or "").suffix.lower()
+    name = hashlib.sha256(content).hexdigest()
+    path = cache.absolute() / name[:2] / f"{name}{suffix if suffix in SUFFIXES else ''}"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{name}.{secrets.token_hex(4)}")
+        part.write_bytes(content)
+        part.replace(path)
+    return path

@@ -1,0 +1,232 @@
+"""The slices that a DICOM CT file holds, as its attributes describe them, or the reason why none is of use."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.uid import (
+    EnhancedCTImageStorage,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+    LegacyConvertedEnhancedCTImageStorage,
+    SecondaryCaptureImageStorage,
+)
+
+from lungsynth.imaging.header import BIT_FOR_BIT, KEYWORDS, read_header
+from lungsynth.imaging.rejection import Reason, SeriesRejected
+
+Values = dict[str, Any]
+ENHANCED = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
+FUNCTIONAL_GROUPS = (
+    "PixelMeasuresSequence",
+    "PlanePositionSequence",
+    "PlaneOrientationSequence",
+    "PixelValueTransformationSequence",
+    "CTImageFrameTypeSequence",
+    "UnassignedSharedConvertedAttributesSequence",  # what a legacy converted image kept of its sources
+    "UnassignedPerFrameConvertedAttributesSequence",
+)
+LOCALIZERS = {"LOCALIZER", "SCOUT"}
+CAPTURES = {"SCREEN SAVE", "SCREENSHOT", "DOSE_INFO"}
+"""Values of Image Type that makers give to pictures of a screen or of a dose report."""
+
+
+@dataclass(frozen=True)
+class PixelLayout:
+    """How the stored values of an image lie in its file; `at` is where its Pixel Data begins, in bytes."""
+
+    transfer_syntax: str
+    at: int
+    length: int
+    frames: int
+    rows: int
+    columns: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One slice; `index` counts the frames of its file from 0. Positions, directions and spacings as DICOM has them."""
+
+    path: Path
+    index: int
+    layout: PixelLayout
+    slope: float
+    intercept: float
+    padding: tuple[int, int] | None  # stored values from and to which a pixel is outside the field of view
+    position: np.ndarray  # 3
+    orientation: tuple[float, ...]
+    spacing_mm: tuple[float, ...]
+    thickness_mm: float | None
+    sop_uid: str
+    instance_number: int | None
+    series_uid: str
+    frame_of_reference_uid: str
+    manufacturer: str
+    parts: int  # files of the concatenation that its file is a part of; else 1
+    oddities: tuple[str, ...]
+
+    @property
+    def uid(self) -> str:
+        """SOP Instance UID, with the frame's number from 1 (as in Referenced Frame Number) where a file has several."""
+        return f"{self.sop_uid}#{self.index + 1}" if self.layout.frames > 1 else self.sop_uid
+
+
+def read_frames(path: Path) -> tuple[list[Frame], int]:
+    """All slices of a file but localizers, and how many of those there are.
+
+    Raises:
+        SeriesRejected: the file is of no use, and so is its series.
+        Exception: nearly any, where the file is corrupt.
+    """
+    header = read_header(path)
+    values = header.values
+    _check_kind(values)
+    if header.pixels_at is None:
+        raise SeriesRejected(Reason.NO_PIXEL_DATA, "no pixel data")
+    layout = _layout(values, header.transfer_syntax, header.pixels_at, header.pixel_bytes)
+    several = values.get("SOPClassUID") in ENHANCED or layout.frames > 1
+    of_frames = list(_functional_groups(path, values)) if several else [values]
+    frames = [
+        _frame(path, index, layout, frame_values)
+        for index, frame_values in enumerate(of_frames)
+        if not LOCALIZERS & set(_texts(frame_values, "ImageType"))
+    ]
+    return frames, len(of_frames) - len(frames)
+
+
+def _check_kind(values: Values) -> None:
+    if values.get("Modality") != "CT":
+        raise SeriesRejected(Reason.NOT_CT, f"modality {str(values.get('Modality'))[:16]!r}")
+    capture = str(values.get("SOPClassUID", "")).startswith(SecondaryCaptureImageStorage)
+    if capture or values.get("ConversionType") or CAPTURES & set(_texts(values, "ImageType")):
+        raise SeriesRejected(Reason.SECONDARY_CAPTURE, "a secondary capture")
+    if values.get("BurnedInAnnotation") == "YES":
+        raise SeriesRejected(Reason.BURNED_IN_ANNOTATION, "text is drawn into its pixels")
+    if (values.get("SamplesPerPixel") or 1) != 1:
+        raise SeriesRejected(Reason.NOT_HU, "a colour image")
+
+
+def _layout(values: Values, transfer_syntax: str, at: int, length: int) -> PixelLayout:
+    if missing := [keyword for keyword in ("Rows", "Columns", "BitsAllocated") if not values.get(keyword)]:
+        raise SeriesRejected(Reason.UNREADABLE, f"no {', '.join(missing)}")
+    allocated = values["BitsAllocated"]
+    stored = values.get("BitsStored") or allocated
+    high = values.get("HighBit")
+    high = stored - 1 if high is None or transfer_syntax not in BIT_FOR_BIT else high
+    if allocated not in (8, 16, 32) or not stored - 1 <= high < allocated:
+        raise SeriesRejected(Reason.UNREADABLE, f"{stored} bits up to bit {high} of {allocated} make no sense")
+    return PixelLayout(
+        transfer_syntax=transfer_syntax,
+        at=at,
+        length=length,
+        frames=int(values.get("NumberOfFrames") or 1),
+        rows=values["Rows"],
+        columns=values["Columns"],
+        bits_allocated=allocated,
+        bits_stored=stored,
+        high_bit=high,
+        signed=values.get("PixelRepresentation") == 1,
+    )
+
+
+def _functional_groups(path: Path, values: Values) -> Iterator[Values]:
+    """The attributes of each frame of a multi-frame image: those of the image, then what its groups say instead."""
+    dataset = pydicom.dcmread(path, stop_before_pixels=True)
+    if "PerFrameFunctionalGroupsSequence" not in dataset:
+        raise SeriesRejected(Reason.NO_GEOMETRY, "several frames without functional groups")
+    per_frame = dataset.PerFrameFunctionalGroupsSequence
+    if len(per_frame) != int(values.get("NumberOfFrames") or 1):
+        raise SeriesRejected(
+            Reason.UNREADABLE, f"{len(per_frame)} functional groups for {values['NumberOfFrames']} frames"
+        )
+    shared = _of_groups(dataset.get("SharedFunctionalGroupsSequence"))
+    own = {"InstanceNumber": None}  # the image's number is no slice's
+    for frame in per_frame:
+        yield values | own | shared | _of_groups([frame])
+
+
+def _of_groups(functional_groups: Any) -> Values:
+    values: Values = {}
+    for keyword in FUNCTIONAL_GROUPS:
+        for item in (functional_groups[0].get(keyword) or ())[:1] if functional_groups else ():
+            values |= {name: item[name].value for name in KEYWORDS if name in item}
+            if "FrameType" in item:
+                values["ImageType"] = item.FrameType
+    return values
+
+
+def _frame(path: Path, index: int, layout: PixelLayout, values: Values) -> Frame:
+    slope, intercept = _rescale(values)
+    thickness = values.get("SliceThickness")
+    number = values.get("InstanceNumber")
+    series_uid, sop_uid = (str(values.get(keyword) or "") for keyword in ("SeriesInstanceUID", "SOPInstanceUID"))
+    if not series_uid or not sop_uid:
+        raise SeriesRejected(Reason.UNREADABLE, "no UID of its series or of its own")
+    return Frame(
+        path=path,
+        index=index,
+        layout=layout,
+        slope=slope,
+        intercept=intercept,
+        padding=_padding(values),
+        position=np.array(_numbers(values, "ImagePositionPatient", 3)),
+        orientation=_numbers(values, "ImageOrientationPatient", 6),
+        spacing_mm=_numbers(values, "PixelSpacing", 2),
+        thickness_mm=float(thickness) if thickness and 0 < thickness < math.inf else None,
+        sop_uid=sop_uid,
+        instance_number=int(number) if number is not None and number != "" else None,
+        series_uid=series_uid,
+        frame_of_reference_uid=str(values.get("FrameOfReferenceUID") or ""),
+        manufacturer=str(values.get("Manufacturer") or ""),
+        parts=int(values.get("InConcatenationTotalNumber") or 1),
+        oddities=tuple(_oddities(values, layout.transfer_syntax)),
+    )
+
+
+def _rescale(values: Values) -> tuple[float, float]:
+    slope, intercept = values.get("RescaleSlope"), values.get("RescaleIntercept")
+    if slope is None or intercept is None:
+        raise SeriesRejected(Reason.NOT_HU, "no rescale slope and intercept")
+    if not slope or not math.isfinite(slope) or not math.isfinite(intercept):
+        raise SeriesRejected(Reason.NOT_HU, f"rescale slope {slope} and intercept {intercept}")
+    if values.get("RescaleType") not in (None, "", "HU", "US"):  # US: unspecified
+        raise SeriesRejected(Reason.NOT_HU, f"rescale type {str(values['RescaleType'])[:16]!r}")
+    return float(slope), float(intercept)
+
+
+def _padding(values: Values) -> tuple[int, int] | None:
+    padding = values.get("PixelPaddingValue")
+    if padding is None:
+        return None
+    limit = values.get("PixelPaddingRangeLimit")
+    return int(padding), int(padding if limit is None else limit)
+
+
+def _numbers(values: Values, keyword: str, length: int) -> tuple[float, ...]:
+    value = values.get(keyword)
+    numbers = tuple(map(float, value)) if value and not isinstance(value, str | float) else ()
+    if len(numbers) != length or not all(map(math.isfinite, numbers)):
+        raise SeriesRejected(Reason.NO_GEOMETRY, f"no {keyword} of {length} numbers")
+    return numbers
+
+
+def _texts(values: Values, keyword: str) -> list[str]:
+    value = values.get(keyword) or []
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _oddities(values: Values, transfer_syntax: str) -> Iterator[str]:
+    if values.get("PhotometricInterpretation") == "MONOCHROME1":
+        yield "MONOCHROME1: to be shown inverted, which does not change its HU"
+    if values.get("LossyImageCompression") == "01" or transfer_syntax in LOSSY:
+        yield "compressed with loss"

@@ -1,0 +1,172 @@
+"""From the stored values of CT slices, in any transfer syntax, to Hounsfield units."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.encaps import generate_frames
+from pydicom.pixels import get_decoder
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from lungsynth.imaging.frames import Frame, PixelLayout
+from lungsynth.imaging.header import NATIVE, sequence_end
+from lungsynth.imaging.rejection import Reason, SeriesRejected
+
+AIR_HU = -1024
+_MAX_HU = 32767
+_SHIFT_LIMIT = 30000
+"""Intercepts below this leave room in 16 bits to clip stored values first and add the intercept then."""
+
+
+def read_stored(path: Path, layout: PixelLayout, indices: Sequence[int], scratch: bytearray) -> Iterator[np.ndarray]:
+    """Stored values of some frames of a file, each rows×columns, writable, of the integer type that was allocated.
+
+    `indices` ascend from 0. `scratch`, as long as a frame at least, may hold each until the next one is asked for: new
+    memory for each slice costs more than the reading itself.
+
+    Raises:
+        SeriesRejected: there is no decoder, or there are fewer pixels than the header promises.
+        Exception: nearly any, where the file is corrupt.
+    """
+    if layout.transfer_syntax in NATIVE:
+        return _native(path, layout, indices, scratch)
+    if layout.transfer_syntax in (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian):
+        return _parsed(path, layout, indices)
+    return _compressed(path, layout, indices)
+
+
+def to_hu(stored: np.ndarray, frame: Frame, out: np.ndarray) -> None:
+    """Write HU (int16, at least -1024) of a slice's stored values into `out`; `stored` is overwritten.
+
+    Padding becomes -1024. Bits above those stored, in which old files keep overlays, are cleared.
+    """
+    padded = _clean(stored, frame)
+    if stored.itemsize == 1:
+        stored = stored.astype(np.int16)
+    slope, intercept = frame.slope, frame.intercept
+    if slope == 1 and intercept.is_integer() and abs(intercept) < _SHIFT_LIMIT and stored.itemsize == 2:
+        limits = np.iinfo(stored.dtype)
+        low, high = max(AIR_HU - int(intercept), limits.min), min(_MAX_HU - int(intercept), limits.max)
+        number = stored.dtype.type  # numpy clips ten times as fast between bounds of the array's own type
+        np.clip(stored, number(low), number(high), out=stored)
+        np.add(stored.view(np.int16), np.int16(intercept), out=out)  # 65535 and -1 are the same 16 bits
+    else:
+        hu = np.multiply(stored, slope, dtype=np.float64)
+        hu += intercept
+        np.rint(hu, out=hu)
+        np.clip(hu, AIR_HU, _MAX_HU, out=hu)
+        out[...] = hu
+    if padded is not None:
+        out[padded] = AIR_HU
+
+
+def _clean(stored: np.ndarray, frame: Frame) -> np.ndarray | None:
+    """Clear the unused bits of `stored`, and tell which pixels are padding; none where that makes no difference."""
+    layout = frame.layout
+    sign = int(layout.signed)
+    least, most = -sign << layout.bits_stored - 1, (1 << layout.bits_stored - sign) - 1
+    low, high = (sorted(_wrapped(value, stored.dtype) for value in frame.padding)) if frame.padding else (0, 0)
+    if frame.padding and (low < least or high > most):  # it uses the bits that are cleared then
+        padded = (stored >= low) & (stored <= high)
+        _clear_unused_bits(stored, layout, least, most)
+        return padded
+    _clear_unused_bits(stored, layout, least, most)
+    if frame.padding is None or (frame.slope > 0 and high * frame.slope + frame.intercept <= AIR_HU):
+        return None
+    return (stored >= low) & (stored <= high)
+
+
+def _clear_unused_bits(stored: np.ndarray, layout: PixelLayout, least: int, most: int) -> None:
+    shifted = layout.high_bit != layout.bits_stored - 1
+    if not shifted and (
+        layout.bits_stored == layout.bits_allocated or (least <= stored.min() and stored.max() <= most)
+    ):
+        return
+    np.left_shift(stored, layout.bits_allocated - 1 - layout.high_bit, out=stored)
+    # To the right, numpy repeats the sign of signed values.
+    np.right_shift(stored, layout.bits_allocated - layout.bits_stored, out=stored)
+
+
+def _wrapped(value: int, dtype: np.dtype) -> int:
+    """Undo a wrong VR: -2000 in 16 signed bits is often written as the unsigned 63536, and the other way round."""
+    unsigned = np.array(value % (1 << 8 * dtype.itemsize), dtype=f"u{dtype.itemsize}")
+    return int(unsigned.view(dtype))
+
+
+def _dtype(layout: PixelLayout) -> np.dtype:
+    return np.dtype(f"<{'i' if layout.signed else 'u'}{layout.bits_allocated // 8}")
+
+
+def _native(path: Path, layout: PixelLayout, indices: Sequence[int], scratch: bytearray) -> Iterator[np.ndarray]:
+    size = layout.rows * layout.columns * layout.bits_allocated // 8
+    if not size or layout.length < size * layout.frames:
+        raise SeriesRejected(Reason.UNREADABLE, f"{layout.length} bytes of pixels instead of {size * layout.frames}")
+    frame = memoryview(scratch)[:size]
+    with path.open("rb", buffering=0) as file:
+        for index in indices:
+            file.seek(layout.at + index * size)
+            if file.readinto(frame) != size:
+                raise SeriesRejected(Reason.UNREADABLE, "cut short")
+            yield np.frombuffer(frame, _dtype(layout)).reshape(layout.rows, layout.columns)
+
+
+def _parsed(path: Path, layout: PixelLayout, indices: Sequence[int]) -> Iterator[np.ndarray]:
+    decoder, dataset = get_decoder(layout.transfer_syntax), pydicom.dcmread(path)
+    for index in indices:
+        stored, _ = decoder.as_array(dataset, index=index, raw=True)
+        yield stored.astype(_dtype(layout))
+
+
+def _compressed(path: Path, layout: PixelLayout, indices: Sequence[int]) -> Iterator[np.ndarray]:
+    decode = _decoder(layout)
+    with path.open("rb") as file:
+        file.seek(layout.at)
+        code = file.read()
+    sequence_end(code, 0, implicit=False)  # of code that is cut short, JPEG decoders make half a picture
+    for index, frame in enumerate(generate_frames(code, number_of_frames=layout.frames)):
+        if index in indices:
+            # Decoders choose a type by the precision that the codec states; the bits are what matters.
+            yield decode(frame).reshape(layout.rows, layout.columns).astype(_dtype(layout), copy=False)
+
+
+def _decoder(layout: PixelLayout) -> Callable[[bytes], Any]:
+    import imagecodecs
+
+    def rle(frame: bytes) -> np.ndarray:
+        return np.frombuffer(bytearray(imagecodecs.dicomrle_decode(frame, _dtype(layout).str)), _dtype(layout))
+
+    decoders: dict[str, Callable[[bytes], Any]] = {
+        JPEGBaseline8Bit: imagecodecs.jpeg_decode,
+        JPEGExtended12Bit: imagecodecs.jpeg_decode,
+        JPEGLossless: imagecodecs.jpeg_decode,
+        JPEGLosslessSV1: imagecodecs.jpeg_decode,
+        JPEGLSLossless: imagecodecs.jpegls_decode,
+        JPEGLSNearLossless: imagecodecs.jpegls_decode,
+        JPEG2000Lossless: imagecodecs.jpeg2k_decode,
+        JPEG2000: imagecodecs.jpeg2k_decode,
+        HTJ2K: imagecodecs.jpeg2k_decode,
+        HTJ2KLossless: imagecodecs.jpeg2k_decode,
+        HTJ2KLosslessRPCL: imagecodecs.jpeg2k_decode,
+        RLELossless: rle,
+    }
+    if layout.transfer_syntax not in decoders:
+        name = pydicom.uid.UID(layout.transfer_syntax).name
+        raise SeriesRejected(Reason.NO_DECODER, f"transfer syntax {name[:64]!r}")
+    return decoders[layout.transfer_syntax]

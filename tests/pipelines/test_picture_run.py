@@ -1,0 +1,74 @@
+"""The whole pipeline on radiographs in a folder, with classes of their own; cut short. The pictures are made up."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+SHORT = {
+    "slices": {"size": 32, "workers": 1, "view": "whole"},
+    "generator": {"size": 32, "nz": 16, "ngf": 8, "ndf": 8},
+    "training": {"kimg": 0.3, "snapshot_kimg": 0.1},
+    "extractor": {"steps": 10},
+    "fidelity": {"resamples": 20},
+    "privacy": {"synthetic": 40, "resamples": 100},
+    "utility": {"seeds": 1, "steps": 6},
+}
+
+
+@pytest.fixture(scope="module")
+def radiographs(tmp_path_factory):
+    """60 made-up radiographs of 30 patients: dark lungs, one of them with a white patch in pneumonia."""
+    folder, rng = tmp_path_factory.mktemp("cxr"), np.random.default_rng(0)
+    y, x = np.mgrid[:60, :80] / 80 - np.array([0.375, 0.5])[:, None, None]
+    for patient in range(30):
+        kind = ("NORMAL", "PNEUMONIA")[patient % 2]
+        (folder / kind).mkdir(exist_ok=True)
+        for number in range(2):
+            grey = np.full(y.shape, 190.0)
+            for side in (-1, 1):
+                grey[((x - 0.2 * side) / 0.14) ** 2 + (y / 0.3) ** 2 < 1] = 60
+            if patient % 2:
+                grey[np.hypot(x - 0.2, y - 0.1) < 0.08] = 200
+            noisy = (grey + rng.normal(0, 8, grey.shape)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(folder / kind / f"person{patient}_{number}.png")
+    (folder / "NORMAL" / "person98_0.png").write_bytes(b"\x89PNG, and then nothing")
+    return folder
+
+
+def test_radiographs_become_a_verdict(project, run_pipeline, radiographs):
+    content = yaml.safe_load((project / "configs" / "cxr_dcgan.yaml").read_text())
+    content["parameters"] |= {"splits": {"method": "ranked"}}
+    content["parameters"]["cohort"] = {
+        "source": "pictures",
+        "collection": "made-up",
+        "folder": str(radiographs),
+        "classes": ["NORMAL", "PNEUMONIA"],
+        "patient_pattern": r"(person\d+)",
+    }
+    for section, fields in SHORT.items():
+        content["parameters"][section] = content["parameters"].get(section, {}) | fields
+    path = project / "cxr.yaml"
+    path.write_text(yaml.safe_dump(content))
+    done = run_pipeline("-c", str(path))
+    assert done.returncode == 0, done.stdout
+    assert "60 slices of 61 series" in done.stdout
+    outputs = project / "outputs" / "latest"
+    assert json.loads((outputs / "verdict.json").read_text())["outcome"] in ("reject", "underpowered", "blocked")
+    page = (outputs / "report.html").read_text()
+    assert "PNEUMONIA" in page
+    assert "unreadable" in page
+    assert "person1_" not in page
+
+
+def test_classes_of_another_cohort_are_refused(project, run_pipeline, radiographs):
+    content = yaml.safe_load((project / "cxr.yaml").read_text())
+    content["parameters"]["generator"]["classes"] = ["non-cancer", "cancer"]
+    path = project / "other.yaml"
+    path.write_text(yaml.safe_dump(content))
+    done = run_pipeline("-c", str(path))
+    assert done.returncode == 1
+    assert "generator.classes are non-cancer, cancer and the slices' NORMAL, PNEUMONIA" in done.stdout
+    assert "Traceback" not in done.stdout
