@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from lungsynth.cohort.fetch import FetchConfig
+from lungsynth.cohort.idc import IdcCohortConfig
 from lungsynth.cohort.phantom import PhantomCohortConfig
 from lungsynth.cohort.select import CohortConfig
 from lungsynth.cohort.splits import SplitConfig
@@ -43,6 +44,13 @@ class RunConfig(Config):
     def phantoms(self) -> PhantomCohortConfig | None:
         """The simulated cohort's configuration, where there is one: its series are made, not fetched."""
         return self.cohort if isinstance(self.cohort, PhantomCohortConfig) else None
+
+    @model_validator(mode="after")
+    def _lung_segmentations(self) -> "RunConfig":
+        fetched = isinstance(self.cohort, IdcCohortConfig) and self.cohort.lung_seg is not None
+        if fetched != (self.slices.lungs.backend == "idc-seg"):
+            raise ValueError("cohort.lung_seg and slices.lungs.backend: idc-seg need each other: give both or neither")
+        return self
 
     @model_validator(mode="after")
     def _one_size(self) -> "RunConfig":

@@ -4,6 +4,7 @@ import logging
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -57,13 +58,28 @@ def build_shard(
     if there := find_shard(part, config):
         return there
     cv2.setNumThreads(1)  # the pool's processes share the cores already
-    work = _Work(part, config)
+    work, folder = _Work(part, config), _folder(part, config)
+    with _writing(config.root):  # before the work, not after it
+        folder.parent.mkdir(parents=True, exist_ok=True)
     deliveries = deliver(part.series, fetch, phantoms)
     for group, delivered in _groups(part.series, deliveries):
         work.add(group.image, delivered)
         if fetch.disk_budget_gb is not None:
             free(group.rows, fetch)
-    return _built(work.write(_folder(part, config)), downloaded=work.bytes, reused=False)
+    with _writing(config.root):
+        shard = work.write(folder)
+    return _built(shard, downloaded=work.bytes, reused=False)
+
+
+@contextmanager
+def _writing(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LungsynthError(
+            f"cannot write slices into {root}: {error.strerror}; free some space or set slices.root to another disk, "
+            "and run again: finished shards are kept"
+        ) from error
 
 
 def find_shard(part: Cohort, config: SliceConfig) -> BuiltShard | None:
@@ -119,8 +135,7 @@ class _Work:
         self.complete &= not any(FetchReason(one.reason).passing for one in missing)
         uid = image["series_uid"]
         try:
-            if own := [one for one in missing if one.series_uid == uid]:
-                raise SeriesRejected(Reason.NOT_FETCHED, f"{own[0].reason}: {own[0].detail}")
+            self._require(missing)
             cut = slices_of_series if image["modality"] == "CT" else slices_of_image
             self.slices[uid] = cut(self._job(image, delivered), self.config, self.part.classes)
         except SeriesRejected as rejected:
@@ -132,6 +147,15 @@ class _Work:
             detail = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
             log.warning("series %s failed: %s; please report this", uid, detail)
             self.rejected[uid] = SeriesRejected(Reason.FAILED, detail)
+
+    def _require(self, missing: list[Delivery]) -> None:
+        """Without its images, its masks or the outlines of its lesions a series is of no use."""
+        roles = dict(zip(self.part.series["series_uid"], self.part.series["role"], strict=True))
+        for one in missing:
+            role = roles[one.series_uid]
+            if role != "lungs" or self.config.lungs.fallback == "reject":
+                what = "" if role == "image" else f"{role} segmentation: "
+                raise SeriesRejected(Reason.NOT_FETCHED, f"{what}{one.reason}: {one.detail}")
 
     def _job(self, image: dict, delivered: dict[str, Delivery]) -> SeriesJob:
         rows = self.part.series
@@ -168,7 +192,8 @@ class _Work:
         if len(kept) < len(table):
             images, table = images[kept], table.iloc[kept].reset_index(drop=True)
             masks = None if masks is None else masks[kept]
-        shutil.rmtree(folder, ignore_errors=True)
+        if (there := Shard.open(folder)) and not there.complete:
+            shutil.rmtree(folder)
         return write_shard(folder, images, masks, table, self._fates(table), self._pictures(), self.complete)
 
     def _fates(self, table: pd.DataFrame) -> pd.DataFrame:

@@ -194,7 +194,8 @@ def write_shard(
 ) -> Shard:
     """Write slices (uint8, N×H×W), their masks and tables into the new folder `folder`; nothing or all of it.
 
-    `pictures` are arrays for the report of a build, which are no part of the hash.
+    Where another process was quicker, its shard stays. `pictures` are arrays for the report of a build, which are no
+    part of the hash.
     """
     series = pd.DataFrame(columns=list(SERIES_COLUMNS)) if series is None else series
     table = table[list(COLUMNS)].astype(COLUMNS)
@@ -213,6 +214,10 @@ def write_shard(
         shard = {"rows": len(images), "sha256": sha256, "complete": complete}
         (part / "shard.json").write_text(json.dumps(shard))
         part.rename(folder)
+    except OSError:
+        if (there := Shard.open(folder)) is None:
+            raise
+        return there
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Shard(folder, len(images), sha256, complete)

@@ -12,13 +12,15 @@ import pandas as pd
 import pytest
 import yaml
 
-from lungsynth.cohort.fetch import FetchConfig
+from lungsynth.cohort.delivery import Delivery
+from lungsynth.cohort.fetch import FetchConfig, deliver
 from lungsynth.cohort.phantom import PhantomCohortConfig, select_phantoms
 from lungsynth.cohort.splits import SplitConfig
 from lungsynth.errors import LungsynthError
 from lungsynth.imaging import shard
 from lungsynth.imaging.shards import build_slices, build_some, shard_count
 from lungsynth.imaging.slices import SliceConfig, slices_of_series
+from lungsynth.imaging.store import COLUMNS, write_shard
 
 SPLITS = SplitConfig(method="ranked")
 PHANTOMS = PhantomCohortConfig(patients=8, matrix=128, slices=(20, 22))
@@ -115,6 +117,38 @@ def test_a_damaged_series_is_recorded_and_the_rest_is_built(cohort, fetch, tmp_p
     assert dataset.rejected[["series_uid", "reason"]].values.tolist() == [[uid, "unreadable"]]
     assert damaged.name in dataset.rejected["detail"].iloc[0]
     assert uid not in set(dataset.table["series_uid"])
+
+
+def test_slices_that_cannot_be_written_are_said_in_one_line(cohort, fetch, tmp_path):
+    (tmp_path / "taken").write_text("a file where the folder should be")
+    with pytest.raises(LungsynthError, match=r"cannot write slices into .*taken: Not a directory; free some space"):
+        build_slices(cohort, fetch, slices(tmp_path / "taken"), PHANTOMS)
+
+
+def test_a_lesion_outline_that_cannot_be_had_is_tried_again(cohort, fetch, tmp_path, monkeypatch):
+    seg = cohort.series[cohort.series["role"] == "lesion"].iloc[0]
+
+    def lossy(series, config, phantoms):
+        for delivery in deliver(series, config, phantoms):
+            lost = delivery.series_uid == seg["series_uid"]
+            yield Delivery(delivery.series_uid, None, "unreachable", "503") if lost else delivery
+
+    config = slices(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shard, "deliver", lossy)
+        first = build_slices(cohort, fetch, config, PHANTOMS)
+    fate = first.rejected[["series_uid", "reason", "detail"]].values.tolist()
+    assert fate == [[seg["source_series_uid"], "not_fetched", "lesion segmentation: unreachable: 503"]]
+    again = build_slices(cohort, fetch, config, PHANTOMS)
+    assert again.rejected.empty
+    assert len(again.images) > len(first.images)
+
+
+def test_of_two_builders_of_one_shard_the_quicker_one_wins(tmp_path):
+    table = pd.DataFrame(columns=list(COLUMNS))
+    written = [write_shard(tmp_path / "shard", np.empty((0, 8, 8), np.uint8), None, table) for _ in range(2)]
+    assert written[0] == written[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["shard"]
 
 
 def test_a_fault_of_ours_costs_one_series_and_tells_no_text_of_it(cohort, fetch, tmp_path, monkeypatch):

@@ -44,6 +44,11 @@ def test_step_names_are_those_of_the_pipeline():
         ("parameters: {cohort: {source: nlst}}", "parameters.cohort", "'idc'"),
         ("parameters: {cohort: {}}", "parameters.cohort.source", "allowed: phantom, idc, pictures"),
         ("parameters: {}", "parameters.cohort", "required"),
+        (
+            "parameters: {cohort: {source: phantom}, slices: {lungs: {backend: idc-seg}}}",
+            "parameters",
+            "cohort.lung_seg and slices.lungs.backend: idc-seg need each other",
+        ),
         ("parameters: {cohort: {source: phantom}, slices: {size: 64}}", "parameters", "generator.size is 128"),
         ("{parameters: {cohort: {source: phantom}}, step: {}}", "step", "did you mean steps?"),
         ("{parameters: {cohort: {source: phantom}}, steps: {train: {}}}", "steps.train", "train_generator"),
