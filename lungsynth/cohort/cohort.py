@@ -1,7 +1,7 @@
 """The cohort record: who takes part, with what label, on which side of the split, and where the data lie."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,8 +87,10 @@ class Cohort:
         """The key of all that is made from this cohort."""
         return combine([table_sha256(self.series), table_sha256(self.slice_labels), *self.classes])
 
-    def shards(self, count: int) -> Iterator["Cohort"]:
-        """The cohort in `count` parts of whole patients, with all rows of theirs; a part may be empty.
+    def shards(self, count: int, numbers: Iterable[int] | None = None) -> Iterator["Cohort"]:
+        """The cohort in `count` parts of whole patients, with all rows of theirs: all parts, or those of `numbers`.
+
+        A part may be empty.
 
         Patients fall to parts by their keys, so a cohort that grows changes few parts as long as `count` stays.
         """
@@ -97,7 +99,7 @@ class Cohort:
         series = dict(list(self.series.groupby(part)))
         part_of_label = self.slice_labels["series_uid"].map(dict(zip(self.series["series_uid"], part, strict=True)))
         labels = dict(list(self.slice_labels.groupby(part_of_label)))
-        for index in range(count):
+        for index in range(count) if numbers is None else numbers:
             mine = series.get(index, self.series[:0]), labels.get(index, self.slice_labels[:0])
             yield Cohort(*mine, self.funnel, self.classes)
 

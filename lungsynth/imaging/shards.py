@@ -84,18 +84,13 @@ def build_some(
     shards = shard_count(cohort, config)
     if index >= (count or shards):
         raise LungsynthError(f"there is no shard {index} of {count or shards}: count them from 0")
-    for number, part in enumerate(cohort.shards(shards)):
-        if number % (count or shards) == index and len(part.images):
+    numbers = range(index, shards, count or shards)
+    for number, part in zip(numbers, cohort.shards(shards, numbers), strict=True):
+        if len(part.images):
             built = build_shard(part, fetch, config, phantoms)
-            log.info(
-                "shard %d of %d: %d slices of %d series, %d rejected%s",
-                number,
-                shards,
-                built.shard.rows,
-                built.series,
-                built.rejected,
-                ", was there already" if built.reused else "",
-            )
+            there = ", was there already" if built.reused else ""
+            found = (built.shard.rows, built.series, built.rejected, there)
+            log.info("shard %d of %d: %d slices of %d series, %d rejected%s", number, shards, *found)
 
 
 def _merged_pictures(shards: list[Shard]) -> dict[str, np.ndarray]:
