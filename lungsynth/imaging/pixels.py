@@ -1,30 +1,15 @@
 """From the stored values of CT slices, in any transfer syntax, to Hounsfield units."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
 from pydicom.encaps import generate_frames
 from pydicom.pixels import get_decoder
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
+from lungsynth.imaging.codecs import frame_decoder
 from lungsynth.imaging.frames import Frame, PixelLayout
 from lungsynth.imaging.header import NATIVE, sequence_end
 from lungsynth.imaging.rejection import Reason, SeriesRejected
@@ -135,38 +120,13 @@ def _parsed(path: Path, layout: PixelLayout, indices: Sequence[int]) -> Iterator
 
 
 def _compressed(path: Path, layout: PixelLayout, indices: Sequence[int]) -> Iterator[np.ndarray]:
-    decode = _decoder(layout)
+    decode = frame_decoder(layout.transfer_syntax, _dtype(layout))
+    if decode is None:
+        raise SeriesRejected(Reason.NO_DECODER, f"transfer syntax {UID(layout.transfer_syntax).name[:64]!r}")
     with path.open("rb") as file:
         file.seek(layout.at)
         code = file.read()
     sequence_end(code, 0, implicit=False)  # of code that is cut short, JPEG decoders make half a picture
     for index, frame in enumerate(generate_frames(code, number_of_frames=layout.frames)):
         if index in indices:
-            # Decoders choose a type by the precision that the codec states; the bits are what matters.
             yield decode(frame).reshape(layout.rows, layout.columns).astype(_dtype(layout), copy=False)
-
-
-def _decoder(layout: PixelLayout) -> Callable[[bytes], Any]:
-    import imagecodecs
-
-    def rle(frame: bytes) -> np.ndarray:
-        return np.frombuffer(bytearray(imagecodecs.dicomrle_decode(frame, _dtype(layout).str)), _dtype(layout))
-
-    decoders: dict[str, Callable[[bytes], Any]] = {
-        JPEGBaseline8Bit: imagecodecs.jpeg_decode,
-        JPEGExtended12Bit: imagecodecs.jpeg_decode,
-        JPEGLossless: imagecodecs.jpeg_decode,
-        JPEGLosslessSV1: imagecodecs.jpeg_decode,
-        JPEGLSLossless: imagecodecs.jpegls_decode,
-        JPEGLSNearLossless: imagecodecs.jpegls_decode,
-        JPEG2000Lossless: imagecodecs.jpeg2k_decode,
-        JPEG2000: imagecodecs.jpeg2k_decode,
-        HTJ2K: imagecodecs.jpeg2k_decode,
-        HTJ2KLossless: imagecodecs.jpeg2k_decode,
-        HTJ2KLosslessRPCL: imagecodecs.jpeg2k_decode,
-        RLELossless: rle,
-    }
-    if layout.transfer_syntax not in decoders:
-        name = pydicom.uid.UID(layout.transfer_syntax).name
-        raise SeriesRejected(Reason.NO_DECODER, f"transfer syntax {name[:64]!r}")
-    return decoders[layout.transfer_syntax]

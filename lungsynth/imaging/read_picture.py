@@ -9,10 +9,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 from pydicom import Dataset, dcmread
+from pydicom.encaps import generate_frames
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
-from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder, pixel_array
+from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 
+from lungsynth.imaging.codecs import frame_decoder
 from lungsynth.imaging.rejection import Reason, SeriesRejected
 
 FORMATS = ("PNG", "JPEG", "TIFF")
@@ -160,10 +162,12 @@ def _read_dicom(content: bytes) -> Picture:
     if frames > 1:
         notes.append(f"the first of {frames} frames")
     try:
-        pixels = pixel_array(dataset, index=0)
+        pixels = _first_frame(dataset)
         grey = _dicom_grey(dataset, pixels, notes)
         spacing = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing")
         pixel_mm = float(spacing[0]) if spacing else np.nan
+    except SeriesRejected:
+        raise
     except Exception as error:  # as above; values of other kinds than the standard's among it
         raise SeriesRejected(Reason.UNREADABLE, f"damaged DICOM: {_first_line(error)}") from None
     return Picture(grey, str(dataset.SOPInstanceUID), pixel_mm, notes)
@@ -186,13 +190,20 @@ def _check_dicom(dataset: Dataset) -> None:
         raise SeriesRejected(Reason.NO_PIXEL_DATA, "no Pixel Data")
     if int(dataset.Rows) * int(dataset.Columns) > MAX_PIXELS:
         raise SeriesRejected(Reason.UNREADABLE, f"claims {dataset.Columns}×{dataset.Rows} pixels")
+
+
+def _first_frame(dataset: Dataset) -> np.ndarray:
+    """Stored values of the first frame: Y×X, or Y×X×3 where it has colours."""
     syntax = dataset.file_meta.TransferSyntaxUID
+    dtype = np.dtype(f"<{'i' if dataset.PixelRepresentation else 'u'}{dataset.BitsAllocated // 8}")
+    decode = frame_decoder(syntax, dtype) if dataset.SamplesPerPixel == 1 else None
+    if decode is not None:
+        code = next(generate_frames(dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames") or 1)))
+        return decode(code).reshape(dataset.Rows, dataset.Columns).astype(dtype, copy=False)
     try:
-        available = get_decoder(syntax).is_available
-    except NotImplementedError:
-        available = False
-    if not available:
-        raise SeriesRejected(Reason.NO_DECODER, syntax.name)
+        return pixel_array(dataset, index=0)
+    except (NotImplementedError, RuntimeError) as error:  # an unknown syntax; a known one without decoder
+        raise SeriesRejected(Reason.NO_DECODER, f"{syntax.name}: {_first_line(error)}") from None
 
 
 def _dicom_grey(dataset: Dataset, pixels: np.ndarray, notes: list[str]) -> np.ndarray:
