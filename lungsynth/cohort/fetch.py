@@ -92,6 +92,18 @@ def free(series: pd.DataFrame, config: FetchConfig) -> None:
                 _describe(row, config).landing.remove()
 
 
+def require_space(series: pd.DataFrame, config: FetchConfig) -> None:
+    """Check, before hours of downloads and not at their end, that the disk has room for what is still missing.
+
+    Raises:
+        LungsynthError: it has not.
+    """
+    _prepare(config.root)
+    rows = series[series["url"].str.startswith("s3://")].drop_duplicates("series_uid").to_dict("records")
+    missing = [one for one in (_describe(row, config) for row in rows) if not one.landing.is_whole()]
+    _require_space(missing, config)
+
+
 def _describe(row: dict, config: FetchConfig) -> RemoteSeries:
     match = SERIES_URL.fullmatch(row["url"])
     if match is None:

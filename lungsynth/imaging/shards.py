@@ -15,7 +15,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
 from lungsynth.cohort.cohort import SPLITS, Cohort
-from lungsynth.cohort.fetch import FetchConfig
+from lungsynth.cohort.fetch import FetchConfig, require_space
 from lungsynth.cohort.phantom import PhantomCohortConfig
 from lungsynth.errors import LungsynthError
 from lungsynth.hashing import combine
@@ -119,6 +119,8 @@ def _build_all(
     pool = Parallel(n_jobs=config.workers, return_as="generator_unordered", pre_dispatch="n_jobs")
     there = {index: shard for index, part in enumerate(parts) if (shard := find_shard(part, config))}
     missing = [part for index, part in enumerate(parts) if index not in there]
+    if missing:
+        require_space(pd.concat([part.series for part in missing]), fetch)
     tasks = (delayed(build_shard)(part, fetch, config, phantoms) for part in missing)
     rejected, downloaded, start = 0, 0, time.monotonic()
     with warnings.catch_warnings(), tqdm(total=sum(len(part.images) for part in parts), unit="series") as bar:

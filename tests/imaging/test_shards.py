@@ -125,6 +125,14 @@ def test_slices_that_cannot_be_written_are_said_in_one_line(cohort, fetch, tmp_p
         build_slices(cohort, fetch, slices(tmp_path / "taken"), PHANTOMS)
 
 
+def test_a_disk_too_small_for_the_cohort_is_said_before_anything_is_fetched(cohort, tmp_path):
+    uuids = [f"00000000-0000-0000-0000-{number:012x}" for number in range(len(cohort.series))]
+    remote = cohort.series.assign(url=[f"s3://idc-open-data/{uuid}/" for uuid in uuids], bytes=10**14)
+    elsewhere = FetchConfig(root=tmp_path / "series", endpoints=("http://127.0.0.1:9",))
+    with pytest.raises(LungsynthError, match=r"12 series need 1.2e\+06 GB and the disk of .*series has .* GB free"):
+        build_slices(type(cohort)(remote, cohort.slice_labels, cohort.funnel), elsewhere, slices(tmp_path / "slices"))
+
+
 def test_a_lesion_outline_that_cannot_be_had_is_tried_again(cohort, fetch, tmp_path, monkeypatch):
     seg = cohort.series[cohort.series["role"] == "lesion"].iloc[0]
 
