@@ -26,8 +26,9 @@ POSITIVE = CLASSES[-1]
 class RuleConfig(Config):
     """What a series must be, and which of a patient's series are taken.
 
-    What the source does not tell of a series excludes nothing: the reader judges the files themselves. The funnel
-    counts such series. Of NLST the source tells all; of other collections hardly more than the number of instances.
+    What the source does not tell of a series excludes nothing, and the funnel counts such series: whether they are
+    axial the reader judges, their thickness and kernel nobody does. Of NLST the source tells all; of other collections
+    hardly more than the number of instances.
     """
 
     axial: bool = Field(True, description="original axial images only: no localizer, no reformatted or derived image")
@@ -93,7 +94,7 @@ class Selection:
         for rule in rules:
             left = rule.keep(self.series)
             unknown = int(left[rule.judges].isna().sum()) if rule.judges else 0
-            self.record(rule.name + (f" (not known of {unknown:,}: judged when read)" if unknown else ""), left)
+            self.record(rule.name + (f" (not known of {unknown:,}, which stay)" if unknown else ""), left)
 
     def match(self, config: ControlConfig, salt: str) -> None:
         """Keep the cancer patients who have a matched control, and those controls."""

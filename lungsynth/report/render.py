@@ -20,6 +20,7 @@ from lungsynth.imaging.store import SliceDataset
 from lungsynth.registry.gate import Verdict
 from lungsynth.registry.mlflow_registry import Registration
 from lungsynth.report import tables
+from lungsynth.report.build import PICTURES
 from lungsynth.report.figures import COLUMNS, ROWS, THEMES, forest, losses, sample_sheet
 
 HEADLINES = {
@@ -70,8 +71,9 @@ def render_report(
 ) -> Report:
     """Write `report.html` and what goes with it into `folder`.
 
-    Beside the page: `samples.png`, `progress.gif`, `scorecard.json`, `verdict.json`, `model_card.md`, `cohort.csv`
-    without patients, and `cohort.parquet`, the whole cohort, which must not leave this folder.
+    Beside the page: `samples.png`, `progress.gif`, the pictures of the build, `scorecard.json`, `verdict.json`,
+    `model_card.md`, `cohort.csv` without patients, and `cohort.parquet`, the whole cohort, which must not leave this
+    folder.
 
     Args:
         run_config: the configuration of the run, as YAML.
@@ -106,12 +108,14 @@ def render_report(
         "origin": tables.origin(cohort),
         "splits": tables.splits(dataset),
         "rejected": tables.rejected(dataset),
+        "funnel": cohort.funnel.to_dict("records"),
         "provenance": _provenance(cohort, dataset, package, verdict, registration),
         "run_config": run_config,
     }
     pictures = {
         "samples": {theme: _png_uri(sheet) for theme, sheet in sheets.items()},
         "progress": _uri(film.read_bytes(), "image/gif") if film.exists() else None,
+        "build": {path.stem: _uri(path.read_bytes(), "image/png") for path in _copied_build(dataset, folder)},
         **_charts(package, topics["utility"], verdict),
     }
     templates = Environment(
@@ -126,6 +130,12 @@ def render_report(
     card = templates.get_template("model_card.md.j2").render(**facts)
     (folder / "model_card.md").write_text(card, encoding="utf-8")
     return Report(folder)
+
+
+def _copied_build(dataset: SliceDataset, folder: Path) -> list[Path]:
+    """The pictures of the dataset's build, where they were drawn, beside the page."""
+    there = [dataset.folder / name for name in PICTURES if (dataset.folder / name).exists()]
+    return [Path(shutil.copyfile(path, folder / path.name)) for path in there]
 
 
 def _sample_sheets(dataset: SliceDataset, package: GeneratorPackage) -> dict[str, Image.Image]:

@@ -180,9 +180,9 @@ def test_funnel_tells_what_each_rule_left_and_what_it_could_not_judge():
     selection = Selection(table)
     selection.apply([*series_rules(RuleConfig()), *choice_rules(RuleConfig(patients_per_class=1), "salt")])
     assert selection.funnel.to_numpy().tolist() == [
-        ["axial, original (not known of 1: judged when read)", 2, 2],
+        ["axial, original (not known of 1, which stay)", 2, 2],
         ["at least 20 instances", 2, 2],
-        ["slices of 0.5 to 3.2 mm (not known of 1: judged when read)", 2, 2],
+        ["slices of 0.5 to 3.2 mm (not known of 1, which stay)", 2, 2],
         ["one reconstruction a study: annotated, then soft kernel, then thinnest", 2, 2],
         ["one study a patient: annotated and latest, else drawn", 2, 2],
         ["at most 1 non-cancer and cancer patients each", 1, 1],
