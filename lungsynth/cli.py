@@ -34,7 +34,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 
-@main.command()
+@main.command(short_help="Preview a cohort; fetch nothing.")
 @run_file
 @click.option("--save", type=click.Path(path_type=Path), help="folder for the cohort's tables")
 def cohort(config: Path, save: Path | None) -> None:
@@ -52,10 +52,10 @@ def cohort(config: Path, save: Path | None) -> None:
         selected.save(save)
 
 
-@main.command()
+@main.command(short_help="Build one worker's share of the shards.")
 @run_file
 @click.option("--index", type=click.IntRange(min=0), envvar="JOB_COMPLETION_INDEX", required=True, show_envvar=True)
-@click.option("--count", type=click.IntRange(min=1), help="shards in all  [default: what the run itself would make]")
+@click.option("--count", type=click.IntRange(min=1), help="workers in all  [default: one a shard]")
 @click.option("--cohort", "saved", type=click.Path(path_type=Path), help="folder that `cohort --save` wrote")
 def build_shard(config: Path, index: int, count: int | None, saved: Path | None) -> None:
     """Fetch and cut every shard that falls to worker INDEX of COUNT, as an Indexed Kubernetes Job does.
@@ -68,7 +68,7 @@ def build_shard(config: Path, index: int, count: int | None, saved: Path | None)
     build_some(part, settings.fetch, settings.slices, settings.phantoms, index=index, count=count)
 
 
-@main.command()
+@main.command(short_help="Fetch and cut a whole cohort.")
 @run_file
 @click.option("--cohort", "saved", type=click.Path(path_type=Path), help="folder that `cohort --save` wrote")
 def slices(config: Path, saved: Path | None) -> None:
@@ -82,7 +82,7 @@ def slices(config: Path, saved: Path | None) -> None:
     click.echo(dataset.folder)
 
 
-@main.command()
+@main.command(short_help="Train the lung U-Net on slices with masks.")
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--steps", type=click.IntRange(min=1), default=400, show_default=True, help="optimiser steps")

@@ -122,7 +122,10 @@ def _fetch(key: str, folder: Path, endpoint: str | None) -> None:
         landing.replace(folder)
     except (pa.ArrowException, OSError) as error:
         if not folder.is_dir():  # else another process was faster, and its copy serves
-            raise LungsynthError(f"cannot fetch s3://{key}/: {_one_line(error)}; try again, or give `folder`") from None
+            raise LungsynthError(
+                f"cannot fetch s3://{key}/: {_one_line(error)}; try again, or name a copy in "
+                "labels.clinical.tables.folder"
+            ) from None
     finally:
         shutil.rmtree(landing, ignore_errors=True)
 

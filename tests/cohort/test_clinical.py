@@ -61,7 +61,10 @@ def test_the_export_is_fetched_once_and_kept_by_version(endpoint, tmp_path):
     [
         ({"version": 97}, r"there is no s3://idc-open-metadata/bigquery_export/idc_v97_clinical/nlst_prsn/"),
         ({"version": 98}, r"cannot fetch s3://.*idc_v98_clinical/nlst_prsn/: .*Parquet"),
-        ({"version": 99, "endpoint": "http://127.0.0.1:9"}, r"cannot fetch s3://.*; try again, or give `folder`"),
+        (
+            {"version": 99, "endpoint": "http://127.0.0.1:9"},
+            r"cannot fetch s3://.*; try again, or name a copy in labels",
+        ),
     ],
 )
 def test_a_failed_fetch_is_one_line_and_leaves_nothing(endpoint, tmp_path, settings, message):
