@@ -70,7 +70,8 @@ class MappedSlices:
 
     def __getitem__(self, key: int | slice | NDArray[np.integer] | NDArray[np.bool_]) -> NDArray[np.uint8]:
         """One slice (a view, H×W) or several (a copy, n×H×W)."""
-        return self._slices[self._slots[key]]
+        slots = self._slots[key]
+        return self._slices.take(slots, axis=0) if slots.ndim else self._slices[slots]  # take is quicker than indexing
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         return self[:].astype(dtype or self.dtype, copy=False)
