@@ -30,6 +30,7 @@ PUBLISHED = (
     "scorecard.json",
     "verdict.json",
     "cohort.csv",
+    "series.csv",
 )
 """What of a report folder goes to the server: nothing that names a patient, so not `cohort.parquet`."""
 

@@ -72,8 +72,8 @@ def render_report(
     """Write `report.html` and what goes with it into `folder`.
 
     Beside the page: `samples.png`, `progress.gif`, the pictures of the build, `scorecard.json`, `verdict.json`,
-    `model_card.md`, `cohort.csv` without patients, and `cohort.parquet`, the whole cohort, which must not leave this
-    folder.
+    `model_card.md`, `series.csv` with the fate of each series, `cohort.csv` without patients, and `cohort.parquet`, the
+    whole cohort, which must not leave this folder.
 
     Args:
         run_config: the configuration of the run, as YAML.
@@ -88,6 +88,7 @@ def render_report(
     (folder / "verdict.json").write_text(verdict.model_dump_json(indent=2), encoding="utf-8")
     cohort.series.to_parquet(folder / "cohort.parquet", index=False)
     tables.public_cohort(cohort).to_csv(folder / "cohort.csv", index=False)
+    dataset.series.to_csv(folder / "series.csv", index=False)
 
     topics = tables.by_topic(scorecard)
     facts = {
@@ -108,6 +109,7 @@ def render_report(
         "origin": tables.origin(cohort),
         "splits": tables.splits(dataset),
         "rejected": tables.rejected(dataset),
+        "noted": tables.noted(dataset),
         "funnel": cohort.funnel.to_dict("records"),
         "provenance": _provenance(cohort, dataset, package, verdict, registration),
         "run_config": run_config,

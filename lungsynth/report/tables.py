@@ -105,6 +105,15 @@ def rejected(dataset: SliceDataset) -> list[dict[str, object]]:
     return [{"reason": reason, "series": len(group), "detail": group["detail"].iloc[0]} for reason, group in groups]
 
 
+def noted(dataset: SliceDataset) -> list[dict[str, object]]:
+    """How many series were odd in each way, with the first one's note; notes of one kind differ in numbers alone."""
+    notes = dataset.series["notes"].fillna("").str.split("\n").explode()
+    notes = notes[notes != ""]
+    kinds = notes.str.replace(r"[\d.]+", "#", regex=True)
+    groups = sorted(notes.groupby(kinds), key=lambda group: -len(group[1]))
+    return [{"note": group.iloc[0], "series": group.index.nunique()} for _, group in groups]
+
+
 def public_cohort(cohort: Cohort) -> pd.DataFrame:
     """The cohort without PatientID and study UID; the series UID stays, since it names the data that were used.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 
 from lungsynth.imaging.read import read_series
 from lungsynth.imaging.rejection import Reason, SeriesRejected
@@ -178,3 +179,17 @@ def test_texts_of_the_file_stay_short_and_on_one_line(write_ct):
     assert outcome.reason is Reason.NOT_CT
     assert len(outcome.detail) < 80
     assert "\n" not in outcome.detail
+
+
+def test_one_series_may_mix_transfer_syntaxes(write_ct):
+    folder = write_ct(STORED)
+    for number, path in enumerate(sorted(folder.iterdir())):
+        ct = pydicom.dcmread(path)
+        if number % 3 == 1:
+            ct.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        if number % 3 == 2:
+            ct.compress(RLELossless)
+        ct.save_as(path)
+    volume = read_series(folder)
+    assert np.array_equal(volume.hu, HU)
+    assert volume.notes == ()

@@ -24,6 +24,7 @@ from lungsynth.imaging.store import COLUMNS as SLICE_COLUMNS
 from lungsynth.imaging.store import SERIES_COLUMNS, SliceDataset, SliceMeta
 from lungsynth.registry.gate import Rule, Verdict
 from lungsynth.registry.mlflow_registry import PUBLISHED, Registration
+from lungsynth.report import tables
 from lungsynth.report.figures import BAND, COLUMNS, GAP, GUTTER, ROWS, TILE, forest, sample_sheet
 from lungsynth.report.render import REMEDIES, render_report
 from lungsynth.report.summary import summary_table
@@ -94,7 +95,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> SliceDataset:
     table = pd.DataFrame({"label": [CLASSES[n % 2] for n in range(12)], "split": ["train", "train", "val", "test"] * 3})
     table = table.assign(patient=[f"k{n}" for n in range(12)], series_uid="1.2", sop_uid="1.2.3", manufacturer="GE")
     fate = {"series_uid": "1.9", "state": "rejected", "reason": "localizer", "detail": "2 instances"}
-    series = pd.DataFrame([fate]).reindex(columns=list(SERIES_COLUMNS)).assign(slices=0, bytes=0)
+    odd = {"series_uid": "1.2", "state": "built", "notes": "gantry tilt of 3.5 degrees\n2 localizers left out"}
+    tilted = odd | {"series_uid": "1.3", "notes": "gantry tilt of 12.0 degrees"}
+    series = pd.DataFrame([fate, odd, tilted]).reindex(columns=list(SERIES_COLUMNS)).assign(slices=0)
     folder = tmp_path_factory.mktemp("dataset") / "slices"
     meta = SliceMeta(32, (-1350, 150), "c" * 64)
     return SliceDataset.write(folder, images, table.reindex(columns=list(SLICE_COLUMNS)), meta, series=series)
@@ -152,6 +155,13 @@ def test_page_leads_with_the_verdict_and_tells_how_to_load_the_model(render):
     assert body.index("Promoted") < body.index(PROMOTED.reason) < body.index("<img")
     assert 'load_model("models:/lung-ct-generator@champion")' in page.replace("&#34;", '"')
     assert "What would have to change" not in page
+
+
+def test_oddities_are_counted_by_kind(dataset):
+    assert tables.noted(dataset) == [
+        {"note": "gantry tilt of 3.5 degrees", "series": 2},
+        {"note": "2 localizers left out", "series": 1},
+    ]
 
 
 def test_refusal_says_what_would_have_to_change(render):
