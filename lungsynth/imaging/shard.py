@@ -21,6 +21,7 @@ from lungsynth.cohort.phantom import PhantomCohortConfig
 from lungsynth.errors import LungsynthError
 from lungsynth.hashing import combine, file_sha256, sources_sha256
 from lungsynth.imaging.pictures import slices_of_image
+from lungsynth.imaging.progress import report_series
 from lungsynth.imaging.rejection import Reason, SeriesRejected
 from lungsynth.imaging.slices import PREVIEW, SeriesJob, SeriesSlices, SliceConfig, slices_of_series, within_patient_cap
 from lungsynth.imaging.store import COLUMNS, HU_BINS, SERIES_COLUMNS, Shard, write_shard
@@ -46,9 +47,13 @@ class BuiltShard:
 
 
 def build_shard(
-    part: Cohort, fetch: FetchConfig, config: SliceConfig, phantoms: PhantomCohortConfig | None = None
+    part: Cohort,
+    fetch: FetchConfig,
+    config: SliceConfig,
+    phantoms: PhantomCohortConfig | None = None,
+    journal: Path | None = None,
 ) -> BuiltShard:
-    """One shard: the slices of `part`, a few patients with all that belongs to them.
+    """One shard: the slices of `part`, a few patients with all that belongs to them; `journal` takes the progress.
 
     The shard's folder is named by what it is made from, so that it is built once, by whichever process comes first.
 
@@ -64,6 +69,9 @@ def build_shard(
     deliveries = deliver(part.series, fetch, phantoms)
     for group, delivered in _groups(part.series, deliveries):
         work.add(group.image, delivered)
+        if journal is not None:
+            size = sum(one.bytes for one in delivered.values())
+            report_series(journal, size, rejected=group.image["series_uid"] in work.rejected)
         if fetch.disk_budget_gb is not None:
             free(group.rows, fetch)
     with _writing(config.root):

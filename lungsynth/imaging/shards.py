@@ -2,23 +2,21 @@
 
 import logging
 import math
-import time
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from itertools import chain
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from tqdm import tqdm
 
 from lungsynth.cohort.cohort import SPLITS, Cohort
 from lungsynth.cohort.fetch import FetchConfig, require_space
 from lungsynth.cohort.phantom import PhantomCohortConfig
 from lungsynth.errors import LungsynthError
 from lungsynth.hashing import combine
+from lungsynth.imaging.progress import series_bar
 from lungsynth.imaging.shard import BuiltShard, build_shard, find_shard
 from lungsynth.imaging.slices import SliceConfig
 from lungsynth.imaging.store import (
@@ -119,20 +117,15 @@ def _build_all(
     pool = Parallel(n_jobs=config.workers, return_as="generator_unordered", pre_dispatch="n_jobs")
     there = {index: shard for index, part in enumerate(parts) if (shard := find_shard(part, config))}
     missing = [part for index, part in enumerate(parts) if index not in there]
-    if missing:
-        require_space(pd.concat([part.series for part in missing]), fetch)
-    tasks = (delayed(build_shard)(part, fetch, config, phantoms) for part in missing)
-    rejected, downloaded, start = 0, 0, time.monotonic()
-    with warnings.catch_warnings(), tqdm(total=sum(len(part.images) for part in parts), unit="series") as bar:
+    yield from there.values()
+    if not missing:
+        return
+    require_space(pd.concat([part.series for part in missing]), fetch)
+    with warnings.catch_warnings(), series_bar(sum(len(part.images) for part in missing)) as journal:
         # loky replaces a worker whose memory has grown, as it does by the scan that it keeps room for.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
         try:
-            for built in chain(there.values(), pool(tasks) if missing else ()):
-                rejected, downloaded = rejected + built.rejected, downloaded + built.bytes
-                rate = downloaded / 1e6 / (time.monotonic() - start)
-                bar.set_postfix_str(f"{rate:.0f} MB/s, {rejected} rejected", refresh=False)
-                bar.update(built.series)
-                yield built
+            yield from pool(delayed(build_shard)(part, fetch, config, phantoms, journal) for part in missing)
         except TerminatedWorkerError as error:
             raise LungsynthError(
                 "a process that prepared slices was killed, most likely for memory: set slices.workers lower and run "
