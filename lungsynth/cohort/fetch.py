@@ -202,8 +202,9 @@ def _results(
             jobs.put(waiting.popleft())
         if not underway:
             raise LungsynthError(
-                f"fetch.disk_budget_gb is {config.disk_budget_gb:g}, and {len(held) + 1} series that have to lie in "
-                f"{config.root} at once take {_bytes([*held, waiting[0]]) / 1e9:.3g} GB: raise it or use more shards"
+                f"a process may keep {config.disk_budget_gb:g} GB in {config.root}, its share of fetch.disk_budget_gb, "
+                f"and {len(held) + 1} series that have to lie there at once take "
+                f"{_bytes([*held, waiting[0]]) / 1e9:.3g} GB: raise the budget, or lower slices.workers"
             )
         result = results.get()
         if isinstance(result, Exception):

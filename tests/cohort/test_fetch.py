@@ -176,7 +176,9 @@ def test_the_budget_holds_series_back_until_others_are_freed(config):
         assert visible(config) == [delivery.folder.name]
         free(rows(delivery.series_uid.removeprefix("1.2.")), small)
     assert visible(config) == list((config.root / ".fetch").iterdir()) == []
-    with pytest.raises(LungsynthError, match=r"disk_budget_gb is 0\.0001, and 2 series .* take 0\.00016 GB: raise it"):
+    with pytest.raises(
+        LungsynthError, match=r"may keep 0\.0001 GB .* and 2 series .* take 0\.00016 GB: raise the budget"
+    ):
         fetched(rows(*FOLDERS), small)
 
 
