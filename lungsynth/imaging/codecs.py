@@ -1,4 +1,4 @@
-"""Decoders for the compressed transfer syntaxes, all of `imagecodecs` (BSD): the only free ones for 12-bit JPEG."""
+"""Decoders for the compressed transfer syntaxes: `imagecodecs` (BSD), of those tried the one free for 12-bit JPEG."""
 
 from collections.abc import Callable
 from typing import Any
