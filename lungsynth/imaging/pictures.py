@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -11,6 +10,7 @@ from PIL import Image
 from lungsynth.errors import LungsynthError
 from lungsynth.imaging.read_picture import Picture, read_mask, read_picture
 from lungsynth.imaging.rejection import Reason, SeriesRejected
+from lungsynth.imaging.render import outline
 from lungsynth.imaging.store import COLUMNS, HU_BINS
 
 if TYPE_CHECKING:
@@ -143,11 +143,8 @@ def _table(job: "SeriesJob", picture: Picture, label: str, lung_fraction: float,
 def _preview(grey: np.ndarray, mask: np.ndarray | None, square: Square, caption: str) -> "Preview":
     from lungsynth.imaging.slices import PREVIEW, Preview
 
-    outline = np.zeros((PREVIEW, PREVIEW), bool)
-    if mask is not None:
-        shown = _nearest(mask, grey.shape, square, PREVIEW).view(np.uint8)
-        outline = (shown > cv2.erode(shown, np.ones((3, 3), np.uint8), borderValue=0)).astype(bool)
-    return Preview(_resized(grey, square, PREVIEW), outline, caption)
+    shown = np.zeros((PREVIEW, PREVIEW), bool) if mask is None else _nearest(mask, grey.shape, square, PREVIEW)
+    return Preview(_resized(grey, square, PREVIEW), outline(shown.view(np.uint8)), caption)
 
 
 def _resized(grey: np.ndarray, square: Square, size: int) -> np.ndarray:

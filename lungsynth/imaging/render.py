@@ -27,6 +27,11 @@ def render_mask(mask: np.ndarray, crop: Crop, size: int) -> np.ndarray:
     return (share >= 128).view(np.uint8)
 
 
+def outline(mask: np.ndarray) -> np.ndarray:
+    """The edge pixels of a mask (uint8 Y×X, 0 or 1): bool Y×X."""
+    return (mask > cv2.erode(mask, np.ones((3, 3), np.uint8), borderValue=0)).astype(bool)
+
+
 def resample(plane: np.ndarray, crop: Crop, size: int, outside: int) -> np.ndarray:
     """Resample the crop of `plane` (int16 Y×X) to size×size; `outside` lies beyond the image.
 

@@ -6,7 +6,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal, Self
 
-import cv2
 import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
@@ -16,7 +15,7 @@ from lungsynth.imaging.crop import Crop, lesion_patch, lung_box, lung_patch, who
 from lungsynth.imaging.lungs import LungConfig, LungMask, find_lungs
 from lungsynth.imaging.read import Volume, read_series
 from lungsynth.imaging.rejection import Reason, SeriesRejected, picture
-from lungsynth.imaging.render import render, render_mask, resample
+from lungsynth.imaging.render import outline, render, render_mask, resample
 from lungsynth.imaging.slice_labels import SliceLabels, label_slices
 from lungsynth.imaging.store import COLUMNS, HU_BINS
 
@@ -305,7 +304,6 @@ def _preview(
     members = [view for view in views if labels[view[0]] == name]
     index, crop = members[rng.integers(len(members))]
     mask = render_mask(lungs.plane(index, volume.hu.shape[1:]), crop, PREVIEW)
-    outline = (mask > cv2.erode(mask, np.ones((3, 3), np.uint8), borderValue=0)).astype(bool)
     extent = PREVIEW * crop.pixel_mm(volume.spacing_mm, PREVIEW)
     caption = f"{name}, {job.split}\n{extent:.0f} mm wide, {volume.thickness_mm:.3g} mm thick"
-    return Preview(render(volume.hu[index], crop, PREVIEW, config.window_hu), outline, caption)
+    return Preview(render(volume.hu[index], crop, PREVIEW, config.window_hu), outline(mask), caption)

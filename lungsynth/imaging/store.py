@@ -88,8 +88,7 @@ class Shard:
 
     def pictures(self, prefix: str | None = None) -> dict[str, np.ndarray]:
         """Arrays for the report of a build: all, or those whose names begin with `prefix`."""
-        with np.load(self.folder / "pictures.npz") as arrays:
-            return {name: arrays[name] for name in arrays if name.startswith(prefix or "")}
+        return _read_pictures(self.folder, prefix or "")
 
 
 @dataclass(frozen=True)
@@ -134,8 +133,7 @@ class SliceDataset:
     @cached_property
     def pictures(self) -> dict[str, np.ndarray]:
         """Arrays for the report of the build, as `imaging.shards` collects them."""
-        with np.load(self.folder / "pictures.npz") as arrays:
-            return dict(arrays)
+        return _read_pictures(self.folder)
 
     def rows(self, split: str) -> np.ndarray:
         """Indices of the slices of one split, ascending."""
@@ -210,7 +208,7 @@ def write_shard(
             write_slices(part / "masks.safetensors", masks)
         table.to_parquet(part / "slices.parquet", index=False)
         series.to_parquet(part / "series.parquet", index=False)
-        np.savez_compressed(part / "pictures.npz", **dict(pictures or {}))  # type: ignore[arg-type]
+        _write_pictures(part, pictures or {})
         shard = {"rows": len(images), "sha256": sha256, "complete": complete}
         (part / "shard.json").write_text(json.dumps(shard))
         part.rename(folder)
@@ -246,12 +244,23 @@ def assemble(
         masks = all((shard.folder / "masks.safetensors").exists() for shard in shards)
         listed = [{"name": shard.folder.name, "rows": shard.rows, "sha256": shard.sha256} for shard in shards]
         manifest = {"meta": asdict(meta), "masks": masks, "shards": listed}
-        np.savez_compressed(part / "pictures.npz", **dict(pictures or {}))  # type: ignore[arg-type]
+        _write_pictures(part, pictures or {})
         (part / "dataset.json").write_text(json.dumps(manifest, indent=1))
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return SliceDataset(folder)
+
+
+def _write_pictures(folder: Path, pictures: Mapping[str, np.ndarray]) -> None:
+    # numpy's annotation takes every keyword for its own option `allow_pickle`.
+    np.savez_compressed(folder / "pictures.npz", **dict(pictures))  # type: ignore[arg-type]
+
+
+def _read_pictures(folder: Path, prefix: str = "") -> dict[str, np.ndarray]:
+    """The arrays whose names begin with `prefix`; the others stay compressed on disk."""
+    with np.load(folder / "pictures.npz") as arrays:
+        return {name: arrays[name] for name in arrays if name.startswith(prefix)}
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
