@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from radiographs import chest, cut
 
 
 @pytest.fixture(scope="session")
@@ -95,3 +97,10 @@ def write_ct(tmp_path: Path) -> Writer:
         return folder
 
     return write
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> np.ndarray:
+    """The slice that the chest gives as an 8-bit PNG."""
+    Image.fromarray(chest()).save(tmp_path / "plain.png")
+    return cut(tmp_path / "plain.png").images[0].astype(int)
