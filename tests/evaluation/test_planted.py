@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from volumes import axial_volume
 
 from lungsynth import CLASSES
 from lungsynth.evaluation.extractor import ExtractorConfig, train_extractor
@@ -13,7 +14,6 @@ from lungsynth.evaluation.utility import UtilityConfig, measure_utility
 from lungsynth.imaging.crop import lung_box
 from lungsynth.imaging.lungs import find_lungs
 from lungsynth.imaging.phantom import draw_patient, volume_hu
-from lungsynth.imaging.read import Volume
 from lungsynth.imaging.render import render
 from lungsynth.imaging.slices import SliceConfig
 from lungsynth.imaging.store import COLUMNS, SliceDataset, SliceMeta
@@ -31,22 +31,8 @@ def phantom_slices(index: int) -> tuple[np.ndarray, np.ndarray]:
         5, index, with_nodule=index % 2 == 1, matrix=128, slices=(20, 20), nodule_diameter_mm=(12, 30)
     )
     hu, lesion = volume_hu(patient)
-    volume = Volume(
-        hu=hu,
-        positions_mm=np.arange(len(hu)) * patient.slice_spacing_mm,
-        sop_uids=tuple(f"1.{index}.{place}" for place in range(len(hu))),
-        instance_numbers=(None,) * len(hu),
-        spacing_mm=(patient.pixel_spacing_mm, patient.pixel_spacing_mm),
-        thickness_mm=patient.slice_spacing_mm,
-        normal=np.array([0.0, 0.0, 1.0]),
-        down=np.array([0.0, 1.0, 0.0]),
-        across=np.array([1.0, 0.0, 0.0]),
-        corners_mm=np.array([[0.0, 0.0, place * patient.slice_spacing_mm] for place in range(len(hu))]),
-        frame_of_reference_uid="1",
-        series_uid=f"1.{index}",
-        manufacturer="",
-        notes=(),
-    )
+    spacing = patient.pixel_spacing_mm
+    volume = axial_volume(hu, (spacing, spacing), patient.slice_spacing_mm, series_uid=f"1.{index}")
     lungs = find_lungs(volume, (), SLICES.lungs)
     crop = lung_box(volume, lungs, SLICES.margin_mm)
     fractions = crop.lung_fractions(lungs.cells, lungs.cell_px)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from volumes import axial_volume
 
 from lungsynth.imaging.crop import Crop, lesion_patch, lung_box, lung_patch, whole_slice
 from lungsynth.imaging.lesions import Lesion
@@ -10,24 +11,7 @@ from lungsynth.imaging.read import Volume
 
 
 def volume(shape: tuple[int, int, int], spacing_mm: tuple[float, float] = (1.0, 1.0), step_mm: float = 5.0) -> Volume:
-    corners = np.zeros((shape[0], 3))
-    corners[:, 2] = np.arange(shape[0]) * step_mm
-    return Volume(
-        hu=np.full(shape, -850, np.int16),
-        positions_mm=corners[:, 2],
-        sop_uids=tuple(f"1.2.{z}" for z in range(shape[0])),
-        instance_numbers=tuple(range(shape[0])),
-        spacing_mm=spacing_mm,
-        thickness_mm=step_mm,
-        normal=np.array([0.0, 0.0, 1.0]),
-        corners_mm=corners,
-        down=np.array([0.0, 1.0, 0.0]),
-        across=np.array([1.0, 0.0, 0.0]),
-        frame_of_reference_uid="1.2",
-        series_uid="1.2.3",
-        manufacturer="",
-        notes=(),
-    )
+    return axial_volume(np.full(shape, -850, np.int16), spacing_mm, step_mm)
 
 
 def lungs(cells: np.ndarray, cell_px: tuple[int, int] = (1, 1)) -> LungMask:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from volumes import axial_volume
 
 from lungsynth.cohort.cohort import SLICE_LABEL_COLUMNS, no_slice_labels
 from lungsynth.imaging import slice_labels
@@ -15,22 +16,7 @@ from lungsynth.imaging.slice_labels import SliceLabels, label_slices
 from lungsynth.imaging.slices import SeriesJob
 
 CLASSES = ("non-cancer", "cancer")
-VOLUME = Volume(
-    hu=np.zeros((10, 4, 4), np.int16),
-    positions_mm=np.arange(10) * 5.0,
-    sop_uids=tuple(f"1.{z}" for z in range(10)),
-    instance_numbers=(10, 9, 8, 7, 6, 5, 4, 3, 3, None),
-    spacing_mm=(1.0, 1.0),
-    thickness_mm=5.0,
-    normal=np.array([0.0, 0.0, 1.0]),
-    corners_mm=np.zeros((10, 3)),
-    down=np.array([0.0, 1.0, 0.0]),
-    across=np.array([1.0, 0.0, 0.0]),
-    frame_of_reference_uid="1.2",
-    series_uid="1.2.3",
-    manufacturer="",
-    notes=(),
-)
+VOLUME = axial_volume(np.zeros((10, 4, 4), np.int16), instance_numbers=(10, 9, 8, 7, 6, 5, 4, 3, 3, None))
 
 
 def table(*rows: tuple[str | None, int | None, str, str]) -> pd.DataFrame:

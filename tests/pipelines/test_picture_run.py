@@ -7,16 +7,6 @@ import pytest
 import yaml
 from PIL import Image
 
-SHORT = {
-    "slices": {"size": 32, "workers": 1, "view": "whole"},
-    "generator": {"size": 32, "nz": 16, "ngf": 8, "ndf": 8},
-    "training": {"kimg": 0.3, "snapshot_kimg": 0.1},
-    "extractor": {"steps": 10},
-    "fidelity": {"resamples": 20},
-    "privacy": {"synthetic": 40, "resamples": 100},
-    "utility": {"seeds": 1, "steps": 6},
-}
-
 
 @pytest.fixture(scope="module")
 def radiographs(tmp_path_factory):
@@ -38,7 +28,7 @@ def radiographs(tmp_path_factory):
     return folder
 
 
-def test_radiographs_become_a_verdict(project, run_pipeline, radiographs):
+def test_radiographs_become_a_verdict(project, run_pipeline, radiographs, cut_short):
     content = yaml.safe_load((project / "configs" / "cxr_dcgan.yaml").read_text())
     content["parameters"] |= {"splits": {"method": "ranked"}}
     content["parameters"]["cohort"] = {
@@ -48,8 +38,7 @@ def test_radiographs_become_a_verdict(project, run_pipeline, radiographs):
         "classes": ["NORMAL", "PNEUMONIA"],
         "patient_pattern": r"(person\d+)",
     }
-    for section, fields in SHORT.items():
-        content["parameters"][section] = content["parameters"].get(section, {}) | fields
+    cut_short(content)
     path = project / "cxr.yaml"
     path.write_text(yaml.safe_dump(content))
     done = run_pipeline("-c", str(path))
