@@ -42,11 +42,8 @@ def cohort(config: Path, save: Path | None) -> None:
     from rich.console import Console
 
     from lungsynth.cohort.preview import preview
-    from lungsynth.cohort.select import select_cohort
-    from lungsynth.run_file import load, run_config
 
-    settings = run_config(config, load(config))
-    selected = select_cohort(settings.cohort, settings.splits)
+    _, selected = _settings_and_cohort(config, None)
     Console().print(preview(selected))
     if save:
         selected.save(save)

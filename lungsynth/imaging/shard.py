@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lungsynth.cohort.cohort import SPLITS, Cohort
+from lungsynth.cohort.cohort import ROLES, SPLITS, Cohort
 from lungsynth.cohort.delivery import Delivery, FetchReason
 from lungsynth.cohort.fetch import FetchConfig, deliver, free
 from lungsynth.cohort.phantom import PhantomCohortConfig
@@ -68,7 +68,7 @@ def build_shard(
         folder.parent.mkdir(parents=True, exist_ok=True)
     deliveries = deliver(part.series, fetch, phantoms)
     for group, delivered in _groups(part.series, deliveries):
-        work.add(group.image, delivered)
+        work.add(group, delivered)
         if journal is not None:
             size = sum(one.bytes for one in delivered.values())
             report_series(journal, size, rejected=group.image["series_uid"] in work.rejected)
@@ -136,16 +136,16 @@ class _Work:
     complete: bool = True
     bytes: int = 0
 
-    def add(self, image: dict, delivered: dict[str, Delivery]) -> None:
+    def add(self, group: _Group, delivered: dict[str, Delivery]) -> None:
         """Cut one series, or note why it gives nothing."""
         self.bytes += sum(one.bytes for one in delivered.values())
         missing = [one for one in delivered.values() if one.folder is None]
         self.complete &= not any(FetchReason(one.reason).passing for one in missing)
-        uid = image["series_uid"]
+        uid = group.image["series_uid"]
         try:
-            self._require(missing)
-            cut = slices_of_series if image["modality"] == "CT" else slices_of_image
-            self.slices[uid] = cut(self._job(image, delivered), self.config, self.part.classes)
+            self._require(group, missing)
+            cut = slices_of_series if group.image["modality"] == "CT" else slices_of_image
+            self.slices[uid] = cut(self._job(group, delivered), self.config, self.part.classes)
         except SeriesRejected as rejected:
             self.rejected[uid] = rejected
         except LungsynthError:
@@ -156,24 +156,22 @@ class _Work:
             log.warning("series %s failed: %s; please report this", uid, detail)
             self.rejected[uid] = SeriesRejected(Reason.FAILED, detail)
 
-    def _require(self, missing: list[Delivery]) -> None:
+    def _require(self, group: _Group, missing: list[Delivery]) -> None:
         """Without its images, its masks or the outlines of its lesions a series is of no use."""
-        roles = dict(zip(self.part.series["series_uid"], self.part.series["role"], strict=True))
+        roles = dict(zip(group.rows["series_uid"], group.rows["role"], strict=True))
         for one in missing:
             role = roles[one.series_uid]
             if role != "lungs" or self.config.lungs.fallback == "reject":
                 what = "" if role == "image" else f"{role} segmentation: "
                 raise SeriesRejected(Reason.NOT_FETCHED, f"{what}{one.reason}: {one.detail}")
 
-    def _job(self, image: dict, delivered: dict[str, Delivery]) -> SeriesJob:
-        rows = self.part.series
-        places: dict[str, list[Path]] = {role: [] for role in ("lesion", "lungs", "mask")}
-        for role, uid in zip(rows["role"], rows["series_uid"], strict=True):
-            if role in places and uid in delivered and (folder := delivered[uid].folder):
+    def _job(self, group: _Group, delivered: dict[str, Delivery]) -> SeriesJob:
+        image, labels = group.image, self.part.slice_labels
+        places: dict[str, list[Path]] = {role: [] for role in ROLES}
+        for role, uid in zip(group.rows["role"], group.rows["series_uid"], strict=True):
+            if folder := delivered[uid].folder:
                 places[role].append(folder)
-        folder = delivered[image["series_uid"]].folder
-        assert folder is not None  # else it was rejected before
-        labels = self.part.slice_labels
+        [folder] = places["image"]  # without it the series was rejected before
         return SeriesJob(
             series_uid=image["series_uid"],
             patient_key=image["patient_key"],
