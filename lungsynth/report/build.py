@@ -1,6 +1,7 @@
 """Pictures of a build of slices: what was taken, what was rejected and why, and how the scans were made."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -147,8 +149,10 @@ def _sheet(title: Sequence[str], tiles: Sequence[Image.Image], texts: Sequence[S
     return sheet
 
 
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=15)
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    # Pillow's own font has no ×.
+    return ImageFont.truetype(findfont("DejaVu Sans"), 13)
 
 
 def _wrap(pen: ImageDraw.ImageDraw, text: str, width: int) -> list[str]:
