@@ -14,7 +14,7 @@ from lungsynth.evaluation.extractor import ExtractorConfig
 from lungsynth.evaluation.fidelity import FidelityConfig
 from lungsynth.evaluation.privacy import PrivacyConfig
 from lungsynth.evaluation.utility import UtilityConfig
-from lungsynth.generators.dcgan import DcganConfig
+from lungsynth.generators.family import GeneratorConfig
 from lungsynth.imaging.slices import SliceConfig
 from lungsynth.registry.gate import GateConfig
 from lungsynth.registry.mlflow_registry import RegistryConfig
@@ -39,7 +39,7 @@ def gan_augmentation(
     splits: SplitConfig,
     fetch: FetchConfig,
     slices: SliceConfig,
-    generator: DcganConfig,
+    generator: GeneratorConfig,
     training: TrainingConfig,
     extractor: ExtractorConfig,
     fidelity: FidelityConfig,

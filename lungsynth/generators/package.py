@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, SerializeAsAny, ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
-from lungsynth.generators.dcgan import DcganConfig, Generator, load_weights
+from lungsynth.generators.family import GeneratorConfig, GeneratorNetwork, family
+from lungsynth.generators.weights import load_weights
 
 BATCH = 64
 """Slices per forward pass of `sample`. A constant, so that no caller's batch size can change a sample."""
@@ -22,7 +23,7 @@ BATCH = 64
 class GeneratorCard(Config):
     """`generator.json`: what the weights are. A generator that was trained elsewhere has no `training`."""
 
-    generator: DcganConfig
+    generator: SerializeAsAny[GeneratorConfig]
     window_hu: tuple[float, float] | None = Field(
         description="HU that the grey values 0 and 255 stand for; none for pictures that have no HU"
     )
@@ -75,14 +76,14 @@ class GeneratorPackage:
             digest.update(hashlib.sha256((self.folder / name).read_bytes()).digest())
         return digest.hexdigest()
 
-    def load(self) -> Generator:
+    def load(self) -> GeneratorNetwork:
         """The generator, on the CPU, in evaluation mode.
 
         Raises:
             LungsynthError: the card or the weights are missing, damaged or do not belong together.
         """
         with torch.random.fork_rng(devices=[]):  # the initial weights, overwritten at once, must cost callers no draw
-            generator = Generator(self.card.generator)
+            generator = family(self.card.generator.family).generator(self.card.generator)
         load_weights(generator, self.folder / "weights.safetensors")
         return generator.eval()
 
@@ -101,7 +102,7 @@ class GeneratorPackage:
         return draw(generator, latents, codes)
 
     @classmethod
-    def write(cls, folder: Path, generator: Generator, card: GeneratorCard) -> "GeneratorPackage":
+    def write(cls, folder: Path, generator: GeneratorNetwork, card: GeneratorCard) -> "GeneratorPackage":
         """Write weights and card into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {key: tensor.detach().cpu().contiguous() for key, tensor in generator.state_dict().items()}
@@ -111,7 +112,7 @@ class GeneratorPackage:
 
 
 @torch.inference_mode()
-def draw(generator: Generator, latents: Tensor, labels: Tensor) -> np.ndarray:
+def draw(generator: GeneratorNetwork, latents: Tensor, labels: Tensor) -> np.ndarray:
     """Slices uint8 N×H×W of `latents` N×nz and `labels` int64 N, `BATCH` at a time; all on the generator's device."""
     batches = [generator(z, y) for z, y in zip(latents.split(BATCH), labels.split(BATCH), strict=True)]
     size = generator.config.size

@@ -1,6 +1,7 @@
 """Adversarial training of a generator; needs torch, and nothing of the cohort, imaging or registry packages."""
 
 from lungsynth.training.config import TrainingConfig
+from lungsynth.training.data import Slices
 from lungsynth.training.loop import train_generator
 
-__all__ = ["TrainingConfig", "train_generator"]
+__all__ = ["Slices", "TrainingConfig", "train_generator"]

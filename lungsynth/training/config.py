@@ -1,52 +1,69 @@
 """How a generator is trained. One kimg is a thousand real slices shown."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from lungsynth.config import Config
+from lungsynth.generators.family import GeneratorConfig, family
+from lungsynth.generators.layers import GROUP
+from lungsynth.training.augment import AugmentConfig
+from lungsynth.training.losses import AdversarialLoss, Loss
+from lungsynth.training.monitor import MonitorConfig
+from lungsynth.training.schedule import Scheduled
 
 
 class TrainingConfig(Config):
-    """The defaults are for 64 px on two CPU cores in two minutes, chosen on CT slices by looking and measuring."""
+    """One run. What a run file leaves out is taken from the family's recipe, see `with_recipe`, then from here."""
 
     kimg: float = Field(default=40, gt=0, description="length, thousands of real slices shown")
-    batch: int = Field(default=32, ge=4, description="slices a step, a multiple of 4")
-    generator_lr: float = Field(default=1e-3, gt=0, description="Adam step size, falls to 0 over the last 30 %")
-    discriminator_lr: float = Field(default=1e-3, gt=0, description="Adam step size, falls to 0 over the last 30 %")
+    batch: int = Field(default=32, ge=GROUP, description="slices a step, over all processes; a multiple of 4")
+    loss: Loss = AdversarialLoss()
+    generator_lr: Scheduled = Field(default=1e-3, description="Adam step size")
+    discriminator_lr: Scheduled = Field(default=1e-3, description="Adam step size")
     beta1: float = Field(default=0.5, ge=0, lt=1, description="Adam, first moment; DCGAN")
-    beta2: float = Field(default=0.99, ge=0, lt=1, description="Adam, second moment; StyleGAN2")
-    r1_gamma: float = Field(default=0.1, ge=0, description="weight of the gradient penalty; 0 is DCGAN as published")
-    r1_every: int = Field(
-        default=16, ge=1, description="steps from one penalty to the next, which makes up for it in weight; StyleGAN2"
+    beta2: Scheduled = Field(default=0.99, description="Adam, second moment; StyleGAN2")
+    ema_kimg: Scheduled = Field(default=1.5, description="half-life of the weight average, kimg; after the warm-up")
+    ema_warm_up: float = Field(
+        default=0.2, gt=0, description="half-life at most, share of what has been shown; EDM's and StyleGAN2's: 0.05"
     )
-    ema_kimg: float = Field(default=1.5, gt=0, description="half-life of the weight average, kimg; after the warm-up")
     balanced: bool = Field(default=True, description="draw each class equally often, rather than as often as it occurs")
-    translate: float = Field(default=0.0625, ge=0, le=0.5, description="largest shift, share of the side; DiffAugment")
-    cutout: float = Field(
-        default=0, ge=0, lt=1, description="side of the blanked square, share of the side; DiffAugment"
-    )
-    brightness: float = Field(default=0, ge=0, le=0.1, description="largest shift of grey, share of the window's width")
+    augment: AugmentConfig = AugmentConfig()
+    monitor: MonitorConfig = MonitorConfig()
     snapshot_kimg: float = Field(default=2, gt=0, description="kimg between two frames of progress.gif")
     checkpoint_kimg: float = Field(default=10, gt=0, description="kimg between two checkpoints")
     seed: int = Field(default=0, ge=0, description="of weights, data order, latents and augmentation")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of the passes without a gradient penalty; weights are float32"
+    )
+    micro_batch: int | None = Field(
+        default=None, ge=GROUP, description="slices in one pass of one process, less than its share to save memory"
+    )
     threads: int = Field(
         default=0, ge=0, description="CPU threads; 0: torch's choice; 1 is fastest where cores are busy"
     )
 
-    @field_validator("batch")
+    @field_validator("batch", "micro_batch")
     @classmethod
-    def _groups_of_four(cls, batch: int) -> int:
-        if batch % 4:
-            raise ValueError("must be a multiple of 4, the discriminator's group size")
+    def _groups(cls, batch: int | None) -> int | None:
+        if batch is not None and batch % GROUP:
+            raise ValueError(f"must be a multiple of {GROUP}, the slices whose spread a discriminator measures")
         return batch
 
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of the whole run."""
-        return self.every(self.kimg)
 
-    def every(self, kimg: float) -> int:
-        """Steps that show `kimg`, at least one."""
-        return max(1, round(kimg * 1000 / self.batch))
+def with_recipe(generator: GeneratorConfig, training: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `training` of a run file, completed by the recipe of the generator's family."""
+    return _merge(family(generator.family).recipe, training)
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over`, completed by `under`; of two sections of another `kind`, the upper stands alone."""
+    merged = dict(under)
+    for key, value in over.items():
+        below = under.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping) and value.get("kind") in (None, below.get("kind")):
+            value = _merge(below, value)
+        merged[key] = value
+    return merged

@@ -4,12 +4,9 @@ import copy
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=nn.Module)
-
-WARM_UP = 0.2
-"""The half-life is at most this share of what has been shown, so that the first weights are soon forgotten (EDM)."""
 
 
 def average_of(network: Network) -> Network:
@@ -17,16 +14,27 @@ def average_of(network: Network) -> Network:
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
-def decay(half_life_kimg: float, shown_kimg: float, step_kimg: float) -> float:
-    """The factor that the average keeps in one step of `step_kimg`, after `shown_kimg`."""
-    return 0.5 ** (step_kimg / min(half_life_kimg, WARM_UP * shown_kimg))
+def decay(half_life_kimg: float, warm_up: float, shown_kimg: float, step_kimg: float) -> float:
+    """The factor that the average keeps in one step of `step_kimg`, after `shown_kimg`.
+
+    The half-life is at most the share `warm_up` of what has been shown, so that the first weights are soon forgotten.
+    """
+    half_life = min(half_life_kimg, warm_up * shown_kimg)
+    return 0.5 ** (step_kimg / half_life) if half_life > 0 else 0.0
 
 
 @torch.no_grad()
 def update(average: nn.Module, network: nn.Module, keep: float) -> None:
     """Move `average` towards `network`, batch-norm statistics included: `keep`·average + (1 - `keep`)·network."""
-    for mine, theirs in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if mine.is_floating_point():
-            mine.lerp_(theirs, 1 - keep)
-        else:
-            mine.copy_(theirs)
+    mine, theirs = _tensors(average), _tensors(network)
+    torch._foreach_lerp_(mine[True], theirs[True], 1 - keep)
+    for own, other in zip(mine[False], theirs[False], strict=True):
+        own.copy_(other)
+
+
+def _tensors(network: nn.Module) -> dict[bool, list[Tensor]]:
+    """The state of a network, by whether it is of floating point."""
+    parts: dict[bool, list[Tensor]] = {True: [], False: []}
+    for tensor in network.state_dict().values():
+        parts[tensor.is_floating_point()].append(tensor)
+    return parts

@@ -1,24 +1,91 @@
-"""The adversarial method: the non-saturating loss of DCGAN (arXiv 1406.2661) and a gradient penalty.
+"""The adversarial method: losses of scores B, where higher is more real, and penalties on gradients. Pure functions."""
 
-Pure functions of scores, B, where higher is more real.
-"""
+from collections.abc import Callable
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from lungsynth.config import Config
+from lungsynth.training.schedule import Scheduled
 
-def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Scalar to minimise by the discriminator: binary cross-entropy of its scores of real and of generated slices."""
+
+class AdversarialLoss(Config):
+    """A loss and the terms that go with it; a term of weight 0 is not computed."""
+
+    kind: Literal["logistic", "relativistic", "wasserstein"] = "logistic"
+    r1_gamma: Scheduled = Field(default=0.1, description="weight of `zero_centred_penalty` at real slices")
+    r2_gamma: Scheduled = Field(default=0.0, description="weight of `zero_centred_penalty` at synthetic slices")
+    slope: float = Field(default=0, ge=0, description="weight of `slope_penalty`; WGAN-GP: 10")
+    penalty_every: int = Field(
+        default=16, ge=1, description="steps from one penalty to the next, which makes up for it in weight; StyleGAN2"
+    )
+    drift: float = Field(default=0, ge=0, description="weight of the squared scores of real slices; PGGAN: 0.001")
+    path_length: float = Field(default=0, ge=0, description="weight of the path length penalty; StyleGAN2: 2")
+    path_every: int = Field(default=4, ge=1, description="steps from one path length penalty to the next; StyleGAN2")
+
+
+class DenoisingLoss(Config):
+    """EDM's loss (arXiv 2206.00364, table 1): which noise levels a diffusion model trains on."""
+
+    kind: Literal["denoising"] = "denoising"
+    log_noise_mean: float = Field(
+        default=-1.2, description="of the logarithm of the noise, in units of images in [-1, 1]; EDM"
+    )
+    log_noise_std: float = Field(default=1.2, gt=0, description="of the same; EDM")
+
+
+Loss = Annotated[AdversarialLoss | DenoisingLoss, Field(discriminator="kind")]
+
+
+def logistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """Binary cross-entropy: real slices are real, synthetic ones are not (arXiv 1406.2661)."""
     return softplus(-real).mean() + softplus(fake).mean()
 
 
-def generator_loss(fake: Tensor) -> Tensor:
-    """Scalar to minimise by the generator: cross-entropy of its slices' scores with the answer "real"."""
+def logistic_generator(real: Tensor, fake: Tensor) -> Tensor:
+    """The non-saturating form: synthetic slices should pass for real (arXiv 1406.2661)."""
     return softplus(-fake).mean()
 
 
-def r1_penalty(scores: Tensor, images: Tensor) -> Tensor:
-    """Half the mean squared norm of the scores' gradient at real `images` B×C×H×W (Mescheder, arXiv 1801.04406)."""
+def relativistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """Each real slice should look more real than the synthetic one beside it (R3GAN, arXiv 2501.05441, eq. 2)."""
+    return softplus(fake - real).mean()
+
+
+def relativistic_generator(real: Tensor, fake: Tensor) -> Tensor:
+    """Each synthetic slice should look more real than the real one beside it."""
+    return softplus(real - fake).mean()
+
+
+def wasserstein_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """Raise the scores of real slices above those of synthetic ones (arXiv 1701.07875)."""
+    return fake.mean() - real.mean()
+
+
+def wasserstein_generator(real: Tensor, fake: Tensor) -> Tensor:
+    """Raise the scores of synthetic slices."""
+    return -fake.mean()
+
+
+LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+    "logistic": (logistic_discriminator, logistic_generator),
+    "relativistic": (relativistic_discriminator, relativistic_generator),
+    "wasserstein": (wasserstein_discriminator, wasserstein_generator),
+}
+"""(real scores B, fake scores B) -> scalar to minimise: the discriminator's and the generator's."""
+
+
+def zero_centred_penalty(scores: Tensor, images: Tensor) -> Tensor:
+    """Half the mean squared norm of the scores' gradient at `images` B×C×H×W: R1 and R2 (arXiv 1801.04406)."""
     (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3)).mean() / 2
+
+
+def slope_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
+    """Mean squared distance from 1 of the slope between slices, at `share` B of the way (WGAN-GP, arXiv 1704.00028)."""
+    between = torch.lerp(fake, real, share[:, None, None, None]).requires_grad_()
+    (gradient,) = torch.autograd.grad(score(between).sum(), between, create_graph=True)
+    return (gradient.square().sum(dim=(1, 2, 3)).sqrt() - 1).square().mean()

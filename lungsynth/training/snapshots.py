@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lungsynth.generators.dcgan import DcganConfig, Generator
+from lungsynth.generators.family import GeneratorConfig, GeneratorNetwork
 from lungsynth.generators.package import draw
 
 COLUMNS = 8
@@ -15,12 +15,12 @@ FRAME_MS = 150
 LAST_FRAME_MS = 2000
 
 
-def grid_labels(config: DcganConfig) -> np.ndarray:
+def grid_labels(config: GeneratorConfig) -> np.ndarray:
     """Class codes int64 of a grid: `ROWS_PER_CLASS` rows of each class, one class below the other."""
     return np.repeat(np.arange(max(1, len(config.classes))), ROWS_PER_CLASS * COLUMNS)
 
 
-def snapshot(generator: Generator, seed: int) -> np.ndarray:
+def snapshot(generator: GeneratorNetwork, seed: int) -> np.ndarray:
     """A grid uint8 of `generator`, which must be in evaluation mode; the same `seed` gives the same latents."""
     device = next(generator.parameters()).device
     labels = torch.as_tensor(grid_labels(generator.config), device=device)

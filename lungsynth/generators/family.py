@@ -1,0 +1,114 @@
+"""What a family of generators is, and where to find one.
+
+A family is one module of this package that defines `FAMILY`; its name is the family's. Nothing else has to know of it:
+`generator: {family: NAME, ...}` in a run file finds it, and training, sampling and the registry work with it.
+"""
+
+import pkgutil
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.machinery import SourceFileLoader
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, JsonValue, ModelWrapValidatorHandler, model_validator
+from torch import Tensor, nn
+
+from lungsynth import CLASSES, generators
+from lungsynth.config import Config
+from lungsynth.errors import LungsynthError
+
+DEFAULT = "dcgan"
+"""The family of a run file that names none."""
+
+
+class GeneratorConfig(Config):
+    """What the architecture of every family states; a field of this type takes any family's configuration."""
+
+    family: str = DEFAULT
+    size: int = Field(ge=4, description="height and width of a slice, pixels; a power of two")
+    nz: int = Field(ge=1, description="length of the latent vector")
+    channels: Literal[1, 3] = Field(default=1, description="1 for CT; 3 for pictures in colour, as in mode counts")
+    classes: tuple[str, ...] = Field(
+        default=CLASSES, description="names in the order of their codes; none: unconditional"
+    )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _of_its_family(cls, value: Any, handler: ModelWrapValidatorHandler["GeneratorConfig"]) -> "GeneratorConfig":
+        if cls is not GeneratorConfig or not isinstance(value, Mapping):
+            return handler(value)
+        try:
+            own = family(str(value.get("family", DEFAULT))).config
+        except LungsynthError as error:
+            raise ValueError(str(error)) from None
+        return own.model_validate(value)
+
+
+class GeneratorNetwork(nn.Module):
+    """Base of the networks that draw slices."""
+
+    config: GeneratorConfig
+
+    def forward(self, z: Tensor, labels: Tensor | None = None, rng: torch.Generator | None = None) -> Tensor:
+        """Images B×C×H×W, about [-1, 1], of latents `z` B×nz, standard normal, and class codes `labels` int64 B.
+
+        Without `rng` the images follow from `z` and `labels` alone. Training hands over `rng`, on the network's device,
+        for what a family makes random there (style mixing, noise).
+        """
+        raise NotImplementedError
+
+    def grow(self, level: float) -> None:
+        """Draw at 2^⌈level⌉ pixels a side, faded in by the fraction of `level`; a new network is fully grown."""
+        raise LungsynthError(f"{self.config.family} does not grow: leave training.growth out")
+
+
+class DiscriminatorNetwork(nn.Module):
+    """Base of the networks that tell real slices from synthetic ones."""
+
+    config: GeneratorConfig
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Scores B, higher is more real, of `images` B×C×H×W said to be of the classes `labels` int64 B."""
+        raise NotImplementedError
+
+    def grow(self, level: float) -> None:
+        """As the generator's."""
+        raise LungsynthError(f"{self.config.family} does not grow: leave training.growth out")
+
+
+@dataclass(frozen=True)
+class Family:
+    """The parts of a family. One without a discriminator is a diffusion model: its generator has a `denoise`."""
+
+    config: type[GeneratorConfig]
+    generator: Callable[[Any], GeneratorNetwork]
+    discriminator: Callable[[Any], DiscriminatorNetwork] | None
+    recipe: Mapping[str, JsonValue] = field(default_factory=dict)
+    """`training` as published, in the form of a run file; what a run file says itself comes first."""
+
+
+def family(name: str) -> Family:
+    """The family of this name.
+
+    Raises:
+        LungsynthError: there is none.
+    """
+    if name in families():
+        return import_module(f"{generators.__name__}.{name}").FAMILY
+    raise LungsynthError(f"{name!r} is no family of generators; there are {', '.join(families())}")
+
+
+def families() -> tuple[str, ...]:
+    """Names of all families, in alphabetical order."""
+    modules = (module for module in pkgutil.iter_modules(generators.__path__) if not module.ispkg)
+    return tuple(sorted(module.name for module in modules if _defines_family(module)))
+
+
+def _defines_family(module: pkgutil.ModuleInfo) -> bool:
+    # Read, not imported: importing every network to find one would cost each start of the program.
+    spec = module.module_finder.find_spec(module.name, None)
+    source = spec.loader.get_source(module.name) if spec and isinstance(spec.loader, SourceFileLoader) else None
+    return re.search(r"^FAMILY\b", source or "", re.MULTILINE) is not None

@@ -1,0 +1,60 @@
+"""Layers that several families share."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+GROUP = 4
+"""Slices whose spread `minibatch_spread` measures together; Karras et al., arXiv 1710.10196."""
+
+
+def one_hot(labels: Tensor, classes: int, like: Tensor) -> Tensor:
+    """Codes B×`classes` of `labels` int64 B, in the precision of `like`."""
+    return F.one_hot(labels, classes).to(like.dtype)
+
+
+def minibatch_spread(x: Tensor) -> Tensor:
+    """`x` B×C×H×W with one more channel: the mean standard deviation within groups of neighbours in the batch.
+
+    It lets a discriminator see that a generator repeats itself (arXiv 1710.10196, section 3). Neighbours, so that a
+    batch that is dealt out to several processes keeps its groups; `GROUP` divides B, or B is smaller than it.
+    """
+    groups = x.view(-1, min(GROUP, len(x)), *x.shape[1:])
+    spread = (groups.float().var(dim=1, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3)).to(x.dtype)
+    spread = spread.repeat_interleave(groups.shape[1])[:, None, None, None]
+    return torch.cat([x, spread.expand(-1, 1, *x.shape[2:])], dim=1)
+
+
+class EqualConv2d(nn.Module):
+    """A convolution that keeps its size, with the equalized learning rate of arXiv 1710.10196, section 4.1.
+
+    Weights are drawn from N(0, 1) and scaled by `gain`/√(fan in) in each pass, so that Adam moves all layers alike.
+    """
+
+    def __init__(self, channels: int, width: int, kernel: int, gain: float = math.sqrt(2), bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(width, channels, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(width)) if bias else None
+        self.scale = gain / math.sqrt(channels * kernel**2)
+        self.padding = kernel // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B×`width`×H×W of `x` B×`channels`×H×W."""
+        return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.padding)
+
+
+class EqualLinear(nn.Module):
+    """A linear layer with the equalized learning rate; `rate` slows it down further (StyleGAN's mapping: 0.01)."""
+
+    def __init__(self, features: int, width: int, gain: float = 1.0, rate: float = 1.0, bias: float = 0.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(width, features) / rate)
+        self.bias = nn.Parameter(torch.full((width,), bias / rate))
+        self.scale = gain * rate / math.sqrt(features)
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B×`width` of `x` B×`features`."""
+        return F.linear(x, self.weight * self.scale, self.bias * self.rate)

@@ -1,0 +1,28 @@
+"""Settings that change while a network trains."""
+
+import math
+
+from pydantic import Field
+
+from lungsynth.config import Config
+
+
+class Ramp(Config):
+    """From `start` to `end` along half a cosine, between two moments of a run; constant before and after."""
+
+    start: float = Field(ge=0)
+    end: float = Field(ge=0)
+    from_kimg: float = Field(default=0, ge=0)
+    until_kimg: float = Field(gt=0)
+
+
+Scheduled = float | Ramp
+"""A number, or a `Ramp` between two."""
+
+
+def at(value: Scheduled, kimg: float) -> float:
+    """The value after `kimg` thousand real slices."""
+    if not isinstance(value, Ramp):
+        return value
+    done = (kimg - value.from_kimg) / max(value.until_kimg - value.from_kimg, 1e-9)
+    return value.end + (value.start - value.end) * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))

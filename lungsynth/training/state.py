@@ -1,0 +1,117 @@
+"""Everything that a run needs to go on as if it had never stopped."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from lungsynth.errors import LungsynthError
+from lungsynth.generators.family import DiscriminatorNetwork, GeneratorConfig, GeneratorNetwork, family
+from lungsynth.training.config import TrainingConfig
+from lungsynth.training.ema import average_of
+from lungsynth.training.schedule import at
+
+
+@dataclass
+class TrainingState:
+    """All that changes in training. Random numbers and the place in the data follow from the seed and `step`."""
+
+    generator: GeneratorNetwork
+    discriminator: DiscriminatorNetwork | None
+    average: GeneratorNetwork
+    generator_optimizer: Optimizer
+    discriminator_optimizer: Optimizer | None
+    memory: dict[str, Tensor]
+    """What else a step hands to the next one: `p`, the probability of augmentation; scalars on the device."""
+    step: int = 0
+    shown: int = 0
+    """Real slices shown."""
+    pending: list[Tensor] = field(default_factory=list)
+    """Statistics of the steps since the last line of `log`."""
+    log: list[dict[str, float]] = field(default_factory=list)
+
+    @classmethod
+    def new(cls, generator: GeneratorConfig, training: TrainingConfig, device: torch.device) -> "TrainingState":
+        """The state before the first step, the same for the same seed on every device."""
+        parts = family(generator.family)
+        with torch.random.fork_rng(devices=[]):  # weights can only be drawn from torch's global generator
+            torch.manual_seed(training.seed)
+            network = parts.generator(generator)
+            critic = parts.discriminator(generator) if parts.discriminator else None
+        for module in (network, critic):
+            if module is not None:  # kernels for convolutions are fastest where channels are neighbours in memory
+                module.to(device).to(memory_format=torch.channels_last)
+        return cls(
+            generator=network,
+            discriminator=critic,
+            average=average_of(network),
+            generator_optimizer=_adam(network, training),
+            discriminator_optimizer=_adam(critic, training) if critic else None,
+            memory={"p": torch.tensor(1.0, device=device)},
+        )
+
+    @property
+    def kimg(self) -> float:
+        """Thousands of real slices shown."""
+        return self.shown / 1000
+
+    def follow_schedules(self, training: TrainingConfig) -> None:
+        """Set both optimizers to the rates of this moment."""
+        rates = (training.generator_lr, training.discriminator_lr)
+        for optimizer, rate in zip((self.generator_optimizer, self.discriminator_optimizer), rates, strict=True):
+            if optimizer is not None:
+                betas = (training.beta1, at(training.beta2, self.kimg))
+                optimizer.param_groups[0].update(lr=at(rate, self.kimg), betas=betas)
+
+    def save(self, path: Path) -> None:
+        """Write `path` whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content: dict[str, Any] = {name: part.state_dict() for name, part in self._parts().items()}
+        content |= {name: getattr(self, name) for name in _PLAIN}
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+    def restore(self, path: Path) -> None:
+        """Take over, in place, what `save` wrote.
+
+        Raises:
+            LungsynthError: the file is damaged or of another run.
+        """
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            for name, part in self._parts().items():
+                part.load_state_dict(content[name])
+            for name, tensor in self.memory.items():
+                tensor.copy_(content["memory"].pop(name))
+            for name in set(_PLAIN) - {"memory"}:
+                setattr(self, name, content[name])
+        except Exception as error:  # torch raises a dozen kinds for damaged files
+            raise LungsynthError(f"{path}: not a usable checkpoint; delete it to train from the start") from error
+        device = next(self.generator.parameters()).device
+        self.pending = [row.to(device) for row in self.pending]
+
+    def _parts(self) -> dict[str, nn.Module | Optimizer]:
+        return {name: part for name, part in vars(self).items() if isinstance(part, nn.Module | Optimizer)}
+
+
+_PLAIN = ("memory", "step", "shown", "pending", "log")
+
+
+def run_key(generator: GeneratorConfig, training: TrainingConfig, data_sha256: str) -> str:
+    """Name of a run's checkpoint folder: two runs share it if, and only if, they would train the same generator."""
+    parts: list[Any] = [generator.model_dump(mode="json"), training.model_dump(mode="json"), data_sha256]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _adam(network: nn.Module, training: TrainingConfig) -> Adam:
+    return Adam(network.parameters(), betas=(training.beta1, at(training.beta2, 0)), fused=True)
