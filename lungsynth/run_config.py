@@ -1,39 +1,33 @@
 """The configuration of one run: a section for each part, each defined beside the code that it configures."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from pydantic import Field, SerializeAsAny, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from lungsynth.cohort.fetch import FetchConfig
 from lungsynth.cohort.idc import IdcCohortConfig
 from lungsynth.cohort.phantom import PhantomCohortConfig
 from lungsynth.cohort.select import CohortConfig
 from lungsynth.cohort.splits import SplitConfig
-from lungsynth.config import Config
 from lungsynth.evaluation.extractor import ExtractorConfig
 from lungsynth.evaluation.fidelity import FidelityConfig
 from lungsynth.evaluation.privacy import PrivacyConfig
 from lungsynth.evaluation.utility import UtilityConfig
-from lungsynth.generators.family import GeneratorConfig
 from lungsynth.imaging.slices import SliceConfig
 from lungsynth.registry.gate import GateConfig
 from lungsynth.registry.mlflow_registry import RegistryConfig
-from lungsynth.training.config import TrainingConfig, with_recipe
+from lungsynth.training.config import TrainingSections
 
 SOURCES = ("phantom", "idc", "pictures", "huggingface")
 
 
-class RunConfig(Config):
+class RunConfig(TrainingSections):
     """What `parameters:` holds in a run file; a section left out takes its defaults."""
 
     cohort: CohortConfig
     splits: SplitConfig = SplitConfig()
     fetch: FetchConfig = FetchConfig()
     slices: SliceConfig = SliceConfig()
-    generator: SerializeAsAny[GeneratorConfig]
-    training: TrainingConfig
     extractor: ExtractorConfig = ExtractorConfig()
     fidelity: FidelityConfig = FidelityConfig()
     privacy: PrivacyConfig = PrivacyConfig()
@@ -46,20 +40,6 @@ class RunConfig(Config):
     def phantoms(self) -> PhantomCohortConfig | None:
         """The simulated cohort's configuration, where there is one: its series are made, not fetched."""
         return self.cohort if isinstance(self.cohort, PhantomCohortConfig) else None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _recipe(cls, sections: Any) -> Any:
-        if not isinstance(sections, Mapping):
-            return sections
-        sections = {"generator": {}, "training": {}} | dict(sections)
-        try:
-            generator = TypeAdapter(GeneratorConfig).validate_python(sections["generator"])
-        except ValidationError:  # reported with the other sections
-            return sections | {"training": {}}
-        if isinstance(sections["training"], Mapping):
-            sections["training"] = with_recipe(generator, sections["training"])
-        return sections
 
     @model_validator(mode="after")
     def _lung_segmentations(self) -> "RunConfig":

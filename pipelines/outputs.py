@@ -47,6 +47,7 @@ def export_results(run_name: str, run_file: Path, folder: Path) -> None:
     shutil.copyfile(run_file, folder / "config.yaml")
     _point_latest_to(folder)
     outputs = {name: run.steps[name].output.load() for name in ("build_slices", "train_generator", "register")}
+    _export_record(outputs["train_generator"], folder)
     scorecard, verdict = (run.steps["decide"].outputs[name][0].load() for name in ("scorecard", "verdict"))
     Console().print(
         summary_table(
@@ -94,8 +95,9 @@ def _export_record(record: object, folder: Path) -> None:
         case Cohort():
             record.series.to_parquet(folder / "cohort.parquet", index=False)
         case GeneratorPackage():
-            for name in ("samples.png", "progress.gif", "training_log.jsonl"):
-                shutil.copyfile(record.folder / name, folder / name)
+            for path in record.folder.iterdir():
+                if path.name not in ("weights.safetensors", "generator.json") and not (folder / path.name).exists():
+                    shutil.copyfile(path, folder / path.name)
         case Verdict():
             (folder / "verdict.json").write_text(record.model_dump_json(indent=2))
         case Scorecard():

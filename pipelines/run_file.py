@@ -46,7 +46,7 @@ def read_run_file(path: Path, steps: Iterable[str]) -> tuple[dict[str, Any], Pat
     try:
         PipelineRunConfiguration.model_validate(content)
     except ValidationError as error:
-        explain(path, error.errors()[0], "")
+        explain(path, error, "", content, PipelineRunConfiguration)
     return content | {"parameters": config.model_dump(mode="json", exclude={"outputs"})}, config.outputs
 
 

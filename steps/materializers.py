@@ -118,7 +118,13 @@ class GeneratorPackageMaterializer(FolderRecordMaterializer):
 
     ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.MODEL
     ASSOCIATED_TYPES: ClassVar = (GeneratorPackage,)
-    PICTURES: ClassVar[tuple[str, ...]] = ("samples.png", "progress.gif")
+    PICTURES: ClassVar[tuple[str, ...]] = (
+        "real_beside_synthetic.png",
+        "samples.png",
+        "interpolation.png",
+        "progress.gif",
+        "training.png",
+    )
 
 
 class ExtractorMaterializer(FolderRecordMaterializer):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, JsonValue, ModelWrapValidatorHandler, model_validator
@@ -34,6 +34,20 @@ class GeneratorConfig(Config):
     classes: tuple[str, ...] = Field(
         default=CLASSES, description="names in the order of their codes; none: unconditional"
     )
+    per_class: bool = Field(
+        default=False, description="a network of its own for each class, trained one after the other, not one for all"
+    )
+
+    @property
+    def of_one_class(self) -> Self:
+        """The architecture of the network for one class, where each has its own."""
+        return self.model_copy(update={"classes": (), "per_class": False})
+
+    @model_validator(mode="after")
+    def _classes_to_part(self) -> Self:
+        if self.per_class and not self.classes:
+            raise ValueError("per_class needs classes")
+        return self
 
     @model_validator(mode="wrap")
     @classmethod

@@ -10,10 +10,12 @@ import torch
 from pydantic import Field, JsonValue, SerializeAsAny, ValidationError
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
-from lungsynth.generators.family import GeneratorConfig, GeneratorNetwork, family
+from lungsynth.generators.family import GeneratorConfig, GeneratorNetwork
+from lungsynth.generators.per_class import new_network
 from lungsynth.generators.weights import load_weights
 
 BATCH = 64
@@ -28,7 +30,12 @@ class GeneratorCard(Config):
         description="HU that the grey values 0 and 255 stand for; none for pictures that have no HU"
     )
     data_sha256: str | None = None
-    kimg: float | None = Field(default=None, ge=0, description="real slices shown in training, thousands")
+    kimg: float | None = Field(
+        default=None, ge=0, description="real slices shown until then, thousands; the best moment of the training"
+    )
+    kid_val: float | None = Field(
+        default=None, description="against `val` at that moment, see `training.monitor`; none: the last one was kept"
+    )
     training: dict[str, JsonValue] | None = None
 
 
@@ -83,7 +90,7 @@ class GeneratorPackage:
             LungsynthError: the card or the weights are missing, damaged or do not belong together.
         """
         with torch.random.fork_rng(devices=[]):  # the initial weights, overwritten at once, must cost callers no draw
-            generator = family(self.card.generator.family).generator(self.card.generator)
+            generator = new_network(self.card.generator)
         load_weights(generator, self.folder / "weights.safetensors")
         return generator.eval()
 
@@ -114,8 +121,11 @@ class GeneratorPackage:
 @torch.inference_mode()
 def draw(generator: GeneratorNetwork, latents: Tensor, labels: Tensor) -> np.ndarray:
     """Slices uint8 N×H×W of `latents` N×nz and `labels` int64 N, `BATCH` at a time; all on the generator's device."""
-    batches = [generator(z, y) for z, y in zip(latents.split(BATCH), labels.split(BATCH), strict=True)]
     size = generator.config.size
+    batches = [
+        interpolate(generator(z, y), size)  # where it has not grown to its size yet
+        for z, y in zip(latents.split(BATCH), labels.split(BATCH), strict=True)
+    ]
     return (
         torch.cat([to_uint8(batch) for batch in batches]).cpu().numpy()
         if batches
@@ -124,5 +134,6 @@ def draw(generator: GeneratorNetwork, latents: Tensor, labels: Tensor) -> np.nda
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Grey values B×H×W of generated slices B×1×H×W in [-1, 1]."""
-    return ((images[:, 0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    """Grey values B×H×W of generated slices B×1×H×W in [-1, 1]; B×3×H×W where they are in colour."""
+    values = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return values[:, 0] if values.shape[1] == 1 else values

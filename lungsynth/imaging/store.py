@@ -9,11 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from safetensors.numpy import save_file
 
 from lungsynth import CLASSES
+from lungsynth.cohort.cohort import SPLITS
 from lungsynth.errors import LungsynthError
 from lungsynth.hashing import array_sha256, combine, table_sha256
 from lungsynth.imaging.mapped import MappedSlices, write_slices
@@ -93,7 +96,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class SliceDataset:
-    """A folder with `dataset.json`, `slices.parquet`, `series.parquet` and `shards/NAME/{images,masks}.safetensors`."""
+    """A folder with `dataset.json`, `slices.parquet`, `series.parquet` and `shards/NAME/{images,masks}.safetensors`.
+
+    `labels.safetensors` repeats the classes and splits of the table as codes: training reads them without pandas.
+    """
 
     folder: Path
 
@@ -142,7 +148,7 @@ class SliceDataset:
     @property
     def sha256(self) -> str:
         """Hash of pixels, tables and metadata, from the hashes of the shards: the key of all that is made from it."""
-        return combine([repr(self.meta), *(shard["sha256"] for shard in self._manifest["shards"])])
+        return _sha256(self.meta, self._manifest["shards"])
 
     @property
     def rejected(self) -> pd.DataFrame:
@@ -243,13 +249,26 @@ def assemble(
             pd.concat(tables, ignore_index=True).to_parquet(part / f"{name}.parquet", index=False)
         masks = all((shard.folder / "masks.safetensors").exists() for shard in shards)
         listed = [{"name": shard.folder.name, "rows": shard.rows, "sha256": shard.sha256} for shard in shards]
-        manifest = {"meta": asdict(meta), "masks": masks, "shards": listed}
+        manifest = {"sha256": _sha256(meta, listed), "meta": asdict(meta), "masks": masks, "shards": listed}
+        _write_codes(part, meta)
         _write_pictures(part, pictures or {})
         (part / "dataset.json").write_text(json.dumps(manifest, indent=1))
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return SliceDataset(folder)
+
+
+def _sha256(meta: SliceMeta, shards: Sequence[Mapping[str, Any]]) -> str:
+    return combine([repr(meta), *(shard["sha256"] for shard in shards)])
+
+
+def _write_codes(folder: Path, meta: SliceMeta) -> None:
+    """Write class codes int64 N and split codes uint8 N of the table in `folder`: places in `classes` and `SPLITS`."""
+    table = pd.read_parquet(folder / "slices.parquet", columns=["label", "split"])
+    labels = pd.Index(meta.classes).get_indexer(pd.Index(table["label"])).astype(np.int64)
+    splits = pd.Index(SPLITS).get_indexer(pd.Index(table["split"])).astype(np.uint8)
+    save_file({"labels": labels, "splits": splits}, folder / "labels.safetensors")
 
 
 def _write_pictures(folder: Path, pictures: Mapping[str, np.ndarray]) -> None:

@@ -17,6 +17,16 @@ from lungsynth.errors import LungsynthError
 from lungsynth.generators.package import GeneratorPackage
 
 SERVING_MODEL = Path(__file__).with_name("serving_model.py")
+SHARED = (
+    "weights.safetensors",
+    "generator.json",
+    "samples.png",
+    "interpolation.png",
+    "progress.gif",
+    "training.png",
+    "training_log.jsonl",
+)
+"""What of a package goes with a registered model: nothing that shows a real slice."""
 NOTICE = "Research only: not a medical device. The images are synthetic; none shows a real patient."
 
 
@@ -26,6 +36,14 @@ def export_network(package: GeneratorPackage, path: Path) -> None:
     batch = torch.export.Dim("batch", min=1)
     network = package.load().requires_grad_(False)
     torch.export.save(torch.export.export(network, (z, labels), dynamic_shapes=({0: batch}, {0: batch})), path)
+
+
+def copy_shared(package: GeneratorPackage, folder: Path) -> None:
+    """Copy what of the package is `SHARED` into the new `folder`."""
+    folder.mkdir()
+    for path in (package.folder / name for name in SHARED):
+        if path.exists():
+            shutil.copyfile(path, folder / path.name)
 
 
 def log_generator(package: GeneratorPackage) -> ModelInfo:
@@ -49,7 +67,7 @@ def log_generator(package: GeneratorPackage) -> ModelInfo:
     with TemporaryDirectory() as scratch:
         network, copy = Path(scratch) / "generator.pt2", Path(scratch) / "package"
         export_network(package, network)
-        shutil.copytree(package.folder, copy)  # MLflow names an artifact after its folder
+        copy_shared(package, copy)  # MLflow names an artifact after its folder
         return mlflow.pyfunc.log_model(
             name="generator",
             python_model=str(SERVING_MODEL),

@@ -43,6 +43,7 @@ class RegistryConfig(Config):
     experiment: str = Field("gan_augmentation", min_length=1)
     model_name: str = Field("lung-ct-generator", pattern=r"^[\w.-]+$")
     alias: str = Field("champion", pattern=r"^[A-Za-z][\w-]*$")
+    track_training: bool = Field(False, description="send the course of a training to the server while it runs")
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def attach_report(registration: Registration, folder: Path, config: RegistryConf
 def _connect(config: RegistryConfig) -> Iterator[MlflowClient]:
     """A client of the configured server. The process's own tracking URI is put back afterwards."""
     before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
-    mlflow.set_tracking_uri(_answering(config.tracking_uri))
+    mlflow.set_tracking_uri(answering(config.tracking_uri))
     try:
         yield MlflowClient()
     except (MlflowException, SQLAlchemyError) as error:
@@ -174,21 +175,28 @@ def _connect(config: RegistryConfig) -> Iterator[MlflowClient]:
 @contextmanager
 def _run(client: MlflowClient, name: str, config: RegistryConfig) -> Iterator[str]:
     """A new run in the configured experiment; its id."""
-    experiment = client.get_experiment_by_name(config.experiment)
-    database = _sqlite_file(config.tracking_uri)
-    if experiment is not None:
-        experiment_id = experiment.experiment_id
-    elif database is not None:  # MLflow's own default is ./mlruns of whatever process comes first
-        location = (database.parent / "mlartifacts").as_uri()
-        experiment_id = client.create_experiment(config.experiment, artifact_location=location)
-    else:
-        experiment_id = client.create_experiment(config.experiment)
-    with mlflow.start_run(experiment_id=experiment_id, run_name=name) as run:
+    with mlflow.start_run(experiment_id=experiment_of(client, config), run_name=name) as run:
         yield run.info.run_id
 
 
-def _answering(uri: str) -> str:
-    """The URI, absolute where it names a file. MLflow would try a dead server for minutes, so ask it once first."""
+def experiment_of(client: MlflowClient, config: RegistryConfig) -> str:
+    """Id of the configured experiment, which is made where there is none."""
+    experiment = client.get_experiment_by_name(config.experiment)
+    if experiment is not None:
+        return experiment.experiment_id
+    database = _sqlite_file(config.tracking_uri)
+    if database is None:
+        return client.create_experiment(config.experiment)
+    # MLflow's own default is ./mlruns of whatever process comes first.
+    return client.create_experiment(config.experiment, artifact_location=(database.parent / "mlartifacts").as_uri())
+
+
+def answering(uri: str) -> str:
+    """The URI, absolute where it names a file. MLflow would try a dead server for minutes, so ask it once first.
+
+    Raises:
+        LungsynthError: the server does not answer.
+    """
     database = _sqlite_file(uri)
     try:
         if database is not None:

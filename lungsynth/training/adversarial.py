@@ -9,14 +9,16 @@ from torch import Tensor
 from lungsynth.generators.family import DiscriminatorNetwork
 from lungsynth.training.augment import augment, draw_changes
 from lungsynth.training.config import TrainingConfig
+from lungsynth.training.controller import adjust, mean_signs
 from lungsynth.training.devices import autocast, average_gradients
 from lungsynth.training.draws import Draws
 from lungsynth.training.losses import LOSSES, AdversarialLoss, slope_penalty, zero_centred_penalty
+from lungsynth.training.path_length import add_path_length
 from lungsynth.training.schedule import at
 from lungsynth.training.state import TrainingState
 
 STATISTICS = ("loss_d", "loss_g", "real_sign", "fake_sign", "p")
-"""What a step reports: both losses, the mean sign of the scores of real and of synthetic slices, augmentation's p."""
+"""What a step reports: both losses, `mean_signs` of the scores of real and of synthetic slices, augmentation's p."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +53,20 @@ def adversarial_step(
     discriminator.requires_grad_(True)
     state.discriminator_optimizer.zero_grad()
     for part in passes:
+        share = len(part.real) / len(real)
         with autocast(fabric, penalised):
-            fakes.append(generator(part.latents, part.labels, draws.local))
-            shown = augment(part.real, part.changes[0]).requires_grad_(penalised)
-            drawn = augment(fakes[-1].detach(), part.changes[1]).requires_grad_(penalised)
+            with torch.set_grad_enabled(len(passes) == 1):  # of several, all would have to be kept in memory
+                fakes.append(generator(part.latents, part.labels, draws.local))
+            shown = augment(part.real, part.changes[0], config.augment).requires_grad_(penalised)
+            drawn = augment(fakes[-1].detach(), part.changes[1], config.augment).requires_grad_(penalised)
             scores = discriminator(torch.cat([shown, drawn]), part.labels.repeat(2)).float().chunk(2)
             loss_d = discriminator_loss(*scores)
             total = loss_d + loss.drift * scores[0].square().mean()
             if penalised:
                 total = total + loss.penalty_every * _penalty(discriminator, part, (shown, drawn), scores, gammas, loss)
-        (total / len(passes)).backward()
-        statistics[0] += loss_d.detach() / len(passes)
-        statistics[2:4] += torch.stack([side.detach().sign().mean() for side in scores]) / len(passes)
+        (total * share).backward()
+        statistics[0] += loss_d.detach() * share
+        statistics[2:4] += mean_signs(scores[0], scores[1], loss.kind) * share
     average_gradients(discriminator, fabric)
     state.discriminator_optimizer.step()
 
@@ -70,19 +74,25 @@ def adversarial_step(
     discriminator.requires_grad_(False)
     state.generator_optimizer.zero_grad()
     for part, fake in zip(passes, fakes, strict=True):
+        share = len(part.real) / len(real)
         with autocast(fabric, False):
-            if len(passes) > 1:  # of several, none has kept what its gradient needs
+            if len(passes) > 1:
                 fake = generator(part.latents, part.labels, draws.local)
-            fake_scores = discriminator(augment(fake, part.changes[2]), part.labels).float()
+            fake_scores = discriminator(augment(fake, part.changes[2], config.augment), part.labels).float()
             real_scores = fake_scores.detach()  # which only the relativistic loss looks at
             if loss.kind == "relativistic":
                 with torch.no_grad():
-                    real_scores = discriminator(augment(part.real, part.changes[0]), part.labels).float()
+                    shown = augment(part.real, part.changes[0], config.augment)
+                    real_scores = discriminator(shown, part.labels).float()
             loss_g = generator_loss(real_scores, fake_scores)
-        (loss_g / len(passes)).backward()
-        statistics[1] += loss_g.detach() / len(passes)
+        (loss_g * share).backward()
+        statistics[1] += loss_g.detach() * share
+    if loss.path_length and state.step % loss.path_every == 0:
+        add_path_length(state, [(part.latents, part.labels) for part in passes], loss, draws.local, fabric)
     average_gradients(generator, fabric)
     state.generator_optimizer.step()
+    if config.augment.target is not None:
+        adjust(state.memory, statistics[2], config.augment, config.batch, state.step, fabric)
     return statistics
 
 

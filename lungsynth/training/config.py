@@ -1,14 +1,16 @@
 """How a generator is trained. One kimg is a thousand real slices shown."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializeAsAny, TypeAdapter, ValidationError, field_validator, model_validator
 
 from lungsynth.config import Config
+from lungsynth.errors import LungsynthError
 from lungsynth.generators.family import GeneratorConfig, family
 from lungsynth.generators.layers import GROUP
 from lungsynth.training.augment import AugmentConfig
+from lungsynth.training.growth import GrowthConfig
 from lungsynth.training.losses import AdversarialLoss, Loss
 from lungsynth.training.monitor import MonitorConfig
 from lungsynth.training.schedule import Scheduled
@@ -20,6 +22,9 @@ class TrainingConfig(Config):
     kimg: float = Field(default=40, gt=0, description="length, thousands of real slices shown")
     batch: int = Field(default=32, ge=GROUP, description="slices a step, over all processes; a multiple of 4")
     loss: Loss = AdversarialLoss()
+    growth: GrowthConfig | None = Field(
+        default=None, description="from a few pixels to full size; none: full size at once"
+    )
     generator_lr: Scheduled = Field(default=1e-3, description="Adam step size")
     discriminator_lr: Scheduled = Field(default=1e-3, description="Adam step size")
     beta1: float = Field(default=0.5, ge=0, lt=1, description="Adam, first moment; DCGAN")
@@ -45,12 +50,47 @@ class TrainingConfig(Config):
         default=0, ge=0, description="CPU threads; 0: torch's choice; 1 is fastest where cores are busy"
     )
 
+    @property
+    def largest_batch(self) -> int:
+        """Slices of the largest step, over all processes."""
+        return max([self.batch, *self.growth.batches.values()]) if self.growth else self.batch
+
     @field_validator("batch", "micro_batch")
     @classmethod
     def _groups(cls, batch: int | None) -> int | None:
         if batch is not None and batch % GROUP:
             raise ValueError(f"must be a multiple of {GROUP}, the slices whose spread a discriminator measures")
         return batch
+
+
+class TrainingSections(Config):
+    """The sections of a run file that training needs."""
+
+    generator: SerializeAsAny[GeneratorConfig]
+    training: TrainingConfig
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recipe(cls, sections: Any) -> Any:
+        if not isinstance(sections, Mapping):
+            return sections
+        sections = {"generator": {}, "training": {}} | dict(sections)
+        try:
+            generator = TypeAdapter(GeneratorConfig).validate_python(sections["generator"])
+        except ValidationError:  # reported with the other sections
+            return sections | {"training": {}}
+        if isinstance(sections["training"], Mapping):
+            sections["training"] = with_recipe(generator, sections["training"])
+        return sections
+
+    @model_validator(mode="after")
+    def _grows_to_its_size(self) -> Self:
+        if self.training.growth:
+            try:
+                self.training.growth.check(self.generator.size, self.training.kimg)
+            except LungsynthError as error:
+                raise ValueError(str(error)) from None
+        return self
 
 
 def with_recipe(generator: GeneratorConfig, training: Mapping[str, Any]) -> dict[str, Any]:

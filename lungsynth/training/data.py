@@ -1,11 +1,24 @@
-"""Slices for training: uint8 in memory or on the device, drawn by step."""
+"""Slices for training: uint8, on the device where they fit, else read ahead batch by batch."""
 
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from lungsynth.errors import LungsynthError
+
+SHARE = 0.25
+"""Of a GPU's free memory that slices may take: networks and their gradients need the rest."""
+AHEAD = 4
+"""Batches that are read before they are asked for."""
+PIECE = 64 << 20
+"""Bytes that go to the device at once."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +41,15 @@ class Slices:
         return len(self.rows)
 
     def take(self, places: np.ndarray) -> np.ndarray:
-        """Images uint8 n×C×H×W at these places among `rows`."""
-        images = np.asarray(self.images[self.rows[places]])
+        """Images uint8 n×C×H×W at these places among `rows`.
+
+        Raises:
+            LungsynthError: they cannot be read.
+        """
+        try:
+            images = np.asarray(self.images[self.rows[places]])
+        except OSError as error:
+            raise LungsynthError(f"training data: slices cannot be read: {error}") from error
         return images if images.ndim == 4 else images[:, None]
 
     @property
@@ -38,25 +58,98 @@ class Slices:
         return self.labels[self.rows]
 
 
-class Source:
-    """Real slices and their class codes, batch by batch; which ones, follows from the seed and the step alone."""
+@dataclass(frozen=True)
+class Share:
+    """What process `rank` of `world` is given of the batch of `batch` slices in step number `step`."""
 
-    def __init__(self, slices: Slices, *, balanced: bool, seed: int, device: torch.device) -> None:
-        self._seed, self._device = seed, device
+    step: int
+    batch: int
+    rank: int = 0
+    world: int = 1
+
+    def after(self, steps: int) -> "Share":
+        """The same, so many steps later."""
+        return Share(self.step + steps, self.batch, self.rank, self.world)
+
+
+class Source:
+    """Real slices and their class codes, batch by batch; which ones, follows from the seed and the step alone.
+
+    Slices go to a GPU once and as a whole, where they take at most `SHARE` of its free memory. Else they stay where
+    they are, be it in memory or in files, and a thread reads the next batches while the networks are busy. It may guess
+    wrong (the batch grows), which costs time and changes nothing.
+    """
+
+    def __init__(self, slices: Slices, *, balanced: bool, seed: int, device: torch.device, resident: bool) -> None:
+        """`resident`: keep all slices on the device, as `fit` advises."""
+        self._slices, self._seed, self._device = slices, seed, device
         codes = slices.codes
-        order = np.argsort(codes, kind="stable")
+        self._order = np.argsort(codes, kind="stable")
         self._counts = np.unique(codes, return_counts=True)[1] if balanced else np.array([len(codes)])
         self._starts = self._counts.cumsum() - self._counts
-        self._images = torch.from_numpy(slices.take(order)).to(device)
-        self._labels = torch.from_numpy(codes[order]).to(device)
+        self._codes = codes
+        self._ahead: deque[tuple[Share, Future[list[Tensor]]]] = deque()
+        self._reader = ThreadPoolExecutor(1, "slices")
+        self._images = _to_device(slices, device) if resident else None
+
+    def close(self) -> None:
+        """End the thread."""
+        self._reader.shutdown(cancel_futures=True)
 
     def draw(self, step: int, batch: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
         """Images B×C×H×W in [-1, 1] and class codes int64 B: process `rank`'s share of a batch of `batch` slices.
 
         Drawn with replacement; where balanced, each class is equally likely.
+
+        Raises:
+            LungsynthError: the slices cannot be read.
         """
-        rng = np.random.default_rng([self._seed, step])
-        stratum = rng.integers(len(self._counts), size=batch)
-        places = self._starts[stratum] + (rng.random(batch) * self._counts[stratum]).astype(np.int64)
-        mine = torch.from_numpy(np.array_split(places, world)[rank]).to(self._device)
-        return self._images[mine].float() / 127.5 - 1, self._labels[mine]
+        share = Share(step, batch, rank, world)
+        if self._ahead and self._ahead[0][0] != share:
+            for _, guess in self._ahead:
+                guess.cancel()
+            self._ahead.clear()
+        while len(self._ahead) < AHEAD:
+            wanted = share.after(len(self._ahead))
+            self._ahead.append((wanted, self._reader.submit(self._read, wanted)))
+        images, codes = (part.to(self._device, non_blocking=True) for part in self._ahead.popleft()[1].result())
+        if self._images is not None:
+            images = self._images[images]
+        return images.float() / 127.5 - 1, codes
+
+    def _read(self, share: Share) -> list[Tensor]:
+        """Images, or the places of those on the device, and class codes; where a GPU can fetch them by itself."""
+        rng = np.random.default_rng([self._seed, share.step])
+        stratum = rng.integers(len(self._counts), size=share.batch)
+        drawn = self._starts[stratum] + (rng.random(share.batch) * self._counts[stratum]).astype(np.int64)
+        places = self._order[np.array_split(drawn, share.world)[share.rank]]
+        images = torch.from_numpy(places if self._images is not None else self._slices.take(places))
+        parts = [images, torch.from_numpy(self._codes[places])]
+        return [part.pin_memory() for part in parts] if self._device.type == "cuda" else parts
+
+
+@contextmanager
+def source_of(slices: Slices, *, balanced: bool, seed: int, device: torch.device) -> Iterator[Source]:
+    """A `Source` for as long as a run lasts."""
+    source = Source(slices, balanced=balanced, seed=seed, device=device, resident=fit(slices, device))
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+def fit(slices: Slices, device: torch.device) -> bool:
+    """Whether the slices should go to the device as a whole. A CPU reads them where they are: files, from its cache."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return len(slices) * slices.take(np.arange(1)).nbytes <= SHARE * free
+
+
+def _to_device(slices: Slices, device: torch.device) -> Tensor:
+    """All slices, uint8 n×C×H×W; in pieces, since a memory map may be larger than the memory."""
+    first = slices.take(np.arange(1))
+    images = torch.empty(len(slices), *first.shape[1:], dtype=torch.uint8, device=device)
+    for piece in torch.arange(len(slices)).split(max(1, PIECE // first.nbytes)):
+        images[piece[0] : piece[-1] + 1] = torch.from_numpy(slices.take(piece.numpy()))
+    return images

@@ -7,12 +7,17 @@ in one call.
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 
 from lungsynth.errors import LungsynthError
+from lungsynth.generators.layers import GROUP
 from lungsynth.training.config import TrainingConfig
 
 
@@ -20,11 +25,14 @@ def launch(config: TrainingConfig) -> Fabric:
     """This process's device and its place among those that `torchrun` started; one process where it started none.
 
     Raises:
-        LungsynthError: the device is missing.
+        LungsynthError: the device is missing, or the batch cannot be dealt out.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise LungsynthError("training.device is cuda, but torch finds no GPU; set it to auto or cpu")
     world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    for batch in (config.batch, *(config.growth.batches.values() if config.growth else ())):
+        if batch % (GROUP * world):
+            raise LungsynthError(f"a batch of {batch} cannot be dealt to {world} processes in groups of {GROUP} slices")
     fabric = Fabric(
         accelerator="cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu",
         devices=local,
@@ -46,10 +54,62 @@ def average_gradients(network: nn.Module, fabric: Fabric) -> None:
     if fabric.world_size == 1:
         return
     gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-    mean = fabric.all_reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduce_op="mean")
-    assert isinstance(mean, torch.Tensor)  # Fabric reduces whole collections as well
+    mean = mean_of_processes(torch.cat([gradient.flatten() for gradient in gradients]), fabric)
     for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
+
+
+def mean_of_processes(numbers: Tensor, fabric: Fabric) -> Tensor:
+    """Of each number, the mean of what all processes have for it."""
+    mean = fabric.all_reduce(numbers, reduce_op="mean")
+    assert isinstance(mean, Tensor)  # Fabric reduces whole collections as well
+    return mean
+
+
+def largest_of_processes(number: int, fabric: Fabric) -> int:
+    """The largest number of all processes. No GPU is waited for: they agree on the CPU."""
+    if fabric.world_size == 1:
+        return number
+    largest = torch.tensor(number)
+    dist.all_reduce(largest, dist.ReduceOp.MAX, _cpu_group())
+    return int(largest)
+
+
+@cache
+def _cpu_group() -> Any:
+    return dist.new_group(backend="gloo")
+
+
+def share_statistics(network: nn.Module, fabric: Fabric) -> None:
+    """Let batch norms in `network` take their statistics over the batches of all processes."""
+    if fabric.world_size > 1:
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.__class__ = _SharedBatchNorm2d  # keeps its state, and the names of it
+
+
+class _SharedBatchNorm2d(nn.BatchNorm2d):
+    """torch's SyncBatchNorm needs a GPU; this runs anywhere. All processes have batches of one size."""
+
+    num_batches_tracked: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    momentum: float
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        wide = x.float()
+        moments = torch.stack([wide.mean(dim=(0, 2, 3)), wide.square().mean(dim=(0, 2, 3))])
+        mean, square = all_reduce(moments) / dist.get_world_size()
+        variance = square - mean.square()
+        count = x.numel() // x.shape[1] * dist.get_world_size()
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (wide * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]).to(x.dtype)
 
 
 @contextmanager

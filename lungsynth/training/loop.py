@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,22 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lungsynth.errors import LungsynthError
-from lungsynth.generators.family import GeneratorConfig
+from lungsynth.generators.family import GeneratorConfig, family
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
-from lungsynth.training import ema
-from lungsynth.training.adversarial import STATISTICS, adversarial_step
+from lungsynth.training import adversarial, denoising, ema
 from lungsynth.training.config import TrainingConfig
-from lungsynth.training.data import Slices, Source
-from lungsynth.training.devices import launch, threads
+from lungsynth.training.curves import save_curves
+from lungsynth.training.data import Slices, Source, source_of
+from lungsynth.training.devices import largest_of_processes, launch, mean_of_processes, share_statistics, threads
 from lungsynth.training.draws import Draws
+from lungsynth.training.growth import grow, shrink
+from lungsynth.training.losses import DenoisingLoss
+from lungsynth.training.memory import within_memory
+from lungsynth.training.monitor import Monitor, Row, SpoiledError, best, check_diversity, out_of_patience
 from lungsynth.training.schedule import at
-from lungsynth.training.snapshots import grid, grid_labels, save_film, snapshot
+from lungsynth.training.snapshots import beside, save_film, save_pictures, snapshot
 from lungsynth.training.state import TrainingState, run_key
+from lungsynth.training.stopping import Stop, StoppedError
 
 LOG_KIMG = 0.5
 """kimg that one line of `training_log.jsonl` averages; a diverged run is noticed as late as that."""
@@ -40,18 +46,30 @@ def train_generator(
     training: TrainingConfig,
     folder: Path,
     checkpoints: Path,
+    on_log: Callable[[Row], None] | None = None,
 ) -> GeneratorPackage:
     """Train on the slices `train`, choose among the weights on the way by `val`, and write a package into `folder`.
+
+    `on_log` is called, in the first process, with each line of the log as soon as there is one.
 
     A run that was interrupted goes on from its newest checkpoint under `checkpoints`, to the same weights, on the CPU
     to the last bit, as a run that was not; the checkpoint is removed at the end. Equal seeds give equal weights on the
     CPU, for the same number of threads.
 
     Raises:
-        LungsynthError: the data do not fit the configuration, the device is missing, or the losses ceased to be finite.
+        LungsynthError: the data do not fit the configuration, or the device is missing.
+        SpoiledError: the losses ceased to be finite, or the generator collapsed; the best weights so far are kept.
     """
-    for slices in filter(None, (train, val)):
-        _check(slices, generator)
+    _check(train, generator)
+    _check_classes(train, generator)
+    if val:
+        _check(val, generator)
+    if isinstance(training.loss, DenoisingLoss) != (family(generator.family).discriminator is None):
+        raise LungsynthError(
+            f"training.loss.kind is {training.loss.kind}, which does not train {generator.family}; leave it out"
+        )
+    if training.growth:
+        training.growth.check(generator.size, training.kimg)
 
     # Start afresh, or where the last run was stopped.
     fabric = launch(training)
@@ -59,48 +77,96 @@ def train_generator(
     state = TrainingState.new(generator, training, fabric.device)
     if (run / "state.pt").exists():
         state.restore(run / "state.pt")
-    source = Source(train, balanced=training.balanced, seed=training.seed, device=fabric.device)
+    if largest_of_processes(state.step, fabric) != state.step:
+        raise LungsynthError(f"{checkpoints}: not all processes find the same checkpoint; they must share the folder")
+    for network in filter(None, (state.generator, state.discriminator)):
+        share_statistics(network, fabric)
 
     # Train.
-    with threads(training.threads):
-        _train(state, source, training, run, fabric)
-
-    # Hand over the average of the weights, and the pictures on the way to it.
+    monitor = None
+    if fabric.is_global_zero:
+        monitor = Monitor(train, val, training.monitor, state.average, training.seed)
     card = GeneratorCard(
         generator=generator,
         window_hu=window_hu,
         data_sha256=data_sha256,
-        kimg=training.kimg,
         training=training.model_dump(mode="json"),
     )
-    package = GeneratorPackage.write(folder, state.average, card)
+    with (
+        source_of(train, balanced=training.balanced, seed=training.seed, device=fabric.device) as source,
+        threads(training.threads),
+    ):
+        try:
+            _train(state, source, training, run, fabric, monitor, on_log)
+        except SpoiledError as error:
+            raise SpoiledError(f"{error}; {_keep_best(state, card, run / 'best', fabric)}") from error
+
+    if monitor is None:
+        fabric.barrier()  # until the first process has written all
+        return GeneratorPackage(folder)
+
+    # Hand over the best average of the weights, and the pictures on the way to it.
+    package = _write_best(state, card, folder)
     (folder / "training_log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in state.log))
     save_film(sorted((run / "frames").glob("*.png")), folder / "progress.gif")
-    Image.fromarray(grid(package.sample(grid_labels(generator), training.seed))).save(folder / "samples.png")
+    save_pictures(package, monitor.grid, training.seed)
+    save_curves(state.log, folder / "training.png")
     shutil.rmtree(run)
+    fabric.barrier()
     return package
 
 
-def _train(state: TrainingState, source: Source, config: TrainingConfig, run: Path, fabric: Fabric) -> None:
-    """Run the steps that are left, and keep frames and checkpoints in the folder `run`."""
+def _train(
+    state: TrainingState,
+    source: Source,
+    config: TrainingConfig,
+    run: Path,
+    fabric: Fabric,
+    monitor: Monitor | None,
+    on_log: Callable[[Row], None] | None,
+) -> None:
+    """Run the steps that are left, and keep frames and checkpoints in the folder `run`.
+
+    `monitor`: in the process that writes files and measures, and in no other.
+    """
     total = round(config.kimg * 1000)
+    names = denoising.STATISTICS if isinstance(config.loss, DenoisingLoss) else adversarial.STATISTICS
     started = time.monotonic()
-    with tqdm(total=total, initial=state.shown, unit="img", desc="training") as bar:
-        while state.shown < total:
+    size = config.micro_batch or config.largest_batch // fabric.world_size
+
+    def step(micro_batch: int | None) -> Tensor:
+        smaller = config.model_copy(update={"micro_batch": micro_batch}) if micro_batch else config
+        return _step(state, source, smaller, fabric)
+
+    with (
+        tqdm(total=total, initial=state.shown, unit="img", desc="training", disable=not monitor) as bar,
+        Stop() as stop,
+    ):
+        while state.shown < total and not out_of_patience(state.log, config.monitor):
             before = state.kimg
-            state.pending.append(_step(state, source, config, fabric))
+            state.pending.append(within_memory(step, size, fabric.world_size == 1))
             bar.update(state.shown - bar.n)
 
             last = state.shown >= total
-            if last or _passed(LOG_KIMG, before, state.kimg):
+            look = last or _passed(config.monitor.every_kimg, before, state.kimg)
+            if look or _passed(LOG_KIMG, before, state.kimg):
                 seconds, started = time.monotonic() - started, time.monotonic()
-                state.log.append(_summary(torch.stack(state.pending), before, state, seconds))
+                state.log.append(_summary(torch.stack(state.pending), names, before, state, seconds))
                 state.pending.clear()
-                bar.set_postfix({key: f"{state.log[-1][key]:.2f}" for key in STATISTICS})
-            if last or _passed(config.snapshot_kimg, before, state.kimg):
-                _save_frame(state, config, run / "frames")
-            if not last and _passed(config.checkpoint_kimg, before, state.kimg):
+                if look:
+                    _look(state, monitor, config, before, fabric)
+                if monitor and on_log:
+                    on_log(state.log[-1])
+                bar.set_postfix({key: f"{value:.2f}" for key, value in state.log[-1].items() if key != "kimg"})
+            last = last or out_of_patience(state.log, config.monitor)
+            if monitor and (last or _passed(config.snapshot_kimg, before, state.kimg)):
+                _save_frame(state, config, run, monitor)
+            check_diversity(state.log, config.monitor)
+            stopped = largest_of_processes(stop.number or 0, fabric)
+            if monitor and (stopped or (not last and _passed(config.checkpoint_kimg, before, state.kimg))):
                 state.save(run / "state.pt")
+            if stopped:
+                raise StoppedError(stopped, state.kimg)
 
 
 def _passed(every_kimg: float, before: float, now: float) -> bool:
@@ -110,33 +176,75 @@ def _passed(every_kimg: float, before: float, now: float) -> bool:
 
 def _step(state: TrainingState, source: Source, config: TrainingConfig, fabric: Fabric) -> Tensor:
     """One step of all networks, and of the average."""
+    growth = config.growth
+    if growth:
+        config = grow(state, config, growth)
     state.follow_schedules(config)
     draws = Draws(config.seed, state.step, fabric.device, fabric.global_rank, fabric.world_size)
     real, labels = source.draw(state.step, config.batch, fabric.global_rank, fabric.world_size)
-    statistics = adversarial_step(state, real, labels, draws, config, fabric)
+    if growth:
+        real = shrink(real, growth.level(state.generator.config.size, state.shown))
+    step = denoising.denoising_step if isinstance(config.loss, DenoisingLoss) else adversarial.adversarial_step
+    statistics = step(state, real, labels, draws, config, fabric)
     state.step += 1
     state.shown += config.batch
     half_life = at(config.ema_kimg, state.kimg)
     ema.update(
         state.average, state.generator, ema.decay(half_life, config.ema_warm_up, state.kimg, config.batch / 1000)
     )
-    return statistics
+    return mean_of_processes(statistics, fabric)
 
 
-def _summary(statistics: Tensor, before: float, state: TrainingState, seconds: float) -> dict[str, float]:
-    """One line of the log: means over the steps in `statistics`, steps×`STATISTICS`."""
-    means = dict(zip(STATISTICS, statistics.mean(dim=0).tolist(), strict=True))
+def _look(state: TrainingState, monitor: Monitor | None, config: TrainingConfig, before: float, fabric: Fabric) -> None:
+    """Add to the last line of the log what the first process sees, and keep the weights if they are the best."""
+    level = math.log2(state.average.config.size)
+    if config.growth:
+        level = config.growth.level(state.average.config.size, round(before * 1000))
+    state.log[-1] |= fabric.broadcast(monitor.look(level) if monitor else {})
+    if best(state.log) is state.log[-1]:
+        state.best = {name: tensor.cpu().clone() for name, tensor in state.average.state_dict().items()}
+
+
+def _write_best(state: TrainingState, card: GeneratorCard, folder: Path) -> GeneratorPackage:
+    """Write the best average of the weights into `folder`; the last one, where none was compared with `val`."""
+    found = best(state.log)
+    if found:
+        state.average.load_state_dict(state.best)
+    moment = found or {"kimg": state.kimg}
+    return GeneratorPackage.write(
+        folder, state.average, card.model_copy(update={key: moment.get(key) for key in ("kimg", "kid_val")})
+    )
+
+
+def _keep_best(state: TrainingState, card: GeneratorCard, folder: Path, fabric: Fabric) -> str:
+    """Write the best weights of a spoiled run into `folder`, and say so."""
+    found = best(state.log)
+    if not found:
+        return "no weights were compared with val before, so none are kept"
+    if fabric.is_global_zero:
+        _write_best(state, card, folder)
+    return f"the best weights, of {found['kimg']:.2f} kimg with KID {found['kid_val']:.3f}, are kept in {folder}"
+
+
+def _summary(
+    statistics: Tensor, names: tuple[str, ...], before: float, state: TrainingState, seconds: float
+) -> dict[str, float]:
+    """One line of the log: means over the steps in `statistics`, steps×`names`."""
+    means = dict(zip(names, statistics.mean(dim=0).tolist(), strict=True))
     if not all(math.isfinite(value) for value in means.values()):
-        raise LungsynthError(
+        raise SpoiledError(
             f"training diverged before {state.kimg:.2f} kimg: loss is not finite; lower the learning rates"
         )
     shown = state.shown - (state.log[-1]["kimg"] * 1000 if state.log else 0)
     return {"kimg": state.kimg, **means, "img_per_s": shown / seconds}
 
 
-def _save_frame(state: TrainingState, config: TrainingConfig, frames: Path) -> None:
-    frames.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(snapshot(state.average, config.seed)).save(frames / f"{state.shown:012d}.png")
+def _save_frame(state: TrainingState, config: TrainingConfig, run: Path, monitor: Monitor) -> None:
+    """A frame of the film; and, to be looked at while the run goes on, the same beside real slices."""
+    (run / "frames").mkdir(parents=True, exist_ok=True)
+    picture = snapshot(state.average, config.seed)
+    Image.fromarray(picture).save(run / "frames" / f"{state.shown:012d}.png")
+    Image.fromarray(beside(monitor.grid, picture)).save(run / "real_beside_synthetic.png")
 
 
 def _check(slices: Slices, generator: GeneratorConfig) -> None:
@@ -148,8 +256,11 @@ def _check(slices: Slices, generator: GeneratorConfig) -> None:
         shape = "×".join(map(str, ("N", *expected[1:])))
         raise LungsynthError(f"training data: need uint8 {shape}, one label each; got {found}")
     codes = slices.codes
-    absent = [name for code, name in enumerate(generator.classes) if code not in codes]
-    if absent:
-        raise LungsynthError(f"training data: no slice of the class {absent[0]}; add some, or train without classes")
     if generator.classes and not np.isin(codes, np.arange(len(generator.classes))).all():
         raise LungsynthError(f"training data: a label is not the code of one of {', '.join(generator.classes)}")
+
+
+def _check_classes(train: Slices, generator: GeneratorConfig) -> None:
+    absent = [name for code, name in enumerate(generator.classes) if code not in train.codes]
+    if absent:
+        raise LungsynthError(f"training data: no slice of the class {absent[0]}; add some, or train without classes")

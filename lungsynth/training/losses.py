@@ -1,5 +1,6 @@
 """The adversarial method: losses of scores B, where higher is more real, and penalties on gradients. Pure functions."""
 
+import math
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -84,8 +85,24 @@ def zero_centred_penalty(scores: Tensor, images: Tensor) -> Tensor:
     return gradient.square().sum(dim=(1, 2, 3)).mean() / 2
 
 
+def path_lengths(images: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
+    """How far the `images` B×C×H×W of `styles` B×layers×n move with these, a number for each image.
+
+    ‖Jᵀy‖ of StyleGAN2 (arXiv 1912.04958, eq. 4) at `noise` y, standard normal in the shape of `images` and divided by
+    √(H·W) here: the root mean square over the layers.
+    """
+    y = noise / math.sqrt(noise[0, 0].numel())
+    (gradient,) = torch.autograd.grad((images * y).sum(), styles, create_graph=True)
+    return gradient.square().sum(dim=2).mean(dim=1).sqrt()
+
+
+def path_length_penalty(lengths: Tensor, mean: Tensor) -> Tensor:
+    """Mean squared distance of `lengths` B from `mean`, a scalar (arXiv 1912.04958, eq. 4)."""
+    return (lengths - mean).square().mean()
+
+
 def slope_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
     """Mean squared distance from 1 of the slope between slices, at `share` B of the way (WGAN-GP, arXiv 1704.00028)."""
     between = torch.lerp(fake, real, share[:, None, None, None]).requires_grad_()
     (gradient,) = torch.autograd.grad(score(between).sum(), between, create_graph=True)
-    return (gradient.square().sum(dim=(1, 2, 3)).sqrt() - 1).square().mean()
+    return (torch.linalg.vector_norm(gradient, dim=(1, 2, 3)) - 1).square().mean()

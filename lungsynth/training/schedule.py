@@ -1,6 +1,7 @@
 """Settings that change while a network trains."""
 
 import math
+from typing import Annotated
 
 from pydantic import Field
 
@@ -16,7 +17,7 @@ class Ramp(Config):
     until_kimg: float = Field(gt=0)
 
 
-Scheduled = float | Ramp
+Scheduled = Annotated[float, Field(ge=0)] | Ramp
 """A number, or a `Ramp` between two."""
 
 

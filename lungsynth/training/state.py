@@ -1,8 +1,10 @@
 """Everything that a run needs to go on as if it had never stopped."""
 
 import hashlib
+import io
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from torch.optim import Adam, Optimizer
 
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.family import DiscriminatorNetwork, GeneratorConfig, GeneratorNetwork, family
+from lungsynth.training import controller
 from lungsynth.training.config import TrainingConfig
 from lungsynth.training.ema import average_of
 from lungsynth.training.schedule import at
@@ -28,13 +31,15 @@ class TrainingState:
     generator_optimizer: Optimizer
     discriminator_optimizer: Optimizer | None
     memory: dict[str, Tensor]
-    """What else a step hands to the next one: `p`, the probability of augmentation; scalars on the device."""
+    """What else a step hands to the next one: see `controller.new_memory`; scalars on the device."""
     step: int = 0
     shown: int = 0
     """Real slices shown."""
     pending: list[Tensor] = field(default_factory=list)
     """Statistics of the steps since the last line of `log`."""
     log: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """The average as it was at the best look (see `monitor.best`), on the CPU; empty before the first."""
 
     @classmethod
     def new(cls, generator: GeneratorConfig, training: TrainingConfig, device: torch.device) -> "TrainingState":
@@ -53,7 +58,7 @@ class TrainingState:
             average=average_of(network),
             generator_optimizer=_adam(network, training),
             discriminator_optimizer=_adam(critic, training) if critic else None,
-            memory={"p": torch.tensor(1.0, device=device)},
+            memory=controller.new_memory(device) | {"path_mean": torch.zeros((), device=device)},
         )
 
     @property
@@ -62,7 +67,9 @@ class TrainingState:
         return self.shown / 1000
 
     def follow_schedules(self, training: TrainingConfig) -> None:
-        """Set both optimizers to the rates of this moment."""
+        """Set both optimizers to the rates of this moment, and p of augmentation unless it adapts."""
+        if training.augment.target is None:
+            self.memory["p"].fill_(at(training.augment.p, self.kimg))
         rates = (training.generator_lr, training.discriminator_lr)
         for optimizer, rate in zip((self.generator_optimizer, self.discriminator_optimizer), rates, strict=True):
             if optimizer is not None:
@@ -70,16 +77,30 @@ class TrainingState:
                 optimizer.param_groups[0].update(lr=at(rate, self.kimg), betas=betas)
 
     def save(self, path: Path) -> None:
-        """Write `path` whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write `path` whole or not at all: what was there before, stays until then.
+
+        Raises:
+            LungsynthError: the disk is full, or the folder cannot be written.
+        """
         content: dict[str, Any] = {name: part.state_dict() for name, part in self._parts().items()}
         content |= {name: getattr(self, name) for name in _PLAIN}
+        buffer = io.BytesIO()  # torch would hide what is wrong with a file behind an error of its own
+        torch.save(content, buffer)
         partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise LungsynthError(
+                f"{path}: the checkpoint cannot be written ({error.strerror}); mend that, and the same command goes on "
+                "from the one before"
+            ) from error
 
     def restore(self, path: Path) -> None:
         """Take over, in place, what `save` wrote.
@@ -104,7 +125,7 @@ class TrainingState:
         return {name: part for name, part in vars(self).items() if isinstance(part, nn.Module | Optimizer)}
 
 
-_PLAIN = ("memory", "step", "shown", "pending", "log")
+_PLAIN = ("memory", "step", "shown", "pending", "log", "best")
 
 
 def run_key(generator: GeneratorConfig, training: TrainingConfig, data_sha256: str) -> str:

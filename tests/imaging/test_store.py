@@ -1,6 +1,7 @@
 """The slice dataset on disk: shards, mapped side by side."""
 
 import gc
+import json
 import pickle
 
 import numpy as np
@@ -66,6 +67,14 @@ def test_what_was_written_is_read(tmp_path):
     assert dataset.rejected["reason"].tolist() == ["no_lungs"]
     assert dataset.meta == META
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["set"]
+
+
+def test_codes_repeat_the_table(tmp_path):
+    dataset = SliceDataset.write(tmp_path / "set", IMAGES, TABLE, META)
+    codes = safetensors.numpy.load_file(tmp_path / "set" / "labels.safetensors")
+    assert codes["labels"].tolist() == dataset.labels.tolist()
+    assert codes["splits"].tolist() == [0, 1, 2] * 2
+    assert json.loads((tmp_path / "set" / "dataset.json").read_text())["sha256"] == dataset.sha256
 
 
 @pytest.mark.parametrize("size", [8, 24, 64, 100])

@@ -14,6 +14,7 @@ from lungsynth.generators.dcgan import DcganConfig, Generator
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
 from lungsynth.registry.gate import Verdict
 from lungsynth.registry.mlflow_registry import RegistryConfig, register
+from lungsynth.registry.tracking import TAG
 
 TINY = Path(__file__).with_name("tiny.yaml")
 RESULTS = {
@@ -23,6 +24,9 @@ RESULTS = {
     "cohort.parquet",
     "samples.png",
     "progress.gif",
+    "interpolation.png",
+    "training.png",
+    "real_beside_synthetic.png",
     "config.yaml",
 }
 CACHED = ("train_generator", "train_extractor", "measure_fidelity", "audit_privacy", "measure_utility")
@@ -93,6 +97,23 @@ def test_without_the_cache_the_same_seed_gives_the_same_numbers(first, project, 
     folder = project / "outputs" / "latest"
     for name in ("scorecard.json", "verdict.json", "samples.png", "progress.gif"):
         assert (folder / name).read_bytes() == (first[1] / name).read_bytes(), name
+
+
+def test_tracking_sends_a_training_to_mlflow_and_trains_nothing_anew(first, project, run_pipeline):
+    done = _run_with(project, run_pipeline, registry={"track_training": True, "experiment": "tracked"})
+    assert done.returncode == 0, done.stdout
+    assert "Using cached version of step train_generator" in done.stdout.replace("`", "")
+
+    done = _run_with(
+        project, run_pipeline, registry={"track_training": True, "experiment": "tracked"}, training={"seed": 1}
+    )
+    assert done.returncode == 0, done.stdout
+    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tracked").experiment_id
+    [run] = [run for run in client.search_runs([experiment]) if TAG in run.data.tags]
+    assert run.info.status == "FINISHED"
+    assert run.data.params["training.seed"] == "1"
+    assert {"loss_d", "real_sign", "p", "diversity"} <= set(run.data.metrics)
 
 
 def test_a_misspelt_key_stops_before_anything_runs(project, run_pipeline):

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from lungsynth.errors import LungsynthError
-from lungsynth.run_config import SOURCES
+from lungsynth.run_config import SOURCES, RunConfig
+from lungsynth.run_file import SECTIONS
 from pipelines.gan_augmentation import gan_augmentation
 from pipelines.run_file import read_run_file
 from steps import STEPS
@@ -40,6 +41,17 @@ def test_step_names_are_those_of_the_pipeline():
         ("parameters: {cohort: {source: phantom, patiens: 3}}", "parameters.cohort.patiens", "did you mean patients?"),
         ("parameters: {cohort: {source: phantom}, trainin: {}}", "parameters.trainin", "did you mean training?"),
         ("parameters: {cohort: {source: phantom}, training: {kimg: -1}}", "parameters.training.kimg", "greater than 0"),
+        (
+            "parameters: {cohort: {source: phantom}, training: {generator_lr: {start: 1, und: 0}}}",
+            "parameters.training.generator_lr.und",
+            "did you mean end?",
+        ),
+        (
+            "parameters: {cohort: {source: phantom}, training: {generator_lr: {start: 1, end: 0}}}",
+            "parameters.training.generator_lr.until_kimg",
+            "required",
+        ),
+        ("parameters: {cohort: {source: phantom}, training: {beta2: fast}}", "parameters.training.beta2", "'fast'"),
         ("parameters: {cohort: {source: phantom}, gate: {alpha: 0.1}}", "parameters.gate.alpha", "allowed: "),
         ("parameters: {cohort: {source: nlst}}", "parameters.cohort", "'idc'"),
         ("parameters: {cohort: {}}", "parameters.cohort.source", "allowed: phantom, idc, pictures"),
@@ -94,3 +106,7 @@ def test_defaults_are_written_out(tmp_path):
     content, outputs = _read(tmp_path, "parameters: {cohort: {source: phantom}}")
     assert outputs == Path("outputs")
     assert content["parameters"]["slices"]["window_hu"] == [-1350, 150]
+
+
+def test_the_sections_are_listed_where_they_cannot_be_imported():
+    assert set(SECTIONS) == set(RunConfig.model_fields)

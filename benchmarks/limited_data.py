@@ -1,0 +1,129 @@
+"""What adaptive augmentation (ADA) is worth where slices are few: KID with it, over KID without, after equal training.
+
+    python benchmarks/limited_data.py [--data FOLDER] [--slices 200] [--kimg 40] [--seeds 2] [--loss logistic]
+
+`--data` is the folder of a slice dataset; without it phantoms of 300 patients are simulated first. The slices to train
+on are drawn from its `train` split. KID is that of as many synthetic slices as `val` has, against `val`, in the
+features of `lungsynth.training.features`, standardised over all of `train`. The weights are the last, not the best.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lungsynth.cohort.fetch import FetchConfig
+from lungsynth.cohort.phantom import PhantomCohortConfig, select_phantoms
+from lungsynth.cohort.splits import SplitConfig
+from lungsynth.generators.dcgan import DcganConfig
+from lungsynth.generators.package import GeneratorPackage
+from lungsynth.imaging.shards import build_slices
+from lungsynth.imaging.slices import SliceConfig
+from lungsynth.imaging.store import SliceDataset
+from lungsynth.training import Slices, TrainingConfig, train_generator
+from lungsynth.training.augment import AugmentConfig
+from lungsynth.training.config import with_recipe
+from lungsynth.training.features import features, filters, kid
+
+GENERATOR = {"nz": 64, "ngf": 16, "ndf": 16}
+TRAINING = {
+    "batch": 32,
+    "generator_lr": 1e-3,
+    "discriminator_lr": 1e-3,
+    "beta2": 0.99,
+    "threads": 1,
+    "device": "cpu",
+    "monitor": {"collapse_below": 0},  # an arm that collapses is a result
+}
+ADAPT_SHARE = 0.2
+"""Of the run, in which p can go from 0 to 1: ADA's 500 kimg would be longer than the whole."""
+NONE = "no augmentation"
+ADA = "ADA"
+
+
+def main() -> None:
+    """Train every arm with every seed, and print KID and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of a slice dataset")
+    parser.add_argument("--slices", type=int, default=200, help="to train on")
+    parser.add_argument("--kimg", type=float, default=40, help="length of each run")
+    parser.add_argument("--seeds", type=int, default=2, help="runs of each arm; another seed draws other slices too")
+    parser.add_argument("--loss", choices=("logistic", "relativistic"), default="logistic")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
+        dataset = SliceDataset(options.data) if options.data else _simulated(Path(scratch))
+        _compare(dataset, _describer(dataset), options, Path(scratch))
+
+
+def arms(kimg: float) -> dict[str, AugmentConfig]:
+    """What is compared: no augmentation, and all that keeps HU and situs, as often as ADA finds right."""
+    everything = {"translate": 0.125, "scale": 0.1, "rotate_degrees": 10, "brightness": 0.01, "cutout": 0.25}
+    adaptive = AugmentConfig(**everything, target=0.6, adjust_kimg=ADAPT_SHARE * kimg)
+    return {NONE: AugmentConfig(translate=0, p=0), ADA: adaptive}
+
+
+def _simulated(scratch: Path) -> SliceDataset:
+    phantoms = PhantomCohortConfig(patients=300, matrix=192, slices=(60, 72), nodule_diameter_mm=(8, 28))
+    cohort = select_phantoms(phantoms, SplitConfig(train=0.6, val=0.3, test=0.1))
+    slices = SliceConfig(size=64, max_slices_per_series=14, root=scratch / "slices")
+    return build_slices(cohort, FetchConfig(root=scratch / "series"), slices, phantoms)
+
+
+def _describer(dataset: SliceDataset) -> Callable[[np.ndarray], np.ndarray]:
+    """Features N×D of slices uint8 N×H×W, such that over all of `train` each has mean 0 and standard deviation 1."""
+    network = filters(1, dataset.meta.size, torch.device("cpu"))
+    train = features(dataset.images[dataset.rows("train")][:, None], network)
+    mean, deviation = train.mean(axis=0), train.std(axis=0) + 1e-6
+    return lambda images: (features(images[:, None], network) - mean) / deviation
+
+
+def _compare(
+    dataset: SliceDataset, describe: Callable[[np.ndarray], np.ndarray], options: argparse.Namespace, scratch: Path
+) -> None:
+    val = dataset.rows("val")
+    real = describe(dataset.images[val])
+    print(f"{options.slices} slices to train on, {options.kimg:g} kimg, {options.loss} loss; {len(val)} slices in val")
+    print(f"{'':24}{'KID to val':>10}{'r_t':>8}{'p':>8}{'KID / without':>16}")
+    found: dict[str, list[float]] = {name: [] for name in arms(options.kimg)}
+    for seed in range(options.seeds):
+        rows = np.sort(np.random.default_rng(seed).choice(dataset.rows("train"), options.slices, replace=False))
+        print(f"{f'seed {seed}: real slices':24}{kid(real, describe(dataset.images[rows])):10.4f}")
+        for name, augmentation in arms(options.kimg).items():
+            package = _train(dataset, rows, augmentation, seed, options, scratch / f"{seed} {name}")
+            synthetic = package.sample(dataset.labels[val], seed=1000 + seed)
+            found[name].append(kid(real, describe(synthetic)))
+            last = json.loads((package.folder / "training_log.jsonl").read_text().splitlines()[-1])
+            numbers = f"{found[name][-1]:10.4f}{last['real_sign']:8.2f}{last['p']:8.2f}"
+            print(f"  {name:22}{numbers}{found[name][-1] / found[NONE][-1]:16.2f}", flush=True)
+    ratio = np.mean(found[ADA]) / np.mean(found[NONE])
+    print(f"mean KID with ADA over mean KID without: {ratio:.2f}×")
+
+
+def _train(
+    dataset: SliceDataset,
+    rows: np.ndarray,
+    augment: AugmentConfig,
+    seed: int,
+    options: argparse.Namespace,
+    folder: Path,
+) -> GeneratorPackage:
+    generator = DcganConfig(size=dataset.meta.size, classes=dataset.meta.classes, **GENERATOR)
+    settings = {"kimg": options.kimg, "seed": seed, "loss": {"kind": options.loss}, "augment": augment.model_dump()}
+    return train_generator(
+        Slices(dataset.images, dataset.labels, rows),
+        None,
+        window_hu=dataset.meta.window_hu,
+        data_sha256=dataset.sha256,
+        generator=generator,
+        training=TrainingConfig.model_validate(with_recipe(generator, TRAINING | settings)),
+        folder=folder / "package",
+        checkpoints=folder / "checkpoints",
+    )
+
+
+if __name__ == "__main__":
+    main()

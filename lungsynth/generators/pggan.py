@@ -1,0 +1,183 @@
+"""PGGAN: both networks grow from 4×4 pixels to full size while they train (Karras et al., arXiv 1710.10196).
+
+Layers and widths are those of table 2 and appendix A.1; one grey channel stands in for RGB.
+"""
+
+import math
+from itertools import islice, pairwise
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lungsynth.generators.family import DiscriminatorNetwork, Family, GeneratorConfig, GeneratorNetwork
+from lungsynth.generators.layers import EqualConv2d, EqualLinear, minibatch_spread, one_hot
+
+SMALLEST = 2
+"""log2 of the pixels a side that both networks start from."""
+
+
+class PgganConfig(GeneratorConfig):
+    """Architecture; the defaults are the paper's."""
+
+    family: Literal["pggan"] = "pggan"
+    size: Literal[4, 8, 16, 32, 64, 128, 256, 512] = Field(default=128, description="height and width, pixels")
+    nz: int = Field(default=512, ge=1, description="length of the latent vector")
+    width: int = Field(default=512, ge=1, description="channels at most, at the low resolutions; table 2")
+    fmap_base: int = Field(
+        default=8192,
+        ge=256,
+        description="channels at 2 px; half as many at each doubling, but `width` at most; table 2",
+    )
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels at 4, 8, … up to `size` pixels."""
+        return [min(self.fmap_base >> level - 1, self.width) for level in range(SMALLEST, self.size.bit_length())]
+
+
+class Growing(nn.Module):
+    """A network of blocks, one for each doubling of the resolution, of which only the first ones are in use."""
+
+    share: Tensor
+    """Weight of the newest block's picture while it is faded in; on the device, so that a recorded step can read it."""
+
+    def __init__(self, doublings: int) -> None:
+        super().__init__()
+        self.register_buffer("share", torch.ones(()), persistent=False)
+        self.depth = doublings
+        self.fading = False
+
+    def grow(self, level: float) -> None:
+        """Work at 2^⌈level⌉ pixels a side, `level` from 2 to log2(size); a fraction is the newest block's weight."""
+        self.depth = math.ceil(level) - SMALLEST
+        self.fading = not float(level).is_integer()
+        self.share.fill_(level - math.floor(level))
+
+
+class Generator(Growing, GeneratorNetwork):
+    """Maps latent vectors and class codes to slices; the last layer is linear, so that values may leave [-1, 1]."""
+
+    def __init__(self, config: PgganConfig) -> None:
+        widths = config.widths
+        super().__init__(len(widths) - 1)
+        self.config = config
+        inputs = config.nz + len(config.classes)
+        self.first = EqualLinear(inputs, 16 * widths[0], gain=math.sqrt(2) / 4)  # as of a padded 4×4 convolution
+        self.mix = EqualConv2d(widths[0], widths[0], 3)
+        self.blocks = nn.ModuleList(GeneratorBlock(*pair) for pair in pairwise(widths))
+        self.to_image = nn.ModuleList(EqualConv2d(width, config.channels, 1, gain=1) for width in widths)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None, rng: torch.Generator | None = None) -> Tensor:
+        """Images B×C×S×S, S = 2^⌈level⌉, of `z` B×nz and `labels` int64 B, which only classes need; none is random."""
+        x = pixel_norm(z)
+        if labels is not None and self.config.classes:
+            # As long as the latent vector: one of 512 numbers would else be lost among them.
+            code = one_hot(labels, len(self.config.classes), z) * math.sqrt(self.config.nz)
+            x = torch.cat([x, code], dim=1)
+        x = _active(self.first(x).unflatten(1, (-1, 4, 4)))
+        x = before = _active(self.mix(x))
+        for block in islice(self.blocks, self.depth):
+            before, x = x, block(x)
+        image = self.to_image[self.depth](x)
+        if self.fading:
+            old = _upsample(self.to_image[self.depth - 1](before))
+            image = old + (image - old) * self.share
+        return image
+
+
+class GeneratorBlock(nn.Module):
+    """Twice the resolution, and two convolutions."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.first = EqualConv2d(channels, width, 3)
+        self.second = EqualConv2d(width, width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B×`width`×2H×2W of `x` B×`channels`×H×W."""
+        return _active(self.second(_active(self.first(_upsample(x)))))
+
+
+class Discriminator(Growing, DiscriminatorNetwork):
+    """Scores slices: the generator's mirror image.
+
+    Each class has a linear score of its own, which is the projection of Miyato and Koyama (arXiv 1802.05637) for a
+    table of classes: unlike a code beside the image, it lets the class weigh every feature, and a few classes need no
+    table beyond that.
+    """
+
+    def __init__(self, config: PgganConfig) -> None:
+        widths = config.widths
+        super().__init__(len(widths) - 1)
+        self.config = config
+        self.from_image = nn.ModuleList(EqualConv2d(config.channels, width, 1) for width in widths)
+        self.blocks = nn.ModuleList(DiscriminatorBlock(width, channels) for channels, width in pairwise(widths))
+        self.mix = EqualConv2d(widths[0] + 1, widths[0], 3)
+        self.hidden = EqualLinear(16 * widths[0], widths[0], gain=math.sqrt(2))
+        self.score = EqualLinear(widths[0], max(1, len(config.classes)))
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Scores B of `images` B×C×S×S, S = 2^⌈level⌉, said to be of the classes `labels` int64 B."""
+        x = F.leaky_relu(self.from_image[self.depth](images), 0.2)
+        for place in reversed(range(self.depth)):
+            x = self.blocks[place](x)
+            if self.fading and place == self.depth - 1:
+                old = F.leaky_relu(self.from_image[place](F.avg_pool2d(images, 2)), 0.2)
+                x = old + (x - old) * self.share
+        x = F.leaky_relu(self.mix(minibatch_spread(x)), 0.2)
+        scores = self.score(F.leaky_relu(self.hidden(x.flatten(1)), 0.2))
+        return scores.gather(1, labels[:, None])[:, 0] if self.config.classes else scores[:, 0]
+
+
+class DiscriminatorBlock(nn.Module):
+    """Two convolutions, and half the resolution."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.first = EqualConv2d(channels, channels, 3)
+        self.second = EqualConv2d(channels, width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B×`width`×H/2×W/2 of `x` B×`channels`×H×W."""
+        x = F.leaky_relu(self.first(x), 0.2)
+        return F.avg_pool2d(F.leaky_relu(self.second(x), 0.2), 2)
+
+
+def pixel_norm(x: Tensor) -> Tensor:
+    """`x` B×C×…, with the vector of each pixel brought to the length √C (section 4.2)."""
+    return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+
+
+def _active(x: Tensor) -> Tensor:
+    return pixel_norm(F.leaky_relu(x, 0.2))
+
+
+def _upsample(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0)
+
+
+# Appendix A.1. Batches there are 14 at 256 px and 6 at 512 px, here the multiples of 4 below. A decay of 0.999 a step
+# halves in 693 steps, 11 kimg. Length and phases are those of the authors' code.
+FAMILY = Family(
+    config=PgganConfig,
+    generator=Generator,
+    discriminator=Discriminator,
+    recipe={
+        "loss": {"kind": "wasserstein", "r1_gamma": 0, "slope": 10, "penalty_every": 1, "drift": 0.001},
+        "generator_lr": 1e-3,
+        "discriminator_lr": 1e-3,
+        "beta1": 0.0,
+        "beta2": 0.99,
+        "batch": 16,
+        "growth": {"batches": {"256": 12, "512": 4}},
+        "ema_kimg": 11.1,
+        "augment": {"translate": 0},
+        "kimg": 12000,
+        "snapshot_kimg": 100,
+        "checkpoint_kimg": 50,
+        "monitor": {"every_kimg": 100},
+    },
+)

@@ -1,0 +1,52 @@
+"""The course of a training, as a picture of its log."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+PANELS = {
+    "loss": ("loss", "loss_d", "loss_g"),
+    "mean sign of the scores": ("real_sign", "fake_sign"),
+    "augmentation, p": ("p",),
+    "KID to val": ("kid_val",),
+    "diversity": ("diversity",),
+}
+"""What stands together, by the title above it; what a log does not have is left out, and so is all else."""
+RANGES = {"mean sign of the scores": (-1.05, 1.05), "augmentation, p": (-0.05, 1.05), "diversity": (0, None)}
+SURE = 1e-2
+"""KID below which a logarithmic axis would show noise; it may be negative."""
+COLOURS = ("#1f77b4", "#d95f02", "#1b9e77")
+
+log = logging.getLogger(__name__)
+
+
+def save_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Draw the log's lines over `kimg` into the PNG `path`; without matplotlib, say so and draw nothing."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        log.warning("%s was not drawn: matplotlib is not installed", path.name)
+        return
+    seen = set().union(*rows)
+    panels = {title: found for title, names in PANELS.items() if (found := [name for name in names if name in seen])}
+    figure = Figure(figsize=(8, 1 + 1.7 * len(panels)), dpi=100, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    for (title, names), axes in zip(
+        panels.items(), figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0], strict=True
+    ):
+        for name, colour in zip(names, COLOURS, strict=False):
+            there = [row for row in rows if name in row]
+            few = "o" if len(there) < 30 else None
+            line = [[row[key] for row in there] for key in ("kimg", name)]
+            axes.plot(*line, color=colour, linewidth=1.5, marker=few, markersize=3, label=name)
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_ylim(RANGES.get(title))
+        if title == "KID to val":
+            axes.set_yscale("symlog", linthresh=SURE)
+        if len(names) > 1:
+            axes.legend(frameon=False, fontsize=8)
+        axes.grid(alpha=0.2)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("real slices shown, thousands")
+    figure.savefig(path)

@@ -1,0 +1,58 @@
+"""The path length penalty's part in a step (StyleGAN2, arXiv 1912.04958, section 3.2)."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from lungsynth.errors import LungsynthError
+from lungsynth.training.losses import AdversarialLoss, path_length_penalty, path_lengths
+from lungsynth.training.state import TrainingState
+
+DECAY = 0.01  # of the running mean, in each step with a penalty; StyleGAN2, appendix B
+SHRINK = 2  # one of so many images is drawn again for the penalty; StyleGAN2, appendix B
+
+
+@runtime_checkable
+class Styled(Protocol):
+    """A generator that draws from styles: w B×layers×n of latents, and images of these."""
+
+    def mapping(self, z: Tensor, labels: Tensor | None = None, rng: torch.Generator | None = None) -> Tensor:
+        """Styles B×layers×n."""
+
+    def synthesis(self, styles: Tensor, rng: torch.Generator | None = None) -> Tensor:
+        """Images B×C×H×W."""
+
+
+def add_path_length(
+    state: TrainingState,
+    passes: list[tuple[Tensor, Tensor]],
+    loss: AdversarialLoss,
+    rng: torch.Generator,
+    fabric: Fabric,
+) -> None:
+    """Add the penalty's gradient to the generator's; `passes` are latents B×nz and class codes B.
+
+    The weight makes up for the steps without. The running mean begins as the plain mean of what has been seen: the
+    paper's begins at 0, and for some hundred steps the pull to paths so short is far stronger than the discriminator's.
+
+    Raises:
+        LungsynthError: the generator has no styles.
+    """
+    generator, mean = state.generator, state.memory["path_mean"]
+    if not isinstance(generator, Styled):
+        raise LungsynthError(f"training.loss.path_length: {generator.config.family} has no styles; set it to 0")
+    weight = loss.path_every * loss.path_length / len(passes)
+    share = max(DECAY, 1 / (state.step // loss.path_every + 1))
+    found = []
+    for latents, labels in passes:
+        count = max(1, len(latents) // SHRINK)
+        styles = generator.mapping(latents[:count], labels[:count], rng)
+        images = generator.synthesis(styles, rng)
+        lengths = path_lengths(images, styles, torch.randn(images.shape, generator=rng, device=images.device))
+        found.append(lengths.detach().mean())
+        (weight * path_length_penalty(lengths, mean.lerp(found[-1], share))).backward()
+    average = fabric.all_reduce(torch.stack(found).mean(), reduce_op="mean")
+    assert isinstance(average, Tensor)  # Fabric reduces whole collections as well
+    mean.lerp_(average, share)

@@ -1,0 +1,106 @@
+"""Reads slices on a machine that has torch alone: a slice dataset's folder, or arrays of one's own.
+
+Of the rest of the library it uses `imaging.mapped`, which needs numpy only.
+"""
+
+import hashlib
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from lungsynth.errors import LungsynthError
+from lungsynth.generators.family import GeneratorConfig
+from lungsynth.imaging.mapped import MappedSlices
+from lungsynth.training.data import Slices
+
+SPLITS = ("train", "val", "test")
+"""In the order of their codes."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Slices uint8 N×H×W (N×3×H×W in colour), class codes int64 N and split codes N: places in `SPLITS`.
+
+    `classes` are empty where the data do not name them.
+    """
+
+    images: Any
+    labels: np.ndarray
+    splits: np.ndarray
+    classes: tuple[str, ...]
+    window_hu: tuple[float, float] | None
+    sha256: str
+
+    def of(self, split: str) -> Slices:
+        """The slices of one split."""
+        return Slices(self.images, self.labels, np.flatnonzero(self.splits == SPLITS.index(split)))
+
+
+def read(path: Path) -> TrainingData:
+    """The folder of a slice dataset, or a file `.npz` with the arrays `images`, `labels` and, where wanted, `splits`.
+
+    Raises:
+        LungsynthError: it is neither, or older than this library.
+    """
+    if not path.exists():
+        raise LungsynthError(f"{path}: is not there; name the folder of a slice dataset, or a file .npz")
+    return _folder(path) if path.is_dir() else _file(path)
+
+
+def check_classes(generator: GeneratorConfig, found: tuple[str, ...]) -> None:
+    """Whether a generator's classes are those of the slices; one without classes may train on any.
+
+    Raises:
+        LungsynthError: they are not.
+    """
+    if generator.classes and generator.classes != found:
+        raise LungsynthError(
+            f"generator.classes are {', '.join(generator.classes)} and the slices' {', '.join(found)}: "
+            "give the generator the classes of the cohort, in their order"
+        )
+
+
+def _folder(folder: Path) -> TrainingData:
+    try:
+        manifest = json.loads((folder / "dataset.json").read_text())
+    except (OSError, ValueError) as error:
+        raise LungsynthError(f"{folder} is no slice dataset: cannot read dataset.json ({error})") from None
+    codes = folder / "labels.safetensors"
+    if not codes.exists():
+        raise LungsynthError(f"{folder}: has no labels.safetensors, so it is older than this library; build it again")
+    try:
+        arrays = load_file(codes)
+    except (OSError, SafetensorError) as error:
+        raise LungsynthError(f"{codes}: cannot be read ({error}); build the slices again") from error
+    meta, shards = manifest["meta"], manifest["shards"]
+    files = [folder / "shards" / shard["name"] / "images.safetensors" for shard in shards]
+    return TrainingData(
+        images=MappedSlices(files, [shard["rows"] for shard in shards], meta["size"]),
+        labels=arrays["labels"],
+        splits=arrays["splits"],
+        classes=tuple(meta["classes"]),
+        window_hu=meta["window_hu"] and tuple(meta["window_hu"]),
+        sha256=manifest["sha256"],
+    )
+
+
+def _file(path: Path) -> TrainingData:
+    try:
+        with np.load(path) as arrays:
+            images, labels = arrays["images"], arrays["labels"].astype(np.int64)
+            splits = arrays["splits"] if "splits" in arrays else np.zeros(len(labels), np.uint8)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise LungsynthError(f"{path}: is no .npz file with the arrays images and labels ({error})") from error
+    if len(splits) != len(labels):
+        raise LungsynthError(f"{path}: has {len(labels)} labels, but {len(splits)} splits")
+    digest = hashlib.sha256()
+    for array in (images, labels, splits):
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return TrainingData(images, labels, splits, (), None, digest.hexdigest())

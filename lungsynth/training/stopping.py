@@ -1,0 +1,50 @@
+"""Ends a run that is asked to end (SIGTERM of a cluster, Ctrl-C) after the step at work, with a checkpoint."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from lungsynth.errors import LungsynthError
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StoppedError(LungsynthError):
+    """A run ended before its time because a signal asked it to; its checkpoint is written."""
+
+    def __init__(self, number: int, kimg: float) -> None:
+        super().__init__(
+            f"stopped by {signal.Signals(number).name} at {kimg:.2f} kimg; the same command goes on from there"
+        )
+        self.exit_code = 128 + number
+        """As a shell reports a process that this signal ended."""
+
+
+class Stop:
+    """Notes a signal, while it is entered; the second one does what it would have done without this.
+
+    Only the main thread can be told of signals: elsewhere nothing is noted, and signals do what they always do.
+    """
+
+    number: int | None = None
+    """Of the signal that came."""
+
+    def __init__(self) -> None:
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        self.__exit__(None, None, None)
