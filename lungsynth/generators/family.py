@@ -38,6 +38,12 @@ class GeneratorConfig(Config):
         default=False, description="a network of its own for each class, trained one after the other, not one for all"
     )
 
+    def __new__(cls, **fields: Any) -> "GeneratorConfig":
+        """`GeneratorConfig(family=...)` is of the family's own class, as ZenML builds the parameters of a step."""
+        if cls is GeneratorConfig and fields:
+            return object.__new__(family(str(fields.get("family", DEFAULT))).config)
+        return object.__new__(cls)
+
     @property
     def of_one_class(self) -> Self:
         """The architecture of the network for one class, where each has its own."""

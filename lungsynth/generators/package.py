@@ -43,7 +43,8 @@ class GeneratorCard(Config):
 class GeneratorPackage:
     """A folder with `weights.safetensors` (the average over training, see `training.ema`) and `generator.json`.
 
-    Training adds `samples.png`, `progress.gif` and `training_log.jsonl`.
+    Training adds `samples.png`, `interpolation.png`, `progress.gif`, `training_log.jsonl`, `training.png`, and
+    `real_beside_synthetic.png`, which does not go with a registered model.
     """
 
     folder: Path

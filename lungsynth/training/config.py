@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field, SerializeAsAny, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
@@ -40,8 +40,9 @@ class TrainingConfig(Config):
     checkpoint_kimg: float = Field(default=10, gt=0, description="kimg between two checkpoints")
     seed: int = Field(default=0, ge=0, description="of weights, data order, latents and augmentation")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="of the passes without a gradient penalty; weights are float32"
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="float32",
+        description="of the passes without a gradient penalty; weights are float32; auto: bfloat16 where it is native",
     )
     micro_batch: int | None = Field(
         default=None, ge=GROUP, description="slices in one pass of one process, less than its share to save memory"
@@ -76,7 +77,7 @@ class TrainingSections(Config):
             return sections
         sections = {"generator": {}, "training": {}} | dict(sections)
         try:
-            generator = TypeAdapter(GeneratorConfig).validate_python(sections["generator"])
+            generator = GeneratorConfig.model_validate(sections["generator"])
         except ValidationError:  # reported with the other sections
             return sections | {"training": {}}
         if isinstance(sections["training"], Mapping):

@@ -41,7 +41,8 @@ def save_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
             line = [[row[key] for row in there] for key in ("kimg", name)]
             axes.plot(*line, color=colour, linewidth=1.5, marker=few, markersize=3, label=name)
         axes.set_title(title, loc="left", fontsize=10)
-        axes.set_ylim(RANGES.get(title))
+        if title in RANGES:
+            axes.set_ylim(RANGES[title])
         if title == "KID to val":
             axes.set_yscale("symlog", linthresh=SURE)
         if len(names) > 1:

@@ -33,15 +33,26 @@ def launch(config: TrainingConfig) -> Fabric:
     for batch in (config.batch, *(config.growth.batches.values() if config.growth else ())):
         if batch % (GROUP * world):
             raise LungsynthError(f"a batch of {batch} cannot be dealt to {world} processes in groups of {GROUP} slices")
+    accelerator = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+    short = config.precision == "bfloat16" or (config.precision == "auto" and _has_bfloat16(accelerator))
     fabric = Fabric(
-        accelerator="cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu",
+        accelerator=accelerator,
         devices=local,
         num_nodes=world // local,
         strategy="ddp" if world > 1 else "auto",
-        precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
+        precision="bf16-mixed" if short else "32-true",
     )
     fabric.launch()
     return fabric
+
+
+def _has_bfloat16(accelerator: str) -> bool:
+    """Whether the hardware itself computes in bfloat16; emulated, it would be slower than float32."""
+    if accelerator == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Older releases of torch cannot tell what a CPU has.
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def autocast(fabric: Fabric, penalised: bool) -> AbstractContextManager[None]:
@@ -102,7 +113,7 @@ class _SharedBatchNorm2d(nn.BatchNorm2d):
         wide = x.float()
         moments = torch.stack([wide.mean(dim=(0, 2, 3)), wide.square().mean(dim=(0, 2, 3))])
         mean, square = all_reduce(moments) / dist.get_world_size()
-        variance = square - mean.square()
+        variance = (square - mean.square()).clamp_min(0)
         count = x.numel() // x.shape[1] * dist.get_world_size()
         with torch.no_grad():
             self.num_batches_tracked += 1
@@ -121,3 +132,20 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def fast_kernels(device: torch.device) -> Iterator[None]:
+    """On a GPU, for a while: TF32 for float32 matrices, and the fastest kernel for each convolution, found by trying.
+
+    Convolutions take TF32 in torch anyway. A CPU's numbers are left alone.
+    """
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.benchmark = before[1]

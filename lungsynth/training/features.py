@@ -1,8 +1,8 @@
 """Features of slices for watching a run, and the distance between two sets of them.
 
-They are statistics of a random network, as in Naeem et al., arXiv 2002.09797, section 3.2 and appendix: for images far
-from ImageNet it sees what goes wrong at least as well as a trained one, and it needs no download and no training. Its
-numbers only compare the looks of one run; the fidelity that is reported in the end has extractors of its own.
+They are statistics of a random network, which Naeem et al., arXiv 2002.09797, advise for images far from ImageNet; it
+needs no download and no training. Its numbers only compare the looks of one run: the fidelity that is reported in the
+end has extractors of its own.
 """
 
 import math
@@ -87,7 +87,7 @@ class Scale:
 def kid(one: np.ndarray, other: np.ndarray) -> float:
     """The squared maximum mean discrepancy between features N×D and M×D, without bias: about 0 for the same source.
 
-    The kernel is (x·y/D + 1)³ (KID; Bińkowski et al., arXiv 1801.01401, section 4 and eq. 4).
+    The kernel is (x·y/D + 1)³ (KID; Bińkowski et al., arXiv 1801.01401, section 4).
     """
     one, other = one.astype(np.float64), other.astype(np.float64)
     within = sum(_without_diagonal(_kernel(x, x)) for x in (one, other))
@@ -105,7 +105,7 @@ def _without_diagonal(matrix: np.ndarray) -> float:
 
 
 def vendi(features: np.ndarray, width: float) -> float:
-    """How many different slices N×D amount to, from 1 to N (Vendi score; Friedman and Dieng, arXiv 2210.02410, eq. 2).
+    """How many different slices N×D amount to, from 1 to N (Vendi score; Friedman and Dieng, arXiv 2210.02410).
 
     `width` is that of the Gaussian kernel: slices much closer to each other than that count as one.
     """

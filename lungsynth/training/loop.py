@@ -21,7 +21,14 @@ from lungsynth.training import adversarial, denoising, ema
 from lungsynth.training.config import TrainingConfig
 from lungsynth.training.curves import save_curves
 from lungsynth.training.data import Slices, Source, source_of
-from lungsynth.training.devices import largest_of_processes, launch, mean_of_processes, share_statistics, threads
+from lungsynth.training.devices import (
+    fast_kernels,
+    largest_of_processes,
+    launch,
+    mean_of_processes,
+    share_statistics,
+    threads,
+)
 from lungsynth.training.draws import Draws
 from lungsynth.training.growth import grow, shrink
 from lungsynth.training.losses import DenoisingLoss
@@ -95,6 +102,7 @@ def train_generator(
     with (
         source_of(train, balanced=training.balanced, seed=training.seed, device=fabric.device) as source,
         threads(training.threads),
+        fast_kernels(fabric.device),
     ):
         try:
             _train(state, source, training, run, fabric, monitor, on_log)

@@ -70,7 +70,7 @@ def interpolation(generator: GeneratorNetwork, seed: int) -> np.ndarray:
 def slerp(start: Tensor, end: Tensor, shares: Tensor) -> Tensor:
     """Points S×D on the arc from `start` to `end`, D each, where `shares` S from 0 to 1 of the way are done.
 
-    A straight line would leave the shell in which normal latents lie (White, arXiv 1609.04468, section 2.1).
+    A straight line would leave the shell in which normal latents lie (White, arXiv 1609.04468).
     """
     angle = torch.acos(torch.cosine_similarity(start, end, dim=0).clamp(-1 + 1e-6, 1 - 1e-6))
     weights = torch.stack([torch.sin((1 - shares) * angle), torch.sin(shares * angle)]) / torch.sin(angle)
