@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from narrow import NARROW
+from narrow import narrow
 from phantoms import simulate
 from torch_fidelity.metric_prc import KEY_METRIC_RECALL, prc_features_to_metric
 
 from lungsynth.evaluation.extractor import Extractor, ExtractorConfig, train_extractor
 from lungsynth.evaluation.fidelity import FidelityConfig, kid
-from lungsynth.generators.family import GeneratorConfig
+from lungsynth.generators.family import GeneratorConfig, families
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.imaging.store import SliceDataset
 from lungsynth.training import Slices, TrainingConfig, train_generator
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of a slice dataset")
     parser.add_argument("--kimg", type=float, default=40, help="length of each run")
     parser.add_argument("--slices", type=int, default=5000, help="to train on")
-    parser.add_argument("--only", nargs="+", default=list(NARROW), choices=list(NARROW))
+    parser.add_argument("--only", nargs="+", default=families(), choices=families())
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's choice")
     parser.add_argument("--out", type=Path, default=Path("outputs/families"))
     options = parser.parse_args()
@@ -73,7 +73,7 @@ def _extractor(dataset: SliceDataset, folder: Path) -> Extractor:
 
 
 def _train(dataset: SliceDataset, rows: np.ndarray, name: str, options: argparse.Namespace) -> GeneratorPackage:
-    network, settings = NARROW[name]
+    network, settings = narrow(name, options.kimg)
     own = {"family": name, "size": dataset.meta.size, "classes": dataset.meta.classes}
     generator = GeneratorConfig.model_validate(own | network)
     shared = {"kimg": options.kimg, "threads": options.threads, "device": "cpu"}

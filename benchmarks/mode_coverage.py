@@ -12,12 +12,12 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from narrow import NARROW
+from narrow import narrow
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
-from lungsynth.generators.family import GeneratorConfig
+from lungsynth.generators.family import GeneratorConfig, families
 from lungsynth.training import Slices, TrainingConfig, train_generator
 from lungsynth.training.config import with_recipe
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kimg", type=float, default=100, help="length of each run")
     parser.add_argument("--samples", type=int, default=10_000)
-    parser.add_argument("--only", nargs="+", default=list(NARROW), choices=list(NARROW))
+    parser.add_argument("--only", nargs="+", default=families(), choices=families())
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's choice")
     parser.add_argument("--out", type=Path, default=Path("outputs/modes"))
     options = parser.parse_args()
@@ -65,7 +65,7 @@ def _modes(pictures: np.ndarray, reader: SVC) -> tuple[int, float]:
 
 
 def _generate(stacks: np.ndarray, name: str, options: argparse.Namespace) -> np.ndarray:
-    network, settings = NARROW[name]
+    network, settings = narrow(name, options.kimg)
     own = {"family": name, "size": SIDE, "channels": 3, "classes": ()}
     generator = GeneratorConfig.model_validate(own | network)
     run = {"kimg": options.kimg, "threads": options.threads, "device": "cpu", "augment": {"translate": 0}}

@@ -54,9 +54,10 @@ def adversarial_step(
     state.discriminator_optimizer.zero_grad()
     for part in passes:
         share = len(part.real) / len(real)
+        # Of several passes, all gradients would have to be kept in memory.
+        with autocast(fabric, False), torch.set_grad_enabled(len(passes) == 1):
+            fakes.append(generator(part.latents, part.labels, draws.local).float())
         with autocast(fabric, penalised):
-            with torch.set_grad_enabled(len(passes) == 1):  # of several, all would have to be kept in memory
-                fakes.append(generator(part.latents, part.labels, draws.local))
             shown = augment(part.real, part.changes[0], config.augment).requires_grad_(penalised)
             drawn = augment(fakes[-1].detach(), part.changes[1], config.augment).requires_grad_(penalised)
             scores = discriminator(torch.cat([shown, drawn]), part.labels.repeat(2)).float().chunk(2)

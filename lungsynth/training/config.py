@@ -44,6 +44,9 @@ class TrainingConfig(Config):
         default="float32",
         description="of the passes without a gradient penalty; weights are float32; auto: bfloat16 where it is native",
     )
+    compile: bool = Field(
+        default=False, description="torch.compile, for all passes without a gradient penalty; minutes at the start"
+    )
     micro_batch: int | None = Field(
         default=None, ge=GROUP, description="slices in one pass of one process, less than its share to save memory"
     )

@@ -6,7 +6,7 @@ in one call.
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -55,9 +55,18 @@ def _has_bfloat16(accelerator: str) -> bool:
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
-def autocast(fabric: Fabric, penalised: bool) -> AbstractContextManager[None]:
-    """The configured precision; float32 for a pass whose gradient is a loss itself, too small for bfloat16."""
-    return nullcontext() if penalised else fabric.autocast()
+@contextmanager
+def autocast(fabric: Fabric, penalised: bool) -> Iterator[None]:
+    """The configured precision and compiled networks, but not for a pass whose gradient is a loss itself.
+
+    That gradient is too small for bfloat16, and torch.compile has no second derivatives.
+    """
+    if penalised:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    else:
+        with fabric.autocast():
+            yield
 
 
 def average_gradients(network: nn.Module, fabric: Fabric) -> None:

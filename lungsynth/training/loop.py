@@ -244,7 +244,10 @@ def _summary(
             f"training diverged before {state.kimg:.2f} kimg: loss is not finite; lower the learning rates"
         )
     shown = state.shown - (state.log[-1]["kimg"] * 1000 if state.log else 0)
-    return {"kimg": state.kimg, **means, "img_per_s": shown / seconds}
+    row = {"kimg": state.kimg, **means, "img_per_s": shown / seconds}
+    if statistics.is_cuda:
+        row["memory_gb"] = torch.cuda.max_memory_allocated(statistics.device) / 1e9
+    return row
 
 
 def _save_frame(state: TrainingState, config: TrainingConfig, run: Path, monitor: Monitor) -> None:

@@ -52,10 +52,14 @@ class TrainingState:
         for module in (network, critic):
             if module is not None:  # kernels for convolutions are fastest where channels are neighbours in memory
                 module.to(device).to(memory_format=torch.channels_last)
+        average = average_of(network)
+        for part in (network, critic):
+            if part is not None and training.compile:
+                part.compile(dynamic=False)  # two sizes of batches come, always the same
         return cls(
             generator=network,
             discriminator=critic,
-            average=average_of(network),
+            average=average,
             generator_optimizer=_adam(network, training),
             discriminator_optimizer=_adam(critic, training) if critic else None,
             memory=controller.new_memory(device) | {"path_mean": torch.zeros((), device=device)},
