@@ -19,4 +19,4 @@ def test_compiled_networks_learn_the_same(tmp_path):
         settings = {"kimg": 0.6, "loss": penalties, "compile": compiled, "beta1": 0.0}
         logs.append(log_of(brief_run(tmp_path / str(compiled), BRIEF.model_copy(update=settings), network)))
     for plain, quick in zip(*logs, strict=True):
-        assert quick == pytest.approx(plain, rel=1e-2, abs=1e-3)
+        assert quick == pytest.approx(plain, rel=1e-2, abs=0.02)
