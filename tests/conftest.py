@@ -15,8 +15,9 @@ MIRROR = ROOT.parent / "shared" / "idc-mirror"
 
 
 def pytest_configure() -> None:
-    """Tests that compile the pipeline in this process must not touch the user's ZenML."""
-    os.environ["ZENML_CONFIG_PATH"] = tempfile.mkdtemp(prefix="lungsynth-zenml-")
+    """Tests that compile the pipeline in this process must not touch the user's ZenML, nor each other's `.zen`."""
+    home = tempfile.mkdtemp(prefix="lungsynth-zenml-")
+    os.environ["ZENML_CONFIG_PATH"] = os.environ["ZENML_REPOSITORY_PATH"] = home
     os.environ["ZENML_ANALYTICS_OPT_IN"] = "false"
 
 
