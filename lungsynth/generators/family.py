@@ -6,6 +6,7 @@ A family is one module of this package that defines `FAMILY`; its name is the fa
 
 import pkgutil
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -67,32 +68,32 @@ class GeneratorConfig(Config):
         return own.model_validate(value)
 
 
-class GeneratorNetwork(nn.Module):
+class GeneratorNetwork(nn.Module, ABC):
     """Base of the networks that draw slices."""
 
     config: GeneratorConfig
 
+    @abstractmethod
     def forward(self, z: Tensor, labels: Tensor | None = None, rng: torch.Generator | None = None) -> Tensor:
         """Images B×C×H×W, about [-1, 1], of latents `z` B×nz, standard normal, and class codes `labels` int64 B.
 
         Without `rng` the images follow from `z` and `labels` alone. Training hands over `rng`, on the network's device,
         for what a family makes random there (style mixing, noise).
         """
-        raise NotImplementedError
 
     def grow(self, level: float) -> None:
         """Draw at 2^⌈level⌉ pixels a side, faded in by the fraction of `level`; a new network is fully grown."""
         raise LungsynthError(f"{self.config.family} does not grow: leave training.growth out")
 
 
-class DiscriminatorNetwork(nn.Module):
+class DiscriminatorNetwork(nn.Module, ABC):
     """Base of the networks that tell real slices from synthetic ones."""
 
     config: GeneratorConfig
 
+    @abstractmethod
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Scores B, higher is more real, of `images` B×C×H×W said to be of the classes `labels` int64 B."""
-        raise NotImplementedError
 
     def grow(self, level: float) -> None:
         """As the generator's."""

@@ -45,6 +45,9 @@ class Constant(GeneratorNetwork):
         self.grey = torch.nn.Parameter(torch.tensor(0.25))
         self.seen = []
 
+    def forward(self, z, labels=None, rng=None):
+        return self.grey.expand(len(z), 1, 4, 4)
+
     def denoise(self, x, sigma, labels, rng=None):
         self.seen.append((x, sigma, labels))
         return self.grey.expand_as(x)
