@@ -46,7 +46,7 @@ def adversarial_step(
     gammas = at(loss.r1_gamma, state.kimg), at(loss.r2_gamma, state.kimg)
     penalised = state.step % loss.penalty_every == 0 and max(*gammas, loss.slope) > 0
     passes = _passes(real, labels, state, draws, config)
-    fakes, statistics = [], torch.zeros(len(STATISTICS), device=fabric.device)
+    reals, fakes, statistics = [], [], torch.zeros(len(STATISTICS), device=fabric.device)
     statistics[4] = state.memory["p"]
 
     # Discriminator: tell real slices from synthetic ones of the same classes.
@@ -58,7 +58,8 @@ def adversarial_step(
         with autocast(fabric, False), torch.set_grad_enabled(len(passes) == 1):
             fakes.append(generator(part.latents, part.labels, draws.local).float())
         with autocast(fabric, penalised):
-            shown = augment(part.real, part.changes[0], config.augment).requires_grad_(penalised)
+            reals.append(augment(part.real, part.changes[0], config.augment))
+            shown = reals[-1].detach().requires_grad_(penalised)
             drawn = augment(fakes[-1].detach(), part.changes[1], config.augment).requires_grad_(penalised)
             scores = discriminator(torch.cat([shown, drawn]), part.labels.repeat(2)).float().chunk(2)
             loss_d = discriminator_loss(*scores)
@@ -74,7 +75,7 @@ def adversarial_step(
     # Generator: pass for real with the discriminator that has just learned.
     discriminator.requires_grad_(False)
     state.generator_optimizer.zero_grad()
-    for part, fake in zip(passes, fakes, strict=True):
+    for part, shown, fake in zip(passes, reals, fakes, strict=True):
         share = len(part.real) / len(real)
         with autocast(fabric, False):
             if len(passes) > 1:
@@ -83,7 +84,6 @@ def adversarial_step(
             real_scores = fake_scores.detach()  # which only the relativistic loss looks at
             if loss.kind == "relativistic":
                 with torch.no_grad():
-                    shown = augment(part.real, part.changes[0], config.augment)
                     real_scores = discriminator(shown, part.labels).float()
             loss_g = generator_loss(real_scores, fake_scores)
         (loss_g * share).backward()
