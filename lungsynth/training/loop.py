@@ -174,6 +174,7 @@ def _train(
             if monitor and (stopped or (not last and _passed(config.checkpoint_kimg, before, state.kimg))):
                 state.save(run / "state.pt")
             if stopped:
+                fabric.barrier()  # torchrun ends all processes as soon as one has ended: not before all is written
                 raise StoppedError(stopped, state.kimg)
 
 
@@ -231,6 +232,7 @@ def _keep_best(state: TrainingState, card: GeneratorCard, folder: Path, fabric: 
         return "no weights were compared with val before, so none are kept"
     if fabric.is_global_zero:
         _write_best(state, card, folder)
+    fabric.barrier()  # see `_train`
     return f"the best weights, of {found['kimg']:.2f} kimg with KID {found['kid_val']:.3f}, are kept in {folder}"
 
 

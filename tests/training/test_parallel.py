@@ -17,16 +17,23 @@ from lungsynth.training.state import TrainingState
 HERE = Path(__file__).parent
 SHORT = TrainingConfig.model_validate(BRIEF.model_dump() | {"kimg": 0.09, "checkpoint_kimg": 0.05})
 RUN = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from brief_run import SMALL, brief_run
 from test_parallel import SHORT
 from lungsynth.errors import LungsynthError
 from lungsynth.training import loop
+from lungsynth.training.state import TrainingState
 
 folder, rank = Path(sys.argv[2]), int(os.environ["RANK"])
-step = loop._step
+step, save = loop._step, TrainingState.save
+
+def slowly(state, path):
+    time.sleep(2)
+    save(state, path)
+
+TrainingState.save = slowly
 
 def signalled(state, *rest):
     if rank == 1 and state.step == 2:
