@@ -30,53 +30,58 @@ def minibatch_spread(x: Tensor) -> Tensor:
 
 
 def upsample(x: Tensor) -> Tensor:
-    """`x` B×C×H×W at twice the height and width, by the filter [1, 3, 3, 1] of StyleGAN2 (arXiv 1912.04958, B).
+    """`x` B×C×H×W at twice the size: zeros in between, then [1, 3, 3, 1]/4, which is bilinear interpolation.
 
-    The border is repeated outwards, here and in `downsample`, so that an even picture stays even.
+    The filter of StyleGAN2 (arXiv 1912.04958, B) and R3GAN. The border is repeated outwards, here and in `downsample`,
+    so that an even picture stays even.
     """
-    return _Spread.apply(F.pad(x, (1, 1, 1, 1), mode="replicate"), 2, 3, 4.0)
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def downsample(x: Tensor) -> Tensor:
-    """`x` B×C×H×W at half the height and width, by the same filter; H and W are even."""
-    return _Filter.apply(F.pad(x, (1, 1, 1, 1), mode="replicate"), 2, 0, 1.0)
+    """`x` B×C×H×W at half the size: [1, 3, 3, 1]/8, then every second pixel; a quarter of `upsample`ᵀ."""
+    # Interpolation's own backward pass is this filter. In a step with a gradient penalty it takes a fifth of the time
+    # of a depthwise convolution.
+    batch, channels, height, width = x.shape
+    small = [batch, channels, height // 2, width // 2]
+    return torch.ops.aten.upsample_bilinear2d_backward(x, [height, width], small, False) / 4
 
 
 def blur(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
-    """`x` B×C×H×W through the same filter, and `gain`; with zeros around it, 2·`padding` - 3 pixels larger a side."""
-    return _Filter.apply(x, 1, padding, gain)
+    """`x` B×C×H×W through [1, 3, 3, 1]/8, and `gain`; with zeros around it, 2·`padding` - 3 pixels larger a side."""
+    return _Filter.apply(x, padding, gain)
 
 
 class _Filter(torch.autograd.Function):
-    """[1, 3, 3, 1] in both directions, at every `stride`-th pixel, in the precision of `x`.
+    """[1, 3, 3, 1] in both directions, in the precision of `x`.
 
     It and `_Spread` are each the other's gradient. Without them, the second derivative of such a convolution, which a
     gradient penalty needs, would be torch's: one more convolution for each channel.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, stride: int, padding: int, gain: float) -> Tensor:
-        ctx.settings = stride, padding, gain
+    def forward(ctx: Any, x: Tensor, padding: int, gain: float) -> Tensor:
+        ctx.settings = padding, gain
         with torch.autocast(x.device.type, enabled=False):
-            return F.conv2d(x, _taps(x, gain), stride=stride, padding=padding, groups=x.shape[1])
+            return F.conv2d(x, _taps(x, gain), padding=padding, groups=x.shape[1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return _Spread.apply(gradients[0], *ctx.settings), None, None, None
+        return _Spread.apply(gradients[0], *ctx.settings), None, None
 
 
 class _Spread(torch.autograd.Function):
-    """The transpose of `_Filter`: each pixel to every `stride`-th place, then the filter."""
+    """The transpose of `_Filter`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, stride: int, padding: int, gain: float) -> Tensor:
-        ctx.settings = stride, padding, gain
+    def forward(ctx: Any, x: Tensor, padding: int, gain: float) -> Tensor:
+        ctx.settings = padding, gain
         with torch.autocast(x.device.type, enabled=False):
-            return F.conv_transpose2d(x, _taps(x, gain), stride=stride, padding=padding, groups=x.shape[1])
+            return F.conv_transpose2d(x, _taps(x, gain), padding=padding, groups=x.shape[1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return _Filter.apply(gradients[0], *ctx.settings), None, None, None
+        return _Filter.apply(gradients[0], *ctx.settings), None, None
 
 
 def _taps(x: Tensor, gain: float) -> Tensor:

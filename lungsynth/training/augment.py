@@ -38,6 +38,13 @@ class AugmentConfig(Config):
     every: int = Field(default=4, ge=1, description="steps from one adjustment of p to the next; ADA")
     limit: float = Field(default=0.8, gt=0, le=1, description="largest adaptive p; ADA, section 2.2")
 
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of change that are on."""
+        return [
+            name for name in ("translate", "scale", "rotate_degrees", "brightness", "cutout") if getattr(self, name)
+        ]
+
     @field_validator("p")
     @classmethod
     def _probability(cls, p: Scheduled) -> Scheduled:

@@ -90,9 +90,6 @@ def train_generator(
         share_statistics(network, fabric)
 
     # Train.
-    monitor = None
-    if fabric.is_global_zero:
-        monitor = Monitor(train, val, training.monitor, state.average, training.seed)
     card = GeneratorCard(
         generator=generator,
         window_hu=window_hu,
@@ -104,6 +101,9 @@ def train_generator(
         threads(training.threads),
         fast_kernels(fabric.device),
     ):
+        monitor = None
+        if fabric.is_global_zero:
+            monitor = Monitor(train, val, training.monitor, state.average, training.seed)
         try:
             _train(state, source, training, run, fabric, monitor, on_log)
         except SpoiledError as error:

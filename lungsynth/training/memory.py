@@ -30,7 +30,7 @@ def within_memory(step: Callable[[int | None], Tensor], size: int, alone: bool) 
     for smaller in _halves(size):
         if _fits(step, smaller):
             raise LungsynthError(
-                f"{problem}; set training.micro_batch to {smaller}, which was tried and fits, or take a smaller batch"
+                f"{problem}; set training.micro_batch to {smaller}, which was tried and fits; the run then starts anew"
             )
     raise LungsynthError(f"{problem}, nor do {GROUP}; take a smaller network, or a device with more memory")
 

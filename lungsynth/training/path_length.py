@@ -7,6 +7,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from lungsynth.errors import LungsynthError
+from lungsynth.training.devices import mean_of_processes
 from lungsynth.training.losses import AdversarialLoss, path_length_penalty, path_lengths
 from lungsynth.training.state import TrainingState
 
@@ -43,16 +44,15 @@ def add_path_length(
     generator, mean = state.generator, state.memory["path_mean"]
     if not isinstance(generator, Styled):
         raise LungsynthError(f"training.loss.path_length: {generator.config.family} has no styles; set it to 0")
-    weight = loss.path_every * loss.path_length / len(passes)
-    share = max(DECAY, 1 / (state.step // loss.path_every + 1))
-    found = []
+    weight = loss.path_every * loss.path_length
+    pull = max(DECAY, 1 / (state.step // loss.path_every + 1))
+    total, found = sum(len(latents) for latents, _ in passes), torch.zeros_like(mean)
     for latents, labels in passes:
         count = max(1, len(latents) // SHRINK)
         styles = generator.mapping(latents[:count], labels[:count], rng)
         images = generator.synthesis(styles, rng)
         lengths = path_lengths(images, styles, torch.randn(images.shape, generator=rng, device=images.device))
-        found.append(lengths.detach().mean())
-        (weight * path_length_penalty(lengths, mean.lerp(found[-1], share))).backward()
-    average = fabric.all_reduce(torch.stack(found).mean(), reduce_op="mean")
-    assert isinstance(average, Tensor)  # Fabric reduces whole collections as well
-    mean.lerp_(average, share)
+        seen, share = lengths.detach().mean(), len(latents) / total
+        (weight * share * path_length_penalty(lengths, mean.lerp(seen, pull))).backward()
+        found += seen * share
+    mean.lerp_(mean_of_processes(found, fabric), pull)

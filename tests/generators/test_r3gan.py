@@ -7,7 +7,6 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lungsynth.generators.r3gan import (
     FAMILY,
@@ -15,8 +14,6 @@ from lungsynth.generators.r3gan import (
     Generator,
     R3ganConfig,
     ResidualBlock,
-    downsample,
-    upsample,
 )
 from lungsynth.training import TrainingConfig
 from lungsynth.training.losses import relativistic_discriminator, zero_centred_penalty
@@ -106,29 +103,6 @@ def test_the_other_layers_of_a_branch_start_small_by_the_depth():
     for layer, fan_in in ((block.widen, 256), (block.mix, 16 * 9)):
         assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / 1.04 / fan_in) * 0.5, rel=0.02)
         assert not layer.bias.any()
-
-
-def low_pass(x: Tensor) -> Tensor:
-    """[1, 3, 3, 1]/8 in both directions, the border repeated outwards, at every second pixel."""
-    taps = torch.tensor([1.0, 3, 3, 1], dtype=x.dtype) / 8
-    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 4, 4)
-    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, stride=2, groups=x.shape[1])
-
-
-def test_downsampling_is_the_low_pass_filter():
-    x = torch.randn(2, 3, 8, 12, dtype=torch.double)
-    torch.testing.assert_close(downsample(x), low_pass(x))
-
-
-def test_upsampling_is_the_low_pass_filter_backwards():
-    x, y = torch.randn(2, 3, 4, 6, dtype=torch.double), torch.randn(2, 3, 8, 12, dtype=torch.double)
-    torch.testing.assert_close((upsample(x) * y).sum(), 4 * (x * downsample(y)).sum())
-
-
-def test_resampling_keeps_constants():
-    x = torch.full((1, 2, 8, 8), 0.7)
-    torch.testing.assert_close(upsample(x), torch.full((1, 2, 16, 16), 0.7))
-    torch.testing.assert_close(downsample(x), torch.full((1, 2, 4, 4), 0.7))
 
 
 def test_slices_are_independent_of_the_others_in_the_batch():

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from torch.nn import functional as F
 
 from lungsynth import CLASSES
-from lungsynth.generators.layers import EqualLinear, blur, downsample, upsample
+from lungsynth.generators.layers import EqualLinear
 from lungsynth.generators.stylegan2 import (
     Discriminator,
     DownBlock,
@@ -46,35 +46,6 @@ def rng(seed=0):
 
 def count(module):
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def test_resampling_by_hand():
-    def rows(*values):
-        return torch.tensor(values)[:, None].expand(-1, 4)[None, None]
-
-    # Between two pixels a quarter of the way; between four at 1, 3, 3, 1 eighths; the border repeated.
-    assert upsample(rows(0.0, 4, 8))[0, 0, :, 1].tolist() == [0, 1, 3, 5, 7, 8]
-    assert downsample(rows(0.0, 0, 8, 16, 0, 0))[0, 0, :, 1].tolist() == [1, 9, 2]
-    assert blur(rows(0.0, 0, 8, 0, 0), padding=2, gain=2)[0, 0, :, 2].tolist() == [0, 2, 6, 6, 2, 0]
-
-
-@pytest.mark.parametrize("resample", [upsample, downsample, lambda x: blur(x, padding=2)])
-def test_resampling_treats_channels_alike_and_rows_as_columns(resample):
-    x = torch.randn(2, 3, 6, 6)
-    torch.testing.assert_close(resample(x)[:, 1:2], resample(x[:, 1:2]))
-    torch.testing.assert_close(resample(x.mT), resample(x).mT)
-
-
-@pytest.mark.parametrize("resample", [upsample, downsample])
-def test_resampling_keeps_an_even_picture_even(resample):
-    assert torch.equal(resample(torch.full((1, 2, 8, 8), 0.75)).unique(), torch.tensor([0.75]))
-
-
-@pytest.mark.parametrize("resample", [upsample, downsample, lambda x: blur(x, padding=1, gain=4)])
-def test_gradients_of_resampling(resample):
-    x = torch.randn(2, 2, 4, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(resample, x)
-    assert torch.autograd.gradgradcheck(lambda x: resample(x).square(), x)
 
 
 def own_weights(weight, style):

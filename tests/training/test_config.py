@@ -21,6 +21,7 @@ GENERATOR = DcganConfig(size=32)
         {"loss": {"kind": "hinge"}},
         {"generator_lr": {"start": 1e-3, "end": 0}},
         {"device": "tpu"},
+        {"augment": {"scale": 0.1}, "loss": {"kind": "denoising"}},
     ],
 )
 def test_wrong_configuration(wrong):

@@ -25,6 +25,7 @@ CONFIG = TrainingConfig(
     kimg=1.3,
     batch=8,
     loss=DenoisingLoss(),
+    augment={"translate": 0},
     generator_lr=4e-3,
     beta1=0.9,
     beta2=0.99,

@@ -63,19 +63,19 @@ def test_expected_length_is_the_size_of_the_jacobian():
 
 
 @pytest.mark.parametrize(("step", "share"), [(0, 1), (4, 1 / 2), (36, 1 / 10), (800, 0.01)])
-@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("parts", [(8,), (4, 4), (6, 2)])
 def test_gradient_and_running_mean_by_hand(step, share, parts):
     state = SimpleNamespace(generator=Linear(3.0), memory={"path_mean": torch.tensor(1.0)}, step=step)
-    passes = [(torch.randn(6 // parts, 3), torch.zeros(6 // parts, dtype=torch.int64)) for _ in range(parts)]
+    passes = [(torch.randn(count, 3), torch.zeros(count, dtype=torch.int64)) for count in parts]
     loss = AdversarialLoss(path_length=2, path_every=4)
     add_path_length(state, passes, loss, torch.Generator().manual_seed(0), Fabric(accelerator="cpu", devices=1))
 
-    # Of half of the six: ‖Jᵀy‖ = 2·3·‖(y0, y1, y2)‖/√4, against a mean that is moved towards these lengths first;
+    # Of half of each part: ‖Jᵀy‖ = 2·3·‖(y0, y1, y2)‖/√4, against a mean that is moved towards these lengths first;
     # 4·2·(length - mean)² by the strength, on which the mean is not seen to depend.
     rng = torch.Generator().manual_seed(0)
-    norms = torch.stack([torch.randn(3 // parts, 1, 2, 2, generator=rng) for _ in range(parts)])
-    norms = norms.view(parts, -1, 4)[:, :, :3].norm(dim=2)
-    means = 1 + share * (3 * norms.mean(dim=1, keepdim=True) - 1)
+    drawn = [torch.randn(count // 2, 1, 2, 2, generator=rng).flatten(1)[:, :3].norm(dim=1) for count in parts]
+    means = [1 + share * (3 * norms.mean() - 1) for norms in drawn]
+    norms, means = torch.cat(drawn), torch.cat([mean.expand(len(own)) for own, mean in zip(drawn, means, strict=True)])
     gradient = (8 * 2 * (3 * norms - means) * norms).mean().item()
     assert state.generator.strength.grad.item() == pytest.approx(gradient, rel=1e-4, abs=1e-4)
     assert state.memory["path_mean"].item() == pytest.approx(1 + share * (3 * norms.mean().item() - 1), rel=1e-5)
