@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from narrow import narrow
-from phantoms import simulate
+from phantoms import extractor, simulate
 from torch_fidelity.metric_prc import KEY_METRIC_RECALL, prc_features_to_metric
 
-from lungsynth.evaluation.extractor import Extractor, ExtractorConfig, train_extractor
 from lungsynth.evaluation.fidelity import FidelityConfig, kid
 from lungsynth.generators.family import GeneratorConfig, families
 from lungsynth.generators.package import GeneratorPackage
@@ -42,11 +41,11 @@ def main() -> None:
     dataset = SliceDataset(options.data) if options.data else simulate(740, options.out)
     rows, val = dataset.rows("train"), dataset.rows("val")
     rows = np.sort(np.random.default_rng(0).choice(rows, min(options.slices, len(rows)), replace=False))
-    extractor = _extractor(dataset, options.out / "extractor")
-    real = extractor.features(dataset.images[val])
+    judge = extractor(dataset, options.out / "extractor")
+    real = judge.features(dataset.images[val])
 
     def scores(images: np.ndarray) -> str:
-        found = extractor.features(images)
+        found = judge.features(images)
         recall = prc_features_to_metric(torch.from_numpy(found), torch.from_numpy(real), verbose=False)
         return f"{kid(real, found, FidelityConfig()):>12.4f}{recall[KEY_METRIC_RECALL]:>8.2f}"
 
@@ -66,10 +65,6 @@ def main() -> None:
         speed = options.kimg * 1000 / seconds
         drawn = scores(package.sample(dataset.labels[val], seed=1))
         print(f"{name:12}{parameters:11,}{speed:7.0f}{half:8.3f}{looks[-1]['kid_val']:8.3f}{drawn}", flush=True)
-
-
-def _extractor(dataset: SliceDataset, folder: Path) -> Extractor:
-    return Extractor(folder) if folder.exists() else train_extractor(dataset, ExtractorConfig(), folder)
 
 
 def _train(dataset: SliceDataset, rows: np.ndarray, name: str, options: argparse.Namespace) -> GeneratorPackage:

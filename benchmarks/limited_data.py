@@ -1,33 +1,28 @@
 """What adaptive augmentation (ADA) is worth where slices are few: KID with it, over KID without, after equal training.
 
-    python benchmarks/limited_data.py [--data FOLDER] [--slices 200] [--kimg 40] [--seeds 2] [--loss logistic]
+    python benchmarks/limited_data.py [--data FOLDER] [--slices 200] [--kimg 40] [--seeds 2] [--out FOLDER]
 
-`--data` is the folder of a slice dataset; without it phantoms of 300 patients are simulated first. The slices to train
-on are drawn from its `train` split. KID is that of as many synthetic slices as `val` has, against `val`, in the
-features of `lungsynth.training.features`, standardised over all of `train`. The weights are the last, not the best.
+`--data` is the folder of a slice dataset; without it 300 phantoms are simulated first. The slices to train on are drawn
+from its `train` split. KID is that of as many synthetic slices as `val` has, against `val`, in the features of
+`lungsynth.training.features`, on the scale of all of `train`. The weights are the last, not the best: nothing is chosen
+by `val`. Pictures of each run go to `--out`.
 """
 
 import argparse
 import json
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from phantoms import simulate
 
-from lungsynth.cohort.fetch import FetchConfig
-from lungsynth.cohort.phantom import PhantomCohortConfig, select_phantoms
-from lungsynth.cohort.splits import SplitConfig
 from lungsynth.generators.dcgan import DcganConfig
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.imaging.shards import build_slices
-from lungsynth.imaging.slices import SliceConfig
 from lungsynth.imaging.store import SliceDataset
 from lungsynth.training import Slices, TrainingConfig, train_generator
 from lungsynth.training.augment import AugmentConfig
 from lungsynth.training.config import with_recipe
-from lungsynth.training.features import features, filters, kid
+from lungsynth.training.features import Scale, features, filters, kid
 
 GENERATOR = {"nz": 64, "ngf": 16, "ndf": 16}
 TRAINING = {
@@ -52,11 +47,9 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=200, help="to train on")
     parser.add_argument("--kimg", type=float, default=40, help="length of each run")
     parser.add_argument("--seeds", type=int, default=2, help="runs of each arm; another seed draws other slices too")
-    parser.add_argument("--loss", choices=("logistic", "relativistic"), default="logistic")
+    parser.add_argument("--out", type=Path, default=Path("outputs/limited_data"))
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
-        dataset = SliceDataset(options.data) if options.data else _simulated(Path(scratch))
-        _compare(dataset, _describer(dataset), options, Path(scratch))
+    _compare(SliceDataset(options.data) if options.data else simulate(300, options.out), options)
 
 
 def arms(kimg: float) -> dict[str, AugmentConfig]:
@@ -66,34 +59,23 @@ def arms(kimg: float) -> dict[str, AugmentConfig]:
     return {NONE: AugmentConfig(translate=0, p=0), ADA: adaptive}
 
 
-def _simulated(scratch: Path) -> SliceDataset:
-    phantoms = PhantomCohortConfig(patients=300, matrix=192, slices=(60, 72), nodule_diameter_mm=(8, 28))
-    cohort = select_phantoms(phantoms, SplitConfig(train=0.6, val=0.3, test=0.1))
-    slices = SliceConfig(size=64, max_slices_per_series=14, root=scratch / "slices")
-    return build_slices(cohort, FetchConfig(root=scratch / "series"), slices, phantoms)
-
-
-def _describer(dataset: SliceDataset) -> Callable[[np.ndarray], np.ndarray]:
-    """Features N×D of slices uint8 N×H×W, such that over all of `train` each has mean 0 and standard deviation 1."""
+def _compare(dataset: SliceDataset, options: argparse.Namespace) -> None:
     network = filters(1, dataset.meta.size, torch.device("cpu"))
-    train = features(dataset.images[dataset.rows("train")][:, None], network)
-    mean, deviation = train.mean(axis=0), train.std(axis=0) + 1e-6
-    return lambda images: (features(images[:, None], network) - mean) / deviation
+    scale = Scale.of(features(dataset.images[dataset.rows("train")][:, None], network))
 
+    def describe(images: np.ndarray) -> np.ndarray:
+        return scale(features(images[:, None], network))
 
-def _compare(
-    dataset: SliceDataset, describe: Callable[[np.ndarray], np.ndarray], options: argparse.Namespace, scratch: Path
-) -> None:
     val = dataset.rows("val")
     real = describe(dataset.images[val])
-    print(f"{options.slices} slices to train on, {options.kimg:g} kimg, {options.loss} loss; {len(val)} slices in val")
+    print(f"{options.slices} slices to train on, {options.kimg:g} kimg; {len(val)} slices in val")
     print(f"{'':24}{'KID to val':>10}{'r_t':>8}{'p':>8}{'KID / without':>16}")
     found: dict[str, list[float]] = {name: [] for name in arms(options.kimg)}
     for seed in range(options.seeds):
         rows = np.sort(np.random.default_rng(seed).choice(dataset.rows("train"), options.slices, replace=False))
         print(f"{f'seed {seed}: real slices':24}{kid(real, describe(dataset.images[rows])):10.4f}")
         for name, augmentation in arms(options.kimg).items():
-            package = _train(dataset, rows, augmentation, seed, options, scratch / f"{seed} {name}")
+            package = _train(dataset, rows, augmentation, seed, options, options.out / f"{name}, seed {seed}")
             synthetic = package.sample(dataset.labels[val], seed=1000 + seed)
             found[name].append(kid(real, describe(synthetic)))
             last = json.loads((package.folder / "training_log.jsonl").read_text().splitlines()[-1])
@@ -112,7 +94,7 @@ def _train(
     folder: Path,
 ) -> GeneratorPackage:
     generator = DcganConfig(size=dataset.meta.size, classes=dataset.meta.classes, **GENERATOR)
-    settings = {"kimg": options.kimg, "seed": seed, "loss": {"kind": options.loss}, "augment": augment.model_dump()}
+    settings = {"kimg": options.kimg, "seed": seed, "augment": augment.model_dump()}
     return train_generator(
         Slices(dataset.images, dataset.labels, rows),
         None,
@@ -120,8 +102,8 @@ def _train(
         data_sha256=dataset.sha256,
         generator=generator,
         training=TrainingConfig.model_validate(with_recipe(generator, TRAINING | settings)),
-        folder=folder / "package",
-        checkpoints=folder / "checkpoints",
+        folder=folder,
+        checkpoints=options.out / "checkpoints",
     )
 
 

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from phantoms import simulate
+from phantoms import extractor, simulate
 from PIL import Image
 from torch import nn
 
-from lungsynth.evaluation.extractor import Extractor, ExtractorConfig, train_extractor
 from lungsynth.evaluation.fidelity import FidelityConfig, kid
 from lungsynth.generators.package import GeneratorPackage, to_uint8
 from lungsynth.imaging.store import SliceDataset
@@ -41,12 +40,11 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     dataset = SliceDataset(options.data) if options.data else simulate(160, options.out)
     train, val = dataset.rows("train"), dataset.rows("val")
-    folder = options.out / "extractor"
-    extractor = Extractor(folder) if folder.exists() else train_extractor(dataset, ExtractorConfig(), folder)
-    real = extractor.features(dataset.images[val])
+    judge = extractor(dataset, options.out / "extractor")
+    real = judge.features(dataset.images[val])
 
     def score(name: str, images: np.ndarray, kimg: float, seconds: float) -> None:
-        value = kid(real, extractor.features(images), FidelityConfig())
+        value = kid(real, judge.features(images), FidelityConfig())
         print(f"{name:24}{kimg:8.0f} kimg{seconds:8.0f} s   KID (lung) {value:.4f}", flush=True)
         Image.fromarray(grid(images[:: max(1, len(images) // 32)][:32])).save(options.out / f"{name}.png")
 

@@ -44,7 +44,9 @@ def save_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         if title in RANGES:
             axes.set_ylim(RANGES[title])
         if title == "KID to val":
-            axes.set_yscale("symlog", linthresh=SURE)
+            axes.set_yscale("symlog", linthresh=SURE, subs=(2, 5))
+            for say in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                say("{x:g}")
         if len(names) > 1:
             axes.legend(frameon=False, fontsize=8)
         axes.grid(alpha=0.2)
