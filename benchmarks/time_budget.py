@@ -5,7 +5,8 @@
 Ours is trained as the run file says, then the tutorial's loop (its networks of `--widths`, BCE, Adam 2e-4, batches of
 128, float32) for the same seconds. `--data` is the folder of a slice dataset; without it 160 phantoms are simulated
 first, some 1,100 slices to train on. KID is that of as many synthetic slices as `val` has against `val`, in the
-features of the lung extractor, trained here on `train`. Grids go to `--out`.
+features of the lung extractor, trained here on `train`; with `--against train`, for sets of a handful of patients,
+against what was trained on. The row of the real slices is the other split against it. Grids go to `--out`.
 """
 
 import argparse
@@ -35,28 +36,30 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of a slice dataset of 64 px")
     parser.add_argument("--config", type=Path, default=Path("configs/demo.yaml"))
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 24], help="the tutorial's ngf and ndf")
+    parser.add_argument("--against", choices=("val", "train"), default="val")
     parser.add_argument("--out", type=Path, default=Path("outputs/time_budget"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     dataset = SliceDataset(options.data) if options.data else simulate(160, options.out)
-    train, val = dataset.rows("train"), dataset.rows("val")
+    train, judged = dataset.rows("train"), dataset.rows(options.against)
+    other = dataset.rows("val" if options.against == "train" else "train")
     judge = extractor(dataset, options.out / "extractor")
-    real = judge.features(dataset.images[val])
+    real = judge.features(dataset.images[judged])
 
     def score(name: str, images: np.ndarray, kimg: float, seconds: float) -> None:
         value = kid(real, judge.features(images), FidelityConfig())
         print(f"{name:24}{kimg:8.0f} kimg{seconds:8.0f} s   KID (lung) {value:.4f}", flush=True)
         Image.fromarray(grid(images[:: max(1, len(images) // 32)][:32])).save(options.out / f"{name}.png")
 
-    print(f"{len(train)} slices to train on, {len(val)} in val, {torch.get_num_threads()} threads")
-    score("real slices", dataset.images[train[: len(val)]], 0, 0)
+    print(f"{len(train)} slices to train on, {len(judged)} to compare with, {torch.get_num_threads()} threads")
+    score("real slices", dataset.images[other[: len(judged)]], 0, 0)
     started = time.perf_counter()
     package = _ours(dataset, options)
     seconds = time.perf_counter() - started
     rows = [json.loads(line) for line in (package.folder / "training_log.jsonl").read_text().splitlines()]
-    score("ours", package.sample(dataset.labels[val], seed=1), rows[-1]["kimg"], seconds)
+    score("ours", package.sample(dataset.labels[judged], seed=1), rows[-1]["kimg"], seconds)
     for width in options.widths:
-        images, kimg = _tutorial(dataset.images[train], width, seconds, len(val))
+        images, kimg = _tutorial(dataset.images[train], width, seconds, len(judged))
         score(f"tutorial, width {width}", images, kimg, seconds)
 
 
