@@ -9,6 +9,7 @@ SHIFTS = {"translate": 0.0625, "scale": 0, "rotate_degrees": 0, "brightness": 0,
 def narrow(family: str, kimg: float) -> tuple[dict[str, Any], dict[str, Any]]:
     """The network, and settings of `training`, for a run of `kimg`."""
     falling = {"end": 1e-4, "from_kimg": kimg / 5, "until_kimg": kimg}
+    late = falling | {"from_kimg": 0.6 * kimg}  # once it has grown
     table: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "dcgan": (
             {"nz": 64, "ngf": 32, "ndf": 24},
@@ -17,8 +18,9 @@ def narrow(family: str, kimg: float) -> tuple[dict[str, Any], dict[str, Any]]:
         "pggan": (
             {"nz": 64, "width": 128, "fmap_base": 512},
             {
-                "generator_lr": 1e-3,
-                "discriminator_lr": 3e-3,
+                "generator_lr": {"start": 1e-3} | late,
+                "discriminator_lr": {"start": 3e-3}
+                | late,  # as fast as the generator's, it is fooled and never recovers
                 "growth": {"start": 8, "stable_kimg": kimg / 10, "fade_kimg": kimg / 10, "batches": {}, "rates": {}},
             },
         ),
@@ -34,7 +36,12 @@ def narrow(family: str, kimg: float) -> tuple[dict[str, Any], dict[str, Any]]:
         ),
         "stylegan2": (
             {"nz": 128, "nw": 128, "mapping_layers": 2, "channel_base": 512, "channel_max": 128},
-            {},
+            {
+                "loss": {"r1_gamma": 1},
+                "generator_lr": {"start": 1e-2} | falling,
+                "discriminator_lr": {"start": 2.5e-3} | falling,
+                "augment": SHIFTS,
+            },
         ),
         "edm": (
             {

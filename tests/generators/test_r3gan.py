@@ -146,6 +146,15 @@ def test_scores_are_the_features_projected_on_the_class():
     torch.testing.assert_close(scores, (features[0] * discriminator.embed.weight[[1, 0]]).sum(dim=1))
 
 
+def test_classes_start_close_together():
+    generator, discriminator = Generator(narrow(64, nz=64, embedding=64)), Discriminator(narrow(64))
+    z, images = torch.randn(64, 64), torch.randn(64, 1, 64, 64)
+    with torch.no_grad():
+        for network, x in ((generator, z), (discriminator, images)):
+            first, second = (network(x, torch.full((64,), code)) for code in (0, 1))
+            assert (first - second).std() < 0.4 * first.std(dim=0).mean()
+
+
 def test_class_embeddings_learn():
     config, labels = narrow(), torch.tensor([0, 0])
     generator, discriminator = lively(Generator(config)), lively(Discriminator(config))
