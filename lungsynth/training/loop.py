@@ -4,7 +4,8 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -114,11 +115,12 @@ def train_generator(
         return GeneratorPackage(folder)
 
     # Hand over the best average of the weights, and the pictures on the way to it.
-    package = _write_best(state, card, folder)
-    (folder / "training_log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in state.log))
-    save_film(sorted((run / "frames").glob("*.png")), folder / "progress.gif")
-    save_pictures(package, monitor.grid, training.seed)
-    save_curves(state.log, folder / "training.png")
+    with _disk_errors_named(folder):
+        package = _write_best(state, card, folder)
+        (folder / "training_log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in state.log))
+        save_film(sorted((run / "frames").glob("*.png")), folder / "progress.gif")
+        save_pictures(package, monitor.grid, training.seed)
+        save_curves(state.log, folder / "training.png")
     shutil.rmtree(run)
     fabric.barrier()
     return package
@@ -254,10 +256,22 @@ def _summary(
 
 def _save_frame(state: TrainingState, config: TrainingConfig, run: Path, monitor: Monitor) -> None:
     """A frame of the film; and, to be looked at while the run goes on, the same beside real slices."""
-    (run / "frames").mkdir(parents=True, exist_ok=True)
     picture = snapshot(state.average, config.seed)
-    Image.fromarray(picture).save(run / "frames" / f"{state.shown:012d}.png")
-    Image.fromarray(beside(monitor.grid, picture)).save(run / "real_beside_synthetic.png")
+    with _disk_errors_named(run):
+        (run / "frames").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(run / "frames" / f"{state.shown:012d}.png")
+        Image.fromarray(beside(monitor.grid, picture)).save(run / "real_beside_synthetic.png")
+
+
+@contextmanager
+def _disk_errors_named(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LungsynthError(
+            f"{folder}: files cannot be written ({error.strerror}); mend that, and the same command goes on from its "
+            "last checkpoint"
+        ) from error
 
 
 def _check(slices: Slices, generator: GeneratorConfig) -> None:

@@ -1,5 +1,6 @@
 """Killed, stopped or out of memory: nothing is lost, and the reader is told what to do."""
 
+import errno
 import os
 import random
 import signal
@@ -189,3 +190,15 @@ def test_a_damaged_checkpoint_is_named(tmp_path, monkeypatch):
     (run / "state.pt").write_bytes((run / "state.pt").read_bytes()[:-100])
     with pytest.raises(LungsynthError, match=r"state\.pt: not a usable checkpoint; delete it to train from the start"):
         brief_run(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["save_film", "beside"])
+def test_a_full_disk_is_named_and_costs_no_more_than_since_the_checkpoint(tmp_path, monkeypatch, undisturbed, name):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(loop, name, full)
+    with pytest.raises(LungsynthError, match=r"files cannot be written \(No space left on device\)"):
+        brief_run(tmp_path)
+    monkeypatch.undo()
+    check_same(brief_run(tmp_path), undisturbed)
