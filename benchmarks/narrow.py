@@ -25,11 +25,11 @@ def narrow(family: str, kimg: float) -> tuple[dict[str, Any], dict[str, Any]]:
             },
         ),
         "r3gan": (
-            {"channel_base": 1024, "channel_max": 256, "blocks": 1},
+            {"channel_base": 512, "channel_max": 128, "blocks": 1},
             {
-                "loss": {"r1_gamma": 10, "r2_gamma": 10, "penalty_every": 4},
-                "generator_lr": {"start": 1.5e-3} | falling,
-                "discriminator_lr": {"start": 1.5e-3} | falling,
+                "loss": {"r1_gamma": 5, "r2_gamma": 5, "penalty_every": 4},
+                "generator_lr": {"start": 2e-3} | falling,
+                "discriminator_lr": {"start": 1e-3} | falling,
                 "beta2": 0.99,
                 "augment": SHIFTS | {"target": 0.6, "adjust_kimg": kimg / 5},
             },

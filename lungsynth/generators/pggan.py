@@ -74,9 +74,7 @@ class Generator(Growing, GeneratorNetwork):
         """Images B×C×S×S, S = 2^⌈level⌉, of `z` B×nz and `labels` int64 B, which only classes need; none is random."""
         x = pixel_norm(z)
         if labels is not None and self.config.classes:
-            # As long as the latent vector: one of 512 numbers would else be lost among them.
-            code = one_hot(labels, len(self.config.classes), z) * math.sqrt(self.config.nz)
-            x = torch.cat([x, code], dim=1)
+            x = torch.cat([x, one_hot(labels, len(self.config.classes), z)], dim=1)
         x = _active(self.first(x).unflatten(1, (-1, 4, 4)))
         x = before = _active(self.mix(x))
         for block in islice(self.blocks, self.depth):
@@ -104,9 +102,8 @@ class GeneratorBlock(nn.Module):
 class Discriminator(Growing, DiscriminatorNetwork):
     """Scores slices: the generator's mirror image.
 
-    Each class has a linear score of its own, which is the projection of Miyato and Koyama (arXiv 1802.05637) for a
-    table of classes: unlike a code beside the image, it lets the class weigh every feature, and a few classes need no
-    table beyond that.
+    To the score of all slices each class adds a linear one of its own, which is the projection of Miyato and Koyama
+    (arXiv 1802.05637): unlike a code beside the image, it lets the class weigh every feature.
     """
 
     def __init__(self, config: PgganConfig) -> None:
@@ -117,7 +114,7 @@ class Discriminator(Growing, DiscriminatorNetwork):
         self.blocks = nn.ModuleList(DiscriminatorBlock(width, channels) for channels, width in pairwise(widths))
         self.mix = EqualConv2d(widths[0] + 1, widths[0], 3)
         self.hidden = EqualLinear(16 * widths[0], widths[0], gain=math.sqrt(2))
-        self.score = EqualLinear(widths[0], max(1, len(config.classes)))
+        self.score = EqualLinear(widths[0], 1 + len(config.classes))
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Scores B of `images` B×C×S×S, S = 2^⌈level⌉, said to be of the classes `labels` int64 B."""
@@ -129,7 +126,7 @@ class Discriminator(Growing, DiscriminatorNetwork):
                 x = old + (x - old) * self.share
         x = F.leaky_relu(self.mix(minibatch_spread(x)), 0.2)
         scores = self.score(F.leaky_relu(self.hidden(x.flatten(1)), 0.2))
-        return scores.gather(1, labels[:, None])[:, 0] if self.config.classes else scores[:, 0]
+        return scores[:, 0] + scores.gather(1, 1 + labels[:, None])[:, 0] if self.config.classes else scores[:, 0]
 
 
 class DiscriminatorBlock(nn.Module):
