@@ -9,7 +9,7 @@ SHIFTS = {"translate": 0.0625, "scale": 0, "rotate_degrees": 0, "brightness": 0,
 def narrow(family: str, kimg: float) -> tuple[dict[str, Any], dict[str, Any]]:
     """The network, and settings of `training`, for a run of `kimg`."""
     falling = {"end": 1e-4, "from_kimg": kimg / 5, "until_kimg": kimg}
-    late = falling | {"from_kimg": 0.6 * kimg}  # once it has grown
+    late = falling | {"from_kimg": kimg / 2}
     table: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "dcgan": (
             {"nz": 64, "ngf": 32, "ndf": 24},
@@ -19,16 +19,16 @@ def narrow(family: str, kimg: float) -> tuple[dict[str, Any], dict[str, Any]]:
             {"nz": 64, "width": 128, "fmap_base": 512},
             {
                 "generator_lr": {"start": 1e-3} | late,
-                "discriminator_lr": {"start": 3e-3}
-                | late,  # as fast as the generator's, it is fooled and never recovers
-                "growth": {"start": 8, "stable_kimg": kimg / 10, "fade_kimg": kimg / 10, "batches": {}, "rates": {}},
+                "discriminator_lr": {"start": 3e-3} | late,  # no faster than the generator, it is fooled for good
+                "loss": {"penalty_every": 2},
+                "growth": {"start": 8, "stable_kimg": kimg / 30, "fade_kimg": kimg / 30, "batches": {}, "rates": {}},
             },
         ),
         "r3gan": (
             {"channel_base": 512, "channel_max": 128, "blocks": 1},
             {
-                "loss": {"r1_gamma": 5, "r2_gamma": 5, "penalty_every": 4},
-                "generator_lr": {"start": 2e-3} | falling,
+                "loss": {"r1_gamma": 30, "r2_gamma": 30, "penalty_every": 4},
+                "generator_lr": {"start": 1e-3} | falling,
                 "discriminator_lr": {"start": 1e-3} | falling,
                 "beta2": 0.99,
                 "augment": SHIFTS | {"target": 0.6, "adjust_kimg": kimg / 5},
