@@ -243,7 +243,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(data, finished, tmp_path,
 
 def test_learns_which_half_is_bright(data, tmp_path):
     growth = GrowthConfig(stable_kimg=0.15, fade_kimg=0.15)
-    fast = {"kimg": 1, "batch": 16, "growth": growth, "ema_kimg": 0.2, "generator_lr": 3e-3, "discriminator_lr": 3e-3}
+    fast = {"kimg": 3, "batch": 16, "growth": growth, "ema_kimg": 0.2, "generator_lr": 3e-3, "discriminator_lr": 3e-3}
     package = train(data, tmp_path, BRIEF.model_copy(update=fast), SMALL.model_copy(update={"width": 16}))
     slices = package.sample(np.repeat([0, 1], 32), seed=5)
     left, right = slices[:, :, :8].mean(axis=(1, 2)), slices[:, :, 8:].mean(axis=(1, 2))
