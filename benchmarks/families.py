@@ -1,6 +1,6 @@
 """Every family of generators on the same slices, for the same kimg: KID and recall beside the floor and noise.
 
-    python benchmarks/families.py [--data FOLDER] [--kimg 40] [--slices 5000] [--only FAMILY ...] [--out FOLDER]
+    python benchmarks/families.py [--data FOLDER] [--kimg 48] [--slices 5000] [--only FAMILY ...] [--out FOLDER]
 
 `--data` is the folder of a slice dataset; without it 740 phantoms are simulated first, in the working folder. Networks
 are narrow, for a CPU; one seed. KID and recall (torch-fidelity's) are of as many synthetic slices as `val` has against
@@ -32,7 +32,7 @@ def main() -> None:
     """Train, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of a slice dataset")
-    parser.add_argument("--kimg", type=float, default=40, help="length of each run")
+    parser.add_argument("--kimg", type=float, default=48, help="length of each run")
     parser.add_argument("--slices", type=int, default=5000, help="to train on")
     parser.add_argument("--only", nargs="+", default=families(), choices=families())
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's choice")

@@ -1,6 +1,6 @@
 """Stacked digits: of 1000 equally frequent modes, how many does each family draw?
 
-    python benchmarks/mode_coverage.py [--kimg 100] [--samples 10000] [--only FAMILY ...] [--out FOLDER]
+    python benchmarks/mode_coverage.py [--kimg 40] [--samples 10000] [--only FAMILY ...] [--out FOLDER]
 
 As stacked MNIST (Metz et al., arXiv 1611.02163), scaled down: scikit-learn's digits, 8×8 enlarged to 32×32, three at
 random as the channels of a picture. Unconditional, narrow networks for a CPU, one seed. A support vector machine that
@@ -27,7 +27,7 @@ SIDE, STACKS, MODES = 32, 20_000, 1000
 def main() -> None:
     """Train, read, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kimg", type=float, default=100, help="length of each run")
+    parser.add_argument("--kimg", type=float, default=40, help="length of each run")
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--only", nargs="+", default=families(), choices=families())
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's choice")

@@ -1,4 +1,4 @@
-"""Of each family, a network narrow enough for a CPU, and what replaces its recipe in so short a run."""
+"""Of each family, a network narrow enough for a CPU, and what replaces its recipe in so short a run; chosen by KID to `val`."""
 
 from typing import Any
 
