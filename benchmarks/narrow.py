@@ -1,4 +1,4 @@
-"""Of each family, a network narrow enough for a CPU, and what replaces its recipe in so short a run; chosen by KID to `val`."""
+"""Of each family, a network narrow enough for a CPU, and what replaces its recipe in a short run, chosen by val."""
 
 from typing import Any
 
