@@ -25,7 +25,7 @@ from lungsynth.generators.package import GeneratorPackage, to_uint8
 from lungsynth.imaging.store import SliceDataset
 from lungsynth.run_file import load, training_sections
 from lungsynth.training import Slices, train_generator
-from lungsynth.training.snapshots import grid
+from lungsynth.training.snapshots import COLUMNS, grid
 
 NZ, BATCH, RATE, BETAS = 100, 128, 2e-4, (0.5, 0.999)  # of the tutorial
 
@@ -49,7 +49,8 @@ def main() -> None:
     def score(name: str, images: np.ndarray, kimg: float, seconds: float) -> None:
         value = kid(real, judge.features(images), FidelityConfig())
         print(f"{name:24}{kimg:8.0f} kimg{seconds:8.0f} s   KID (lung) {value:.4f}", flush=True)
-        Image.fromarray(grid(images[:: max(1, len(images) // 32)][:32])).save(options.out / f"{name}.png")
+        shown = min(32, len(images) // COLUMNS * COLUMNS)
+        Image.fromarray(grid(images[:: len(images) // shown][:shown])).save(options.out / f"{name}.png")
 
     print(f"{len(train)} slices to train on, {len(judged)} to compare with, {torch.get_num_threads()} threads")
     score("real slices", dataset.images[other[: len(judged)]], 0, 0)
