@@ -75,8 +75,9 @@ def test_what_passes_is_survived(kind, bucket, server, tmp_path):
     """Each fault twice for one object: the series is whole at the third attempt, the other objects came once."""
     with fault_proxy(server, Fault(kind, BAD, times=2)) as proxy:
         deliveries = fetch([ONE, TWO], tmp_path, proxy)
-    # Go's HTTP client itself repeats a request on a connection that was closed before any answer.
-    assert [deliveries[name].attempts for name in (ONE, TWO)] in ([[3, 1], [2, 1]] if kind == "refuse" else [[3, 1]])
+    # Go's HTTP client itself repeats requests on a connection that was closed before any answer: once, twice or never.
+    fewest = 1 if kind == "refuse" else 3
+    assert [deliveries[name].attempts for name in (ONE, TWO)] in [[number, 1] for number in range(fewest, 4)]
     assert all_visible_is_whole(tmp_path, bucket) == {ONE, TWO}
     gets = proxy.object_gets()
     assert gets.pop(BAD) == 3
