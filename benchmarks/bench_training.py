@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import TypeAdapter
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -84,7 +83,7 @@ def main() -> None:
 
 
 def _measure_cpu(fields: dict, batch: int, rounds: int) -> None:
-    generator = TypeAdapter(GeneratorConfig).validate_python(fields)
+    generator = GeneratorConfig.model_validate(fields)
     bare = SAME_WORK | {"loss": {"r1_gamma": 0, "r2_gamma": 0, "path_length": 0}}
     training = _training(generator, batch, bare)
     images, labels = _slices(generator.size)
@@ -110,7 +109,7 @@ def _measure_gpu(batch: int, rounds: int) -> None:
     print(torch.cuda.get_device_name())
     for name in ("r3gan", "stylegan2"):
         for size in (128, 256, 512):
-            generator = TypeAdapter(GeneratorConfig).validate_python({"family": name, "size": size})
+            generator = GeneratorConfig.model_validate({"family": name, "size": size})
             bare = SAME_WORK | {"loss": {"path_length": 0}, "precision": "bfloat16"}
             training = _training(generator, batch, bare)
             images, labels = _slices(size)
