@@ -5,8 +5,9 @@
 `--data` is the folder of a slice dataset; without it 740 phantoms are simulated first, in the working folder. Networks
 are narrow, for a CPU; one seed. KID and recall (torch-fidelity's) are of as many synthetic slices as `val` has against
 `val`, in the features of the lung extractor, trained here on `train`. The columns «half» and «end» are the KID in the
-features of `lungsynth.training.features` that each run logs of itself: is it better than its own half-trained self?
-Grids and packages go to `--out`.
+features of `lungsynth.training.features` that each run logs of itself: is it better than its own half-trained self? The
+interval of KID (±1.96 standard errors) comes from resampled patients and synthetic slices; it knows nothing of other
+seeds of training. Grids and packages go to `--out`.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from narrow import narrow
 from phantoms import extractor, simulate
 from torch_fidelity.metric_prc import KEY_METRIC_RECALL, prc_features_to_metric
 
-from lungsynth.evaluation.fidelity import FidelityConfig, kid
+from lungsynth.evaluation.extractor import Extractor
+from lungsynth.evaluation.fidelity import FidelityConfig, Images, kid, kid_draws
 from lungsynth.generators.family import GeneratorConfig, families
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.imaging.store import SliceDataset
@@ -42,18 +44,22 @@ def main() -> None:
     rows, val = dataset.rows("train"), dataset.rows("val")
     rows = np.sort(np.random.default_rng(0).choice(rows, min(options.slices, len(rows)), replace=False))
     judge = extractor(dataset, options.out / "extractor")
-    real = judge.features(dataset.images[val])
+    patients = dataset.table["patient"].to_numpy(str)
+    real = _images(judge, dataset.images[val], patients[val])
 
-    def scores(images: np.ndarray) -> str:
-        found = judge.features(images)
-        recall = prc_features_to_metric(torch.from_numpy(found), torch.from_numpy(real), verbose=False)
-        return f"{kid(real, found, FidelityConfig()):>12.4f}{recall[KEY_METRIC_RECALL]:>8.2f}"
+    def scores(images: np.ndarray, clusters: np.ndarray) -> str:
+        found = _images(judge, images, clusters)
+        recall = prc_features_to_metric(*(torch.from_numpy(side.features) for side in (found, real)), verbose=False)
+        value = kid(real.features, found.features, FidelityConfig())
+        reach = 1.96 * kid_draws(real, found, FidelityConfig()).std(ddof=1)
+        return f"{value:>12.4f} ±{reach:<7.4f}{recall[KEY_METRIC_RECALL]:>8.2f}"
 
+    shown, each = rows[: len(val)], np.arange(len(val))
     noise = np.random.default_rng(0).integers(0, 256, (len(val), dataset.meta.size, dataset.meta.size), np.uint8)
     print(f"{len(rows)} slices to train on, {len(val)} in val, {options.kimg:g} kimg, seed 0")
-    print(f"{'':12}{'parameters':>11}{'img/s':>7}{'half':>8}{'end':>8}{'KID (lung)':>12}{'recall':>8}")
-    print(f"{'real slices':46}{scores(dataset.images[rows[: len(val)]])}")
-    print(f"{'noise':46}{scores(noise)}", flush=True)
+    print(f"{'':12}{'parameters':>11}{'img/s':>7}{'half':>8}{'end':>8}{'KID (lung)':>12}{'':9}{'recall':>8}")
+    print(f"{'real slices':46}{scores(dataset.images[shown], patients[shown])}")
+    print(f"{'noise':46}{scores(noise, each)}", flush=True)
     for name in options.only:
         started = time.perf_counter()
         package = _train(dataset, rows, name, options)
@@ -63,8 +69,12 @@ def main() -> None:
         half = min(looks, key=lambda row: abs(row["kimg"] - options.kimg / 2))["kid_val"]
         parameters = sum(parameter.numel() for parameter in package.load().parameters())
         speed = options.kimg * 1000 / seconds
-        drawn = scores(package.sample(dataset.labels[val], seed=1))
+        drawn = scores(package.sample(dataset.labels[val], seed=1), each)
         print(f"{name:12}{parameters:11,}{speed:7.0f}{half:8.3f}{looks[-1]['kid_val']:8.3f}{drawn}", flush=True)
+
+
+def _images(judge: Extractor, images: np.ndarray, clusters: np.ndarray) -> Images:
+    return Images(judge.features(images), np.zeros(len(images), int), np.unique(clusters, return_inverse=True)[1])
 
 
 def _train(dataset: SliceDataset, rows: np.ndarray, name: str, options: argparse.Namespace) -> GeneratorPackage:

@@ -164,7 +164,7 @@ def _compare_scopes(
                     )
                 )
             value = kid(pair[0].features, pair[1].features, config)
-            metrics.append(_metric(f"kid_{name}", value, _kid_draws(pair[0], pair[1], config), counts, config))
+            metrics.append(_metric(f"kid_{name}", value, kid_draws(pair[0], pair[1], config), counts, config))
     return Scorecard(metrics=tuple(metrics), notes=tuple(notes))
 
 
@@ -186,7 +186,8 @@ def _fid_draws(real: Images, other: Images, config: FidelityConfig) -> np.ndarra
     return draws
 
 
-def _kid_draws(real: Images, other: Images, config: FidelityConfig) -> np.ndarray:
+def kid_draws(real: Images, other: Images, config: FidelityConfig) -> np.ndarray:
+    """KID of each of `config.resamples` bootstrap resamples of the clusters of both sides; take their spread alone."""
     rng = np.random.default_rng(config.seed)
     kernels = [kernel_poly(a.features, b.features) for a, b in ((real, real), (other, other), (real, other))]
     for kernel in kernels[:2]:

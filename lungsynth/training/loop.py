@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -85,6 +86,8 @@ def train_generator(
     state = TrainingState.new(generator, training, fabric.device)
     if (run / "state.pt").exists():
         state.restore(run / "state.pt")
+        if training.growth:
+            state.average.grow(training.growth.level(generator.size, state.before))  # as the last step left it
     if largest_of_processes(state.step, fabric) != state.step:
         raise LungsynthError(f"{checkpoints}: not all processes find the same checkpoint; they must share the folder")
     for network in filter(None, (state.generator, state.discriminator)):
@@ -126,6 +129,13 @@ def train_generator(
     return package
 
 
+class Mark(NamedTuple):
+    """A moment of a run, to measure its speed from."""
+
+    seconds: float
+    shown: int
+
+
 def _train(
     state: TrainingState,
     source: Source,
@@ -137,12 +147,13 @@ def _train(
 ) -> None:
     """Run the steps that are left, and keep frames and checkpoints in the folder `run`.
 
+    A checkpoint is what a step leaves. What is due after that step is no part of it: a run that goes on begins with it.
+
     `monitor`: in the process that writes files and measures, and in no other.
     """
     total = round(config.kimg * 1000)
-    names = denoising.STATISTICS if isinstance(config.loss, DenoisingLoss) else adversarial.STATISTICS
-    started = time.monotonic()
     size = config.micro_batch or config.largest_batch // fabric.world_size
+    mark = Mark(time.monotonic(), state.shown)
 
     def step(micro_batch: int | None) -> Tensor:
         smaller = config.model_copy(update={"micro_batch": micro_batch}) if micro_batch else config
@@ -152,37 +163,35 @@ def _train(
         tqdm(total=total, initial=state.shown, unit="img", desc="training", disable=not monitor) as bar,
         Stop() as stop,
     ):
-        while state.shown < total and not out_of_patience(state.log, config.monitor):
-            before = state.kimg
+        while True:
+            if state.step:
+                row = _report(state, config, mark, monitor, stop, fabric)
+                if stopped := largest_of_processes(stop.number or 0, fabric):
+                    if monitor:
+                        state.save(run / "state.pt")
+                    fabric.barrier()  # torchrun ends all processes when one has ended: not before all is written
+                    raise StoppedError(stopped, state.kimg)
+                if row:
+                    mark = Mark(time.monotonic(), state.shown)
+                    _add(row, state)
+                    if monitor and on_log:
+                        on_log(row)
+                    bar.set_postfix({key: f"{value:.2f}" for key, value in row.items() if key != "kimg"})
+                last = state.shown >= total or out_of_patience(state.log, config.monitor)
+                if monitor and (last or _passed(config.snapshot_kimg, state)):
+                    _save_frame(state, config, run, monitor)
+                check_diversity(state.log, config.monitor)
+                if last:
+                    return
             state.pending.append(within_memory(step, size, fabric.world_size == 1))
             bar.update(state.shown - bar.n)
-
-            last = state.shown >= total
-            look = last or _passed(config.monitor.every_kimg, before, state.kimg)
-            if look or _passed(LOG_KIMG, before, state.kimg):
-                seconds, started = time.monotonic() - started, time.monotonic()
-                state.log.append(_summary(torch.stack(state.pending), names, before, state, seconds))
-                state.pending.clear()
-                if look:
-                    _look(state, monitor, config, before, fabric)
-                if monitor and on_log:
-                    on_log(state.log[-1])
-                bar.set_postfix({key: f"{value:.2f}" for key, value in state.log[-1].items() if key != "kimg"})
-            last = last or out_of_patience(state.log, config.monitor)
-            if monitor and (last or _passed(config.snapshot_kimg, before, state.kimg)):
-                _save_frame(state, config, run, monitor)
-            check_diversity(state.log, config.monitor)
-            stopped = largest_of_processes(stop.number or 0, fabric)
-            if monitor and (stopped or (not last and _passed(config.checkpoint_kimg, before, state.kimg))):
+            if monitor and _passed(config.checkpoint_kimg, state):
                 state.save(run / "state.pt")
-            if stopped:
-                fabric.barrier()  # torchrun ends all processes as soon as one has ended: not before all is written
-                raise StoppedError(stopped, state.kimg)
 
 
-def _passed(every_kimg: float, before: float, now: float) -> bool:
-    """Whether a multiple of `every_kimg` lies after `before`, up to `now`."""
-    return math.floor(now / every_kimg) > math.floor(before / every_kimg)
+def _passed(every_kimg: float, state: TrainingState) -> bool:
+    """Whether the last step went past a multiple of `every_kimg`, or to it."""
+    return math.floor(state.kimg / every_kimg) > math.floor(state.before / 1000 / every_kimg)
 
 
 def _step(state: TrainingState, source: Source, config: TrainingConfig, fabric: Fabric) -> Tensor:
@@ -198,7 +207,7 @@ def _step(state: TrainingState, source: Source, config: TrainingConfig, fabric: 
     step = denoising.denoising_step if isinstance(config.loss, DenoisingLoss) else adversarial.adversarial_step
     statistics = step(state, real, labels, draws, config, fabric)
     state.step += 1
-    state.shown += config.batch
+    state.before, state.shown = state.shown, state.shown + config.batch
     half_life = at(config.ema_kimg, state.kimg)
     ema.update(
         state.average, state.generator, ema.decay(half_life, config.ema_warm_up, state.kimg, config.batch / 1000)
@@ -206,13 +215,31 @@ def _step(state: TrainingState, source: Source, config: TrainingConfig, fabric: 
     return mean_of_processes(statistics, fabric)
 
 
-def _look(state: TrainingState, monitor: Monitor | None, config: TrainingConfig, before: float, fabric: Fabric) -> None:
-    """Add to the last line of the log what the first process sees, and keep the weights if they are the best."""
-    level = math.log2(state.average.config.size)
-    if config.growth:
-        level = config.growth.level(state.average.config.size, round(before * 1000))
-    state.log[-1] |= fabric.broadcast(monitor.look(level) if monitor else {})
-    if best(state.log) is state.log[-1]:
+def _report(
+    state: TrainingState, config: TrainingConfig, mark: Mark, monitor: Monitor | None, stop: Stop, fabric: Fabric
+) -> Row | None:
+    """The line of the log that is due after the last step, if one is; what the first process sees is in it.
+
+    It leaves the state as it is. When a signal comes, the line is not whole: a look can take longer than a cluster
+    waits for a process to end.
+    """
+    look = state.shown >= round(config.kimg * 1000) or _passed(config.monitor.every_kimg, state)
+    if not look and not _passed(LOG_KIMG, state):
+        return None
+    names = denoising.STATISTICS if isinstance(config.loss, DenoisingLoss) else adversarial.STATISTICS
+    row = _summary(torch.stack(state.pending), names, state, mark)
+    if look:
+        size = state.average.config.size
+        level = config.growth.level(size, state.before) if config.growth else math.log2(size)
+        row |= fabric.broadcast((stop.unless_stopped(lambda: monitor.look(level)) or {}) if monitor else {})
+    return row
+
+
+def _add(row: Row, state: TrainingState) -> None:
+    """Add a line to the log, and keep the weights if they are the best."""
+    state.log.append(row)
+    state.pending.clear()
+    if best(state.log) is row:
         state.best = {name: tensor.cpu().clone() for name, tensor in state.average.state_dict().items()}
 
 
@@ -233,22 +260,22 @@ def _keep_best(state: TrainingState, card: GeneratorCard, folder: Path, fabric: 
     if not found:
         return "no weights were compared with val before, so none are kept"
     if fabric.is_global_zero:
-        _write_best(state, card, folder)
+        with _disk_errors_named(folder):
+            _write_best(state, card, folder)
     fabric.barrier()  # see `_train`
     return f"the best weights, of {found['kimg']:.2f} kimg with KID {found['kid_val']:.3f}, are kept in {folder}"
 
 
-def _summary(
-    statistics: Tensor, names: tuple[str, ...], before: float, state: TrainingState, seconds: float
-) -> dict[str, float]:
-    """One line of the log: means over the steps in `statistics`, steps×`names`."""
+def _summary(statistics: Tensor, names: tuple[str, ...], state: TrainingState, mark: Mark) -> Row:
+    """Means over the steps in `statistics`, steps×`names`, and the speed since `mark`."""
     means = dict(zip(names, statistics.mean(dim=0).tolist(), strict=True))
     if not all(math.isfinite(value) for value in means.values()):
         raise SpoiledError(
             f"training diverged before {state.kimg:.2f} kimg: loss is not finite; lower the learning rates"
         )
-    shown = state.shown - (state.log[-1]["kimg"] * 1000 if state.log else 0)
-    row = {"kimg": state.kimg, **means, "img_per_s": shown / seconds}
+    row = {"kimg": state.kimg, **means}
+    if state.shown > mark.shown:  # not where a run goes on with what was due after a step of before
+        row["img_per_s"] = (state.shown - mark.shown) / (time.monotonic() - mark.seconds)
     if statistics.is_cuda:
         row["memory_gb"] = torch.cuda.max_memory_allocated(statistics.device) / 1e9
     return row

@@ -35,6 +35,8 @@ class TrainingState:
     step: int = 0
     shown: int = 0
     """Real slices shown."""
+    before: int = 0
+    """Of these, before the last step."""
     pending: list[Tensor] = field(default_factory=list)
     """Statistics of the steps since the last line of `log`."""
     log: list[dict[str, float]] = field(default_factory=list)
@@ -129,7 +131,7 @@ class TrainingState:
         return {name: part for name, part in vars(self).items() if isinstance(part, nn.Module | Optimizer)}
 
 
-_PLAIN = ("memory", "step", "shown", "pending", "log", "best")
+_PLAIN = ("memory", "step", "shown", "before", "pending", "log", "best")
 
 
 def run_key(generator: GeneratorConfig, training: TrainingConfig, data_sha256: str) -> str:

@@ -2,12 +2,15 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from lungsynth.errors import LungsynthError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+T = TypeVar("T")
 
 
 class StoppedError(LungsynthError):
@@ -32,6 +35,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._before: dict[int, Any] = {}
+        self._breaks_off = False
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -45,6 +49,22 @@ class Stop:
             signal.signal(number, handler)
         self._before = {}
 
+    def unless_stopped(self, work: Callable[[], T]) -> T | None:
+        """The result of `work`, which changes nothing; none where a signal came, or comes and breaks it off."""
+        self._breaks_off = True
+        try:
+            return None if self.number else work()
+        except _BrokenOff:
+            return None
+        finally:
+            self._breaks_off = False
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.number = number
         self.__exit__(None, None, None)
+        if self._breaks_off:
+            raise _BrokenOff
+
+
+class _BrokenOff(BaseException):
+    """Not an `Exception`, which `work` may catch."""

@@ -110,6 +110,25 @@ def test_a_signal_ends_a_run_after_its_step(tmp_path, monkeypatch, number):
         signal.signal(number, before)
 
 
+def test_a_signal_breaks_off_a_look_which_comes_first_when_the_run_goes_on(tmp_path, monkeypatch, undisturbed):
+    seen = []
+
+    look = loop.Monitor.look
+
+    def interrupted(monitor, level):
+        seen.append("begins")
+        signal.raise_signal(signal.SIGTERM)
+        seen.append("ends")
+
+    monkeypatch.setattr(loop.Monitor, "look", interrupted)
+    with pytest.raises(StoppedError):
+        brief_run(tmp_path)
+    assert seen == ["begins"]
+    assert checkpoint(tmp_path)["shown"] == 608
+    monkeypatch.setattr(loop.Monitor, "look", look)
+    check_same(brief_run(tmp_path), undisturbed)
+
+
 def test_the_second_signal_is_for_the_handler_before():
     found = []
     before = signal.signal(signal.SIGINT, lambda number, frame: found.append(number))
