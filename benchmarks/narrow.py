@@ -25,7 +25,7 @@ def narrow(family: str, kimg: float) -> tuple[dict[str, Any], dict[str, Any]]:
             },
         ),
         "r3gan": (
-            {"channel_base": 512, "channel_max": 128, "blocks": 1},
+            {"channel_base": 1024, "channel_max": 256, "blocks": 1},
             {
                 "loss": {"r1_gamma": 30, "r2_gamma": 30, "penalty_every": 4},
                 "generator_lr": {"start": 1e-3} | falling,
@@ -53,7 +53,7 @@ def narrow(family: str, kimg: float) -> tuple[dict[str, Any], dict[str, Any]]:
                 "dropout": 0,
                 "steps": 12,
             },
-            {"generator_lr": 1e-3, "micro_batch": None},
+            {"generator_lr": {"start": 1e-3} | falling, "micro_batch": None},
         ),
     }
     network, settings = table[family]
