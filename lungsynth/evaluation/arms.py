@@ -6,12 +6,13 @@ from lungsynth.evaluation.predictions import Predictions, Scores
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.evaluation.statistics import (
     Estimate,
+    Resamples,
     auroc_interval,
     average_precision,
+    interval,
     pair_counts,
-    percentile_interval,
     rate,
-    resample_patients,
+    resample,
     youden_threshold,
 )
 
@@ -25,15 +26,15 @@ def score_arms(predictions: Predictions, resamples: int, seed: int) -> Scorecard
     metrics = []
     for arm in predictions.arms:
         val, test = predictions.of(arm, "val"), predictions.of(arm, "test")
-        weights = resample_patients(test.labels, test.patients, resamples, seed)
-        varied = bool(np.ptp(weights, axis=0).any())
-        n = {"slices": len(test.labels), "patients": weights.shape[1], "seeds": len(test.scores)}
-        how = f"mean over seeds, percentile bootstrap of patients ×{resamples}"
+        drawn = resample(test.labels, test.patients, len(test.scores), resamples, seed)
+        varied = bool(np.ptp(drawn.patients, axis=0).any())
+        n = {"slices": len(test.labels), "patients": drawn.patients.shape[1], "seeds": len(test.scores)}
+        how = f"mean over seeds, percentile bootstrap of patients and seeds ×{resamples}"
         at_val = f"threshold by Youden on val, {how}"
-        sensitivity, specificity = _operating_point(val, test, weights)
+        sensitivity, specificity = _operating_point(val, test, drawn)
         for name, method, (value, low, high, _) in (
-            ("auroc", how, auroc_interval(pair_counts(*test), weights)),
-            ("average_precision", how, _average_precision(test, weights)),
+            ("auroc", how, auroc_interval(pair_counts(*test), drawn)),
+            ("average_precision", how, _average_precision(test, drawn)),
             ("sensitivity", at_val, sensitivity),
             ("specificity", at_val, specificity),
         ):
@@ -42,21 +43,19 @@ def score_arms(predictions: Predictions, resamples: int, seed: int) -> Scorecard
     return Scorecard(metrics=tuple(metrics))
 
 
-def _average_precision(test: Scores, weights: np.ndarray) -> Estimate:
-    once_and_resampled = np.vstack([np.ones(weights.shape[1]), weights])[:, test.patients]
-    draws = np.mean([average_precision(row, test.labels, once_and_resampled) for row in test.scores], axis=0)
-    return percentile_interval(draws[0], draws[1:])
+def _average_precision(test: Scores, drawn: Resamples) -> Estimate:
+    weights = drawn.with_sample[:, test.patients]
+    return interval(np.stack([average_precision(row, test.labels, weights) for row in test.scores], axis=1), drawn)
 
 
-def _operating_point(val: Scores, test: Scores, weights: np.ndarray) -> tuple[Estimate, Estimate]:
+def _operating_point(val: Scores, test: Scores, drawn: Resamples) -> tuple[Estimate, Estimate]:
     """Sensitivity and specificity."""
     called = np.array([
         row >= youden_threshold(val_row, val.labels) for row, val_row in zip(test.scores, val.scores, strict=True)
     ])  # fmt: skip
-    once_and_resampled = np.vstack([np.ones(weights.shape[1]), weights])
     estimates = []
-    for label, right in ((1, called.mean(0)), (0, 1 - called.mean(0))):
+    for label, right in ((1, called), (0, ~called)):
         side = test.labels == label
-        draws = rate(right[side], test.patients[side], once_and_resampled)
-        estimates.append(percentile_interval(draws[0], draws[1:]))
+        shares = [rate(row[side], test.patients[side], drawn.with_sample) for row in right]
+        estimates.append(interval(np.stack(shares, axis=1), drawn))
     return estimates[0], estimates[1]

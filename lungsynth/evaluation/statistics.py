@@ -4,6 +4,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import t as student_t
 
 Z975 = NormalDist().inv_cdf(0.975)
 Z80 = NormalDist().inv_cdf(0.80)
@@ -19,14 +20,26 @@ class Estimate(NamedTuple):
 
 
 class PairCounts(NamedTuple):
-    """AUROC as a quadratic form in patient multiplicities w: wᵀ·concordant·w / wᵀ·pairs·w.
+    """AUROC as a quadratic form in patient multiplicities w: wᵀ·concordant·w / wᵀ·pairs·w, for each training seed.
 
-    Both are P×P over (patient of the positive slice, patient of the negative one); `concordant` counts the pairs that
-    the scores rank rightly, ties as ½, averaged over training seeds.
+    `concordant` S×P×P and `pairs` P×P are over (patient of the positive slice, patient of the negative one);
+    `concordant` counts the pairs that the scores rank rightly, ties as ½.
     """
 
     concordant: np.ndarray
     pairs: np.ndarray
+
+
+class Resamples(NamedTuple):
+    """How often each patient, B×P, and each training seed, B×S, comes in every bootstrap resample."""
+
+    patients: np.ndarray
+    seeds: np.ndarray
+
+    @property
+    def with_sample(self) -> np.ndarray:
+        """Multiplicities (1+B)×P of patients, of which the first row is the sample itself."""
+        return np.vstack([np.ones(self.patients.shape[1]), self.patients])
 
 
 def pair_counts(scores: np.ndarray, labels: np.ndarray, patients: np.ndarray) -> PairCounts:
@@ -39,25 +52,26 @@ def pair_counts(scores: np.ndarray, labels: np.ndarray, patients: np.ndarray) ->
     """
     count = int(patients.max()) + 1
     positive, owner = labels == 1, patients[labels == 1]
-    concordant = np.zeros((count, count))
-    for row in scores:
+    concordant = np.zeros((len(scores), count, count))
+    for row, found in zip(scores, concordant, strict=True):
         for patient in np.unique(patients[~positive]):
             negatives = np.sort(row[~positive & (patients == patient)])
             beaten = np.searchsorted(negatives, row[positive], "left") + np.searchsorted(
                 negatives, row[positive], "right"
             )
-            concordant[:, patient] += np.bincount(owner, beaten / 2, count)
+            found[:, patient] = np.bincount(owner, beaten / 2, count)
     pairs = np.outer(np.bincount(owner, minlength=count), np.bincount(patients[~positive], minlength=count))
-    return PairCounts(concordant / len(scores), pairs.astype(float))
+    return PairCounts(concordant, pairs.astype(float))
 
 
 def auroc(counts: PairCounts, weights: np.ndarray) -> np.ndarray:
-    """AUROC, averaged over seeds, for each row of `weights` (B×P patient multiplicities); B values."""
-    return _form(counts.concordant, weights) / _form(counts.pairs, weights)
+    """AUROC B×S of each training seed, for each row of `weights` (B×P patient multiplicities)."""
+    concordant = np.stack([_form(matrix, weights) for matrix in counts.concordant], axis=1)
+    return concordant / _form(counts.pairs, weights)[:, None]
 
 
-def resample_patients(labels: np.ndarray, patients: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Multiplicities B×P of patients drawn with replacement among those with a positive slice, and among those without.
+def resample(labels: np.ndarray, patients: np.ndarray, seeds: int, resamples: int, seed: int) -> Resamples:
+    """Draw patients with replacement among those with a positive slice, and among those without; and training seeds.
 
     Strata keep the number of patients with a positive slice fixed, as a designed test set would.
     """
@@ -67,28 +81,38 @@ def resample_patients(labels: np.ndarray, patients: np.ndarray, resamples: int, 
     for stratum in (np.flatnonzero(with_positive), np.flatnonzero(~with_positive)):
         if len(stratum):
             weights[:, stratum] = rng.multinomial(len(stratum), np.full(len(stratum), 1 / len(stratum)), resamples)
-    return weights
+    return Resamples(weights, rng.multinomial(seeds, np.full(seeds, 1 / seeds), resamples))
 
 
-def percentile_interval(value: float, draws: np.ndarray) -> Estimate:
-    """95 % percentile interval (Efron & Tibshirani 1993, ch. 13) of bootstrap `draws` around the sample's own `value`.
+def interval(by_seed: np.ndarray, resamples: Resamples) -> Estimate:
+    """95 % percentile interval (Efron & Tibshirani 1993, ch. 13) of a mean over training seeds.
 
     It stays within the range of its measure and assumes no symmetry, which an AUROC near 1 lacks; in a paired
     difference both arms share the patients, so that most of the skew that it does not correct for cancels.
+
+    Args:
+        by_seed: (1+B)×S values of the measure, of the sample and of the resamples of its patients, by training seed.
+        resamples: the seeds in it are drawn inside each resample of patients. Their deviations are widened by
+            √(S/(S-1)), for the S seeds at hand vary less among themselves than around the mean of all that could be,
+            and by Student's t over the normal quantile, for what so few say of that is itself uncertain.
     """
-    low, high = np.nanquantile(draws, (0.025, 0.975))
-    return Estimate(float(value), float(low), float(high), float(np.nanstd(draws, ddof=1)))
+    draws, count = by_seed[1:], by_seed.shape[1]
+    means = draws.mean(axis=1)
+    if count > 1:
+        drawn = (draws * resamples.seeds).sum(axis=1) / count
+        means = means + np.sqrt(count / (count - 1)) * student_t.ppf(0.975, count - 1) / Z975 * (drawn - means)
+    low, high = np.nanquantile(means, (0.025, 0.975))
+    return Estimate(float(by_seed[0].mean()), float(low), float(high), float(np.nanstd(means, ddof=1)))
 
 
-def auroc_interval(counts: PairCounts, weights: np.ndarray) -> Estimate:
-    """AUROC of all patients with its bootstrap interval over `weights` (B×P)."""
-    value = auroc(counts, np.ones((1, weights.shape[1])))[0]
-    return percentile_interval(value, auroc(counts, weights))
+def auroc_interval(counts: PairCounts, resamples: Resamples) -> Estimate:
+    """AUROC of all patients, mean over seeds, with its bootstrap interval."""
+    return interval(auroc(counts, resamples.with_sample), resamples)
 
 
-def gain_interval(candidate: PairCounts, baseline: PairCounts, weights: np.ndarray) -> Estimate:
-    """Paired ΔAUROC, candidate minus baseline, of two score sets on the same slices; every resample serves both."""
-    return auroc_interval(PairCounts(candidate.concordant - baseline.concordant, candidate.pairs), weights)
+def gain_interval(candidate: PairCounts, baseline: PairCounts, resamples: Resamples) -> Estimate:
+    """Paired ΔAUROC, candidate minus baseline, on the same slices; patients and seeds of a resample serve both."""
+    return auroc_interval(PairCounts(candidate.concordant - baseline.concordant, candidate.pairs), resamples)
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:

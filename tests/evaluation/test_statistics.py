@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import t as student_t
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from lungsynth.evaluation.statistics import (
@@ -9,10 +10,19 @@ from lungsynth.evaluation.statistics import (
     delong,
     gain_interval,
     pair_counts,
-    resample_patients,
+    resample,
     smallest_detectable_effect,
     youden_threshold,
 )
+
+OVARIAN = """
+3.0 5.8 10 0  3.2 6.3 5 1  3.9 6.8 3 1  2.8 4.8 6 0  3.2 5.8 3 1  0.9 4.0 5 0  2.5 5.7 8 0  1.6 5.6 5 1
+3.8 5.7 5 1  3.7 6.7 6 1  3.2 5.4 4 1  3.8 6.6 6 1  4.1 6.6 5 1  3.6 5.7 5 1  4.3 7.0 4 1  3.6 6.7 4 0
+2.3 4.4 6 1  4.2 7.6 4 0  4.0 6.6 6 0  3.5 5.8 6 1  3.8 6.8 7 1  3.0 4.7 8 0  4.5 7.4 5 1  3.7 7.4 5 1
+3.1 6.6 6 1  4.1 8.2 6 1  4.3 7.0 5 1  4.3 6.5 4 1  3.2 5.1 5 1  2.6 4.7 6 1  3.3 6.8 6 0  1.7 4.0 7 0
+3.7 6.1 5 1  3.3 6.3 7 1  4.2 7.7 6 1  3.5 6.2 5 1  2.9 5.7 9 0  2.1 4.8 7 1  2.8 6.2 8 0  4.0 7.0 7 1
+3.3 5.7 6 1  3.7 6.9 5 1  3.6 6.6 5 1
+"""
 
 
 def clustered(rng: np.random.Generator, patients: int, separation: float, slices: int = 5):
@@ -26,8 +36,8 @@ def clustered(rng: np.random.Generator, patients: int, separation: float, slices
 def test_auroc_and_average_precision_of_multiplicities_equal_sklearn_on_repeated_rows():
     rng = np.random.default_rng(0)
     scores, labels, patients = clustered(rng, 20, 1.0)
-    weights = resample_patients(labels, patients, 5, seed=1)
-    ours = auroc(pair_counts(scores[None], labels, patients), weights)
+    weights = resample(labels, patients, 1, 5, seed=1).patients
+    ours = auroc(pair_counts(scores[None], labels, patients), weights)[:, 0]
     precision = average_precision(scores, labels, weights[:, patients])
     for b, row in enumerate(weights.astype(int)):
         repeated = np.repeat(np.arange(len(labels)), row[patients])
@@ -35,21 +45,25 @@ def test_auroc_and_average_precision_of_multiplicities_equal_sklearn_on_repeated
         assert precision[b] == pytest.approx(average_precision_score(labels[repeated], scores[repeated]), abs=1e-12)
 
 
-def test_auroc_is_the_mean_over_seeds():
+def test_auroc_of_seeds_and_their_mean():
     rng = np.random.default_rng(0)
     scores, labels, patients = clustered(rng, 20, 1.0)
     both = np.stack([scores, rng.normal(size=scores.size)])
-    expected = np.mean([roc_auc_score(labels, row) for row in both])
-    assert auroc(pair_counts(both, labels, patients), np.ones((1, 20)))[0] == pytest.approx(expected, abs=1e-12)
+    expected = [roc_auc_score(labels, row) for row in both]
+    counts = pair_counts(both, labels, patients)
+    assert auroc(counts, np.ones((1, 20)))[0] == pytest.approx(expected, abs=1e-12)
+    assert auroc_interval(counts, resample(labels, patients, 2, 50, 0)).value == pytest.approx(np.mean(expected))
 
 
 def test_resamples_keep_the_number_of_patients_with_and_without_cancer():
     _, labels, patients = clustered(np.random.default_rng(0), 21, 1.0)
-    weights = resample_patients(labels, patients, 50, seed=0)
+    weights = resample(labels, patients, 3, 50, seed=0).patients
     with_cancer = np.bincount(patients, labels) > 0
     assert (weights[:, with_cancer].sum(1) == with_cancer.sum()).all()
     assert (weights[:, ~with_cancer].sum(1) == (~with_cancer).sum()).all()
-    assert (weights == resample_patients(labels, patients, 50, seed=0)).all()
+    again = resample(labels, patients, 3, 50, seed=0)
+    assert (weights == again.patients).all()
+    assert (again.seeds.sum(1) == 3).all()
 
 
 def test_bootstrap_interval_covers_the_true_auroc():
@@ -57,9 +71,7 @@ def test_bootstrap_interval_covers_the_true_auroc():
     covered = 0
     for trial in range(100):
         scores, labels, patients = clustered(np.random.default_rng(trial), 60, 1.0)
-        found = auroc_interval(
-            pair_counts(scores[None], labels, patients), resample_patients(labels, patients, 300, trial)
-        )
+        found = auroc_interval(pair_counts(scores[None], labels, patients), resample(labels, patients, 1, 300, trial))
         covered += found.low <= truth <= found.high
     assert 87 <= covered <= 99  # 95 %, less the percentile interval's known shortfall, within binomial error
 
@@ -86,7 +98,7 @@ def test_clustered_delong_and_patient_bootstrap_agree():
     scores, labels, patients = clustered(rng, 200, 1.0)
     other = scores + rng.normal(0, 1.0, 200)[patients]
     counts = [pair_counts(row[None], labels, patients) for row in (scores, other)]
-    boot = gain_interval(*counts, resample_patients(labels, patients, 1000, 0))
+    boot = gain_interval(*counts, resample(labels, patients, 1, 1000, 0))
     check = delong(scores[None], other[None], labels, patients)
     assert check.value == pytest.approx(boot.value, abs=1e-12)
     assert check.se == pytest.approx(boot.se, rel=0.15)
@@ -107,3 +119,30 @@ def test_smallest_detectable_effect_is_found_four_times_in_five():
     rng = np.random.default_rng(6)
     draws = rng.normal(smallest_detectable_effect(0.01), 0.01, 200_000)
     assert np.mean(draws - 1.959964 * 0.01 > 0) == pytest.approx(0.8, abs=0.005)
+
+
+def test_delong_equals_the_published_example():
+    """Ovarian cancer of DeLong 1988, as PROC LOGISTIC of SAS/STAT shows it: albumin and total protein against K-G."""
+    numbers = np.array(OVARIAN.split(), float).reshape(-1, 4)
+    albumin, protein, score, labels = numbers[:, 0], numbers[:, 1], 10 - numbers[:, 2], numbers[:, 3].astype(int)
+    found = [delong(test[None], score[None], labels, np.arange(43)) for test in (albumin, protein)]
+    assert np.round(found[0], 4) == pytest.approx([0.0108, -0.1761, 0.1976, 0.0953])
+    assert np.round(found[1], 4) == pytest.approx([-0.0780, -0.2830, 0.1271, 0.1046])
+
+
+def test_seeds_that_differ_widen_the_interval_and_few_widen_it_more():
+    rng = np.random.default_rng(7)
+    scores, labels, patients = clustered(rng, 200, 1.0)
+    shift = rng.normal(0, 0.6, 8)
+    seeds = scores + shift[:, None] * labels
+    same = auroc_interval(pair_counts(scores[None], labels, patients), resample(labels, patients, 1, 1000, 0))
+    wide = {
+        count: auroc_interval(
+            pair_counts(seeds[:count], labels, patients), resample(labels, patients, count, 1000, 0)
+        ).se
+        for count in (3, 8)
+    }
+    by_seed = auroc(pair_counts(seeds, labels, patients), np.ones((1, 200)))[0]
+    for count in wide:
+        expected = student_t.ppf(0.975, count - 1) / 1.959964 * by_seed[:count].std(ddof=1) / np.sqrt(count)
+        assert wide[count] == pytest.approx(np.hypot(same.se, expected), rel=0.1)

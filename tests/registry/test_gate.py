@@ -106,13 +106,32 @@ def test_the_minimum_gain_is_asked_for():
     assert verdict(arms, 200, config=GateConfig(resamples=500, min_gain=0.3, worthwhile_gain=0.4)).outcome == "reject"
 
 
-def test_val_chooses_the_arms():
+def test_val_chooses_the_candidate_and_test_the_baseline():
     scores = plant({"real": 1.5, "real+classical": 1.0, SYNTHETIC: 1.0, "real+classical+synthetic@2": 2.0}, 100)
     table = scores.table.copy()
     test = table["split"] == "test"
-    table.loc[test, "score"] = -table.loc[test, "score"]  # on test all is reversed, which must not change the choice
+    table.loc[test, "score"] = -table.loc[test, "score"]  # on test all is reversed
     found = decide(Predictions(table, CLASSES), FIDELITY, privacy(False), CONFIG, "")[1]
-    assert (found.candidate_arm, found.baseline_arm) == ("real+classical+synthetic@2", "real")
+    assert (found.candidate_arm, found.baseline_arm) == ("real+classical+synthetic@2", "real+classical")
+
+
+def test_every_arm_without_synthetic_slices_has_to_be_beaten():
+    arms = {"real": 1.0, "real+classical": 2.0, "real+classical+mix": 1.2, SYNTHETIC: 2.0}
+    found = verdict(arms, 200)
+    assert found.outcome != "promote"
+    numbers = {metric.name: metric.value for metric in found.numbers}
+    assert found.baseline_arm == "real+classical"
+    assert numbers["gain/baseline"] < numbers["gain/real+classical+mix"] < numbers["gain/real"]
+
+
+def test_a_lucky_classifier_does_not_vote_for_its_own_arm():
+    arms = {"real": 1.0, SYNTHETIC: 1.0, "real+classical+synthetic@2": 1.0}
+    table = plant(arms, 200, seeds=3).table.copy()
+    lucky = (table["arm"] == SYNTHETIC) & (table["seed"] == 0)
+    table.loc[lucky, "score"] += 9 * table.loc[lucky, "label"]
+    table.loc[(table["arm"] == SYNTHETIC) & (table["seed"] != 0), "score"] *= -1
+    found = decide(Predictions(table, CLASSES), FIDELITY, privacy(False), CONFIG, "")[1]
+    assert {metric.name: metric.value for metric in found.numbers}["gain/baseline"] == pytest.approx(0, abs=0.02)
 
 
 def test_the_scorecard_holds_fidelity_privacy_and_every_arm():
