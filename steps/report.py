@@ -1,5 +1,6 @@
 """The report."""
 
+import numpy as np
 import yaml
 from zenml import get_step_context, step
 
@@ -19,6 +20,7 @@ def report(
     cohort: Cohort,
     dataset: SliceDataset,
     generator: GeneratorPackage,
+    closest_pairs: np.ndarray,
     scorecard: Scorecard,
     verdict: Verdict,
     registration: Registration,
@@ -35,6 +37,7 @@ def report(
         scorecard=scorecard,
         verdict=verdict,
         registration=registration,
+        closest_pairs=closest_pairs,
         run_config=yaml.safe_dump(run.config.parameters, sort_keys=False),
     )
     attach_report(registration, result.folder, config)

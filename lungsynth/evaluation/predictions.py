@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,8 +13,11 @@ import pyarrow.parquet as pq
 from lungsynth.errors import LungsynthError
 from lungsynth.hashing import combine, table_sha256
 
+Role = Literal["baseline", "candidate", "champion", "control"]
+"""Of an arm: without synthetic slices; with those to judge; with the champion's; to see what is behind an effect."""
 COLUMNS = {
     "arm": "string",  # what the classifier was trained on, as in `real+classical+synthetic@1`
+    "role": "string",  # of the arm: one of `Role`
     "seed": "int64",
     "split": "string",  # val or test
     "row": "int64",  # of the slice in its SliceDataset
@@ -50,6 +53,10 @@ class Predictions:
     def arms(self) -> tuple[str, ...]:
         """Names of the arms, sorted."""
         return tuple(sorted(set(self.table["arm"])))
+
+    def arms_of(self, role: Role) -> tuple[str, ...]:
+        """Names of the arms of one role, sorted."""
+        return tuple(sorted(set(self.table.loc[self.table["role"] == role, "arm"])))
 
     @property
     def sha256(self) -> str:

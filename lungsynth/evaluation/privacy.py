@@ -1,169 +1,222 @@
-"""Whether the generator gives its training patients away: synthetic slices that lie too near to a training slice."""
+"""Whether the generator gives its training patients away: what it draws must not lie nearer to them than to others."""
+
+from typing import NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
 
 from lungsynth.config import Config
+from lungsynth.evaluation.closeness import (
+    Side,
+    authentic,
+    distance_ratio,
+    membership_auroc,
+    nearest_by_patient,
+)
+from lungsynth.evaluation.copies import Likeness, detail_correlation
 from lungsynth.evaluation.extractor import Extractor
 from lungsynth.evaluation.sampler import Sampler, draw
 from lungsynth.evaluation.scorecard import Metric, Scorecard
+from lungsynth.evaluation.statistics import Estimate
 from lungsynth.imaging.store import SliceDataset
 
-SEARCH_SIZE = 16  # pixels; slices this small still tell anatomy apart and forgive noise and small shifts
-CANDIDATES = 16  # nearest training slices at the search size, which are then compared in full
-COMPARE_SIZE = 64  # pixels; finer detail is mostly scanner noise
-KNEE = 8.0  # grey levels, of 255: detail much above it counts as little more than this
-SHIFT = 2  # pixels at the compare size, in each direction
+PAIRS = 10
+"""Closest pairs that a report shows."""
 
 
 class PrivacyConfig(Config):
-    """What counts as too near, and how much of it blocks."""
+    """What counts as too near, and how much of it blocks: where the whole 95 % interval lies beyond what is allowed."""
 
     synthetic: int = Field(1000, ge=20, description="synthetic slices to audit")
     near_percentile: float = Field(
         1.0, gt=0, le=50, description="percentile of held-out to train distances that counts as near"
     )
-    allowed_near: float = Field(0.1, ge=0, lt=1, description="share of near slices; an interval above it blocks")
+    allowed_near: float = Field(0.1, ge=0, lt=1, description="share of near slices")
     duplicate_correlation: tuple[float, float] = Field(
         (0.85, 0.95),
         description="least and greatest detail correlation above which a slice is a copy; in between, the greatest of "
         "held-out slices decides: 0.56 in four IDC patients, 0.84 in phantoms; noisy, shifted copies mostly keep 0.96",
     )
-    allowed_duplicates: float = Field(
-        0.01, ge=0, lt=1, description="share of copies; blocks when the interval lies above"
+    allowed_duplicates: float = Field(0.01, ge=0, lt=1, description="share of copies")
+    least_distance_ratio: float = Field(
+        0.8, gt=0, le=1, description="distance to the nearest training slice over that to the nearest held-out slice"
     )
-    resamples: int = Field(500, ge=100, description="bootstrap resamples of synthetic slices and held-out patients")
+    allowed_membership: float = Field(
+        0.65,
+        ge=0.5,
+        lt=1,
+        description="AUROC of an attacker who tells training patients by their nearest slice",
+    )
+    allowed_patients: float = Field(
+        0.2, ge=0, lt=1, description="share of training patients nearer than `near_patients` percent of held-out ones"
+    )
+    near_patients: float = Field(5.0, gt=0, le=50, description="percentile of held-out patients that counts as near")
+    resamples: int = Field(500, ge=100, description="bootstrap resamples")
     seed: int = Field(0, ge=0, description="of samples and resamples")
 
 
-def audit_privacy(dataset: SliceDataset, sampler: Sampler, extractor: Extractor, config: PrivacyConfig) -> Scorecard:
-    """Share of synthetic slices nearer to training slices than held-out ones are, share of copies, and the breach.
+class Audit(NamedTuple):
+    """Its numbers, and the pairs uint8 K×2×H×W (synthetic, training slice) that are most alike, closest first."""
 
-    `privacy/near` is measured in lung features (each scaled by its spread over `train`); of fresh slices about
-    `near_percentile` % are near. `privacy/duplicates` is measured in pixels, where shifts of ±2 pixels and noise do not
-    hide a copy. `privacy/breach` is 1 where either interval lies wholly above what is allowed.
+    scorecard: Scorecard
+    closest: np.ndarray
+
+
+def audit_privacy(dataset: SliceDataset, sampler: Sampler, extractor: Extractor, config: PrivacyConfig) -> Audit:
+    """Five ways in which slices can give training patients away, each against held-out patients, and the breach.
+
+    `privacy/near`: share of synthetic slices nearer to a training slice than held-out slices are, in lung features
+    (each scaled by its spread over `train`); of fresh slices about `near_percentile` % are. `privacy/duplicates`: share
+    of copies, in pixels. `privacy/distance_ratio` and `privacy/membership`: see `closeness`. `privacy/patients_near`:
+    share of training patients who have an unusually near slice. `privacy/authentic` is reported and never blocks.
+    `privacy/breach` is how many of the five lie wholly beyond what is allowed.
     """
     train, held_out = dataset.rows("train"), np.concatenate([dataset.rows("val"), dataset.rows("test")])
     labels = np.random.default_rng(config.seed).choice(dataset.labels[train], config.synthetic)
     synthetic = draw(sampler, labels, config.seed, dataset.meta.size)
-    real, others = dataset.images[train], dataset.images[held_out]
+    patients = dataset.table["patient"].to_numpy(str)
+    images = {"train": dataset.images[train], "held-out": dataset.images[held_out]}
 
-    reference = extractor.features(real)
+    reference = extractor.features(images["train"])
     spread = reference.std(axis=0) + 1e-6
-    distance = {
-        side: _nearest(extractor.features(images) / spread, reference / spread)
-        for side, images in (("synthetic", synthetic), ("held-out", others))
+    sides = {
+        "train": Side(reference / spread, np.unique(patients[train], return_inverse=True)[1]),
+        "held-out": Side(
+            extractor.features(images["held-out"]) / spread, np.unique(patients[held_out], return_inverse=True)[1]
+        ),
     }
-    copies = {
-        side: detail_correlation(images, real) for side, images in (("synthetic", synthetic), ("held-out", others))
-    }
-    limit = float(np.clip(copies["held-out"].max(), *config.duplicate_correlation))
-    duplicate = {side: found > limit for side, found in copies.items()}
-
-    clusters = np.unique(dataset.table["patient"].to_numpy(str)[held_out], return_inverse=True)[1]
-    draws = _draws(distance, duplicate["synthetic"], clusters, config)
-    near = np.mean(distance["synthetic"] < np.percentile(distance["held-out"], config.near_percentile))
+    drawn = extractor.features(synthetic) / spread
+    nearest = {name: nearest_by_patient(drawn, side) for name, side in sides.items()}
     n = {
         "synthetic": len(synthetic),
         "real": len(train),
         "held-out": len(held_out),
-        "patients": len(np.unique(clusters)),
+        "patients": nearest["held-out"].shape[1],
     }
-    shares = [
-        _share("privacy/near", float(near), draws[0], n, "nearest neighbours in lung features", config),
-        _share(
-            "privacy/duplicates",
-            float(duplicate["synthetic"].mean()),
-            draws[1],
-            n,
-            f"detail correlation above {limit:.3f}",
-            config,
+
+    copies = {"synthetic": detail_correlation(synthetic, images["train"])}
+    copies["held-out"] = detail_correlation(images["held-out"], images["train"])
+    limit = float(np.clip(copies["held-out"].correlation.max(), *config.duplicate_correlation))
+    resampled = f"percentile bootstrap of synthetic slices and held-out patients ×{config.resamples}"
+    near, duplicates = _shares(
+        nearest["train"].min(axis=1),
+        nearest_by_patient(sides["held-out"].features, sides["train"]).min(axis=1),
+        copies["synthetic"].correlation > limit,
+        sides["held-out"].patients,
+        config,
+    )
+    ratio = distance_ratio(nearest["train"], nearest["held-out"], config.resamples, config.seed)
+    membership = membership_auroc(nearest["train"], nearest["held-out"])
+    patients_near = _patients_near(nearest, config)
+    checks = (
+        (
+            _metric("near", near, n, f"nearest neighbours in lung features, {resampled}"),
+            near.low > config.allowed_near,
+            f"near {config.allowed_near:g}",
         ),
-    ]
+        (
+            _metric("duplicates", duplicates, n, f"detail correlation above {limit:.3f}, {resampled}"),
+            duplicates.low > config.allowed_duplicates,
+            f"duplicates {config.allowed_duplicates:g}",
+        ),
+        (
+            _metric(
+                "distance_ratio",
+                ratio,
+                n,
+                "mean distance in lung features to train over that to as many held-out patients, percentile bootstrap "
+                f"of synthetic slices and patients ×{config.resamples}",
+            ),
+            ratio.high < config.least_distance_ratio,
+            f"distance ratio from {config.least_distance_ratio:g} on",
+        ),
+        (
+            _metric("membership", membership, n, "AUROC of patients by their nearest synthetic slice, DeLong"),
+            membership.low > config.allowed_membership,
+            f"membership {config.allowed_membership:g}",
+        ),
+        (
+            _metric(
+                "patients_near",
+                patients_near,
+                n,
+                f"training patients nearer than {config.near_patients:g} % of held-out ones, percentile bootstrap of "
+                f"patients ×{config.resamples}",
+            ),
+            patients_near.low > config.allowed_patients,
+            f"patients near {config.allowed_patients:g}",
+        ),
+    )
+    breach = Metric(
+        name="privacy/breach",
+        value=sum(breached for _, breached, _ in checks),
+        n=n,
+        computed_with=f"allowed: {', '.join(allowed for *_, allowed in checks)}",
+    )
     floor = Metric(
         name="privacy/duplicates/floor",
-        value=float(duplicate["held-out"].mean()),
+        value=float((copies["held-out"].correlation > limit).mean()),
         n=n,
         computed_with=f"detail correlation above {limit:.3f} of held-out slices",
     )
-    allowed = (config.allowed_near, config.allowed_duplicates)
-    breach = any(share.low is not None and share.low > most for share, most in zip(shares, allowed, strict=True))
-    verdict = Metric(
-        name="privacy/breach",
-        value=float(breach),
-        n=n,
-        computed_with=f"allowed: near {allowed[0]:g}, duplicates {allowed[1]:g}",
-    )
-    return Scorecard(metrics=(verdict, *shares, floor))
+    own = [
+        Metric(
+            name=f"privacy/authentic{suffix}",
+            value=float(authentic(features, sides["train"]).mean()),
+            n=n,
+            computed_with=f"share of authentic {what} (Alaa 2022), against slices of other patients",
+        )
+        for suffix, what, features in (
+            ("", "synthetic slices", drawn),
+            ("/floor", "held-out slices", sides["held-out"].features),
+        )
+    ]
+    metrics = (breach, *(metric for metric, *_ in checks), floor, *own)
+    return Audit(Scorecard(metrics=metrics), _closest(synthetic, images["train"], copies["synthetic"]))
 
 
-def detail_correlation(images: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """How well each slice's detail is found in some training slice: greatest correlation within ±`SHIFT` px.
+def _metric(name: str, estimate: Estimate, n: dict[str, int], how: str) -> Metric:
+    value, low, high, _ = estimate
+    return Metric(name=f"privacy/{name}", value=value, low=low, high=high, n=n, computed_with=how)
 
-    Detail is what a 7×7 mean removes and a 3×3 mean keeps: anatomy that all chests share is gone, so is noise. It is
-    compressed, for else skin and pleura, alike in all, would outweigh the vessels, which tell patients apart.
-    Both are uint8 N×H×W; float32 N, -1 to 1, comes back.
+
+def _shares(
+    synthetic: np.ndarray, held_out: np.ndarray, duplicate: np.ndarray, patients: np.ndarray, config: PrivacyConfig
+) -> tuple[Estimate, Estimate]:
+    """The near share and the duplicate share.
+
+    `synthetic`, `held_out`: distances of each to the nearest training slice; `patients`: of the held-out slices.
     """
-    small = _pooled(train, SEARCH_SIZE).flatten(1)
-    detail = _detail(_pooled(train, COMPARE_SIZE))
-    found = []
-    for start in range(0, len(images), 32):
-        piece = images[start : start + 32]
-        apart = torch.cdist(_pooled(piece, SEARCH_SIZE).flatten(1), small)
-        near = detail[apart.topk(min(CANDIDATES, len(train)), largest=False).indices]
-        mine = _unit(_detail(_pooled(piece, COMPARE_SIZE))[:, SHIFT:-SHIFT, SHIFT:-SHIFT])
-        best = torch.full((len(piece),), -1.0)
-        side = COMPARE_SIZE - 2 * SHIFT
-        for y in range(2 * SHIFT + 1):
-            for x in range(2 * SHIFT + 1):
-                theirs = _unit(near[..., y : y + side, x : x + side])
-                best = torch.maximum(best, torch.einsum("nkd,nd->nk", theirs, mine).amax(1))
-        found.append(best.numpy())
-    return np.concatenate(found)
-
-
-def _draws(
-    distance: dict[str, np.ndarray], duplicate: np.ndarray, clusters: np.ndarray, config: PrivacyConfig
-) -> np.ndarray:
-    """Bootstrap draws, 2×B, of the near share and the duplicate share."""
     rng = np.random.default_rng(config.seed)
-    count = clusters.max() + 1
+    count = patients.max() + 1
     draws = np.empty((2, config.resamples))
     for b in range(config.resamples):
-        times = rng.multinomial(count, np.full(count, 1 / count))[clusters]
-        threshold = np.percentile(np.repeat(distance["held-out"], times), config.near_percentile)
+        times = rng.multinomial(count, np.full(count, 1 / count))[patients]
+        threshold = np.percentile(np.repeat(held_out, times), config.near_percentile)
         rows = rng.integers(len(duplicate), size=len(duplicate))
-        draws[:, b] = np.mean(distance["synthetic"][rows] < threshold), np.mean(duplicate[rows])
-    return draws
+        draws[:, b] = np.mean(synthetic[rows] < threshold), np.mean(duplicate[rows])
+    near = np.mean(synthetic < np.percentile(held_out, config.near_percentile))
+    return _estimate(float(near), draws[0]), _estimate(float(duplicate.mean()), draws[1])
 
 
-def _share(name: str, value: float, draws: np.ndarray, n: dict[str, int], method: str, config: PrivacyConfig) -> Metric:
-    low, high = (float(bound) for bound in np.quantile(draws, (0.025, 0.975)))
-    how = f"{method}, percentile bootstrap of synthetic slices and held-out patients ×{config.resamples}"
-    return Metric(name=name, value=value, low=low, high=high, n=n, computed_with=how)
+def _patients_near(nearest: dict[str, np.ndarray], config: PrivacyConfig) -> Estimate:
+    """Share of training patients whose nearest synthetic slice is nearer than that of hardly any held-out patient."""
+    rng = np.random.default_rng(config.seed)
+    members, others = (nearest[side].min(axis=0) for side in ("train", "held-out"))
+
+    def share(trained: np.ndarray, unseen: np.ndarray) -> float:
+        return float(np.mean(trained < np.percentile(unseen, config.near_patients)))
+
+    draws = np.array([share(rng.choice(members, len(members)), rng.choice(others, len(others)))
+                      for _ in range(config.resamples)])  # fmt: skip
+    return _estimate(share(members, others), draws)
 
 
-def _nearest(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    target = torch.from_numpy(reference)
-    pieces = [torch.cdist(piece, target).amin(1) for piece in torch.from_numpy(features).split(512)]
-    return torch.cat(pieces).numpy()
+def _estimate(value: float, draws: np.ndarray) -> Estimate:
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Estimate(value, float(low), float(high), float(draws.std(ddof=1)))
 
 
-def _pooled(images: np.ndarray, size: int) -> Tensor:
-    pieces = [images[start : start + 512] for start in range(0, len(images), 512)]
-    return torch.cat([F.adaptive_avg_pool2d(torch.from_numpy(np.array(p)).float(), size) for p in pieces])
-
-
-def _detail(images: Tensor) -> Tensor:
-    fine, coarse = (F.avg_pool2d(images[:, None], k, 1, k // 2, count_include_pad=False) for k in (3, 7))
-    detail = (fine - coarse)[:, 0]
-    return detail / (detail.abs() + KNEE)
-
-
-def _unit(images: Tensor) -> Tensor:
-    flat = images.flatten(-2)
-    flat = flat - flat.mean(-1, keepdim=True)
-    return F.normalize(flat, dim=-1)
+def _closest(synthetic: np.ndarray, train: np.ndarray, likeness: Likeness) -> np.ndarray:
+    order = np.argsort(-likeness.correlation, kind="stable")[:PAIRS]
+    return np.stack([synthetic[order], train[likeness.row[order]]], axis=1)

@@ -6,68 +6,86 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
-import torchvision
-from pydantic import Field
-from torch import Tensor, nn
+from joblib import Parallel, delayed
+from pydantic import Field, field_validator
 from tqdm import tqdm
 
-from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
-from lungsynth.evaluation.predictions import Predictions
+from lungsynth.evaluation.classifier import ClassifierConfig, Pool, Recipe, scores, train_classifier
+from lungsynth.evaluation.predictions import Predictions, Role
 from lungsynth.evaluation.sampler import Sampler, draw
 from lungsynth.imaging.store import SliceDataset
 
+Baseline = Literal["real", "real+balanced", "real+classical", "real+classical+mix"]
+Control = Literal["shuffled", "synthetic only"]
+BASELINES: dict[Baseline, Recipe] = {
+    "real": Recipe(balanced=False, classical=False),
+    "real+balanced": Recipe(classical=False),
+    "real+classical": Recipe(),
+    "real+classical+mix": Recipe(mixed=True),
+}
+"""Arms without synthetic slices. In batches of `real` classes are as common as in `train`, elsewhere equally common."""
 
-class ClassicalConfig(Config):
-    """Classical augmentation that keeps HU, situs and upright anatomy: no flips, no inversion, no contrast change."""
 
-    rotation: float = Field(7, ge=0, le=30, description="greatest rotation, degrees; patients lie that askew")
-    translation: float = Field(0.06, ge=0, le=0.5, description="greatest shift, share of the width")
-    scale: float = Field(0.1, ge=0, lt=1, description="greatest change of size, share")
-    noise: float = Field(0.02, ge=0, le=0.5, description="greatest SD of added noise, share of the window; about 30 HU")
-
-
-class UtilityConfig(Config):
-    """The classifiers of every arm."""
+class UtilityConfig(ClassifierConfig):
+    """The arms, and the classifiers of each."""
 
     seeds: int = Field(
         5, ge=1, description="classifiers in an arm, seeded 0, 1, …; at least 5 for a verdict to rest on"
     )
-    steps: int = Field(300, ge=1, description="optimiser steps, the same in every arm")
-    batch: int = Field(32, ge=2, multiple_of=2, description="slices in a step, half of each class")
-    lr: float = Field(6e-3, gt=0, description="AdamW learning rate at its peak (one cycle)")
-    weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay")
-    architecture: Literal["vgg-small", "resnet18"] = "vgg-small"
-    """`vgg-small` (61,000 weights, 5 layers) for CPUs; `resnet18` (11 M) for GPUs and larger slices."""
     ratios: tuple[float, ...] = Field(
-        (1.0,), min_length=1, description="synthetic slices for each real one in a batch, > 0"
+        (0.25, 0.5, 1.0, 2.0, 3.0), min_length=1, description="synthetic slices for each real one in a batch, > 0"
     )
-    classical: ClassicalConfig = ClassicalConfig()
-    pool_seed: int = Field(0, ge=0, description="of the synthetic slices, drawn once for each arm")
+    baselines: tuple[Baseline, ...] = Field(tuple(BASELINES), min_length=1)
+    """Arms without synthetic slices, all of which a generator has to beat."""
+    controls: tuple[Control, ...] = ("shuffled", "synthetic only")
+    """`shuffled`: one synthetic slice for each real one, under labels of others. `synthetic only`: no real slice."""
+    pool_seed: int = Field(
+        0, ge=0, description="of the synthetic slices, which are drawn anew for each classifier seed"
+    )
+    workers: int = Field(0, ge=0, description="classifiers that train side by side on a CPU; 0: one on each core")
 
-
-class Pool(NamedTuple):
-    """uint8 slices N×H×W on the device, and the indices of each class."""
-
-    images: Tensor
-    members: tuple[Tensor, ...]
+    @field_validator("ratios")
+    @classmethod
+    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if min(value) <= 0:
+            raise ValueError(f"a ratio is above 0, not {min(value):g}")
+        return value
 
 
 class Arm(NamedTuple):
-    """What the batches of one arm are made of; `ratio` synthetic slices for each real one."""
+    """A way to make batches; `sampler` names the synthetic slices in them, if any."""
 
     name: str
-    augmented: bool
-    synthetic: Pool | None = None
+    role: Role
+    recipe: Recipe
+    sampler: str = ""
     ratio: float = 0.0
+    shuffled: bool = False
+
+
+def arms(config: UtilityConfig, samplers: dict[str, Sampler]) -> list[Arm]:
+    """Every arm of a run; controls are of the sampler `synthetic`."""
+    found = [Arm(name, "baseline", BASELINES[name]) for name in config.baselines]
+    for name in samplers:
+        role: Role = "champion" if name == "champion" else "candidate"
+        for ratio in config.ratios:
+            recipe = Recipe(synthetic=ratio / (1 + ratio))
+            found.append(Arm(f"real+classical+{name}@{ratio:g}", role, recipe, name, ratio))
+    if "synthetic" in samplers:
+        if "shuffled" in config.controls:
+            recipe = Recipe(synthetic=0.5)
+            found.append(Arm("real+classical+shuffled@1", "control", recipe, "synthetic", 1.0, shuffled=True))
+        if "synthetic only" in config.controls:
+            found.append(Arm("synthetic+classical", "control", Recipe(synthetic=1.0), "synthetic", 1.0))
+    return found
 
 
 def measure_utility(dataset: SliceDataset, samplers: dict[str, Sampler], config: UtilityConfig) -> Predictions:
     """Train every arm's classifiers on `train` and score `val` and `test`.
 
-    Arms: `real`; `real+classical`; for each sampler's name and ratio R, `real+classical+name@R`. All take the same
-    number of steps with class-balanced batches; with one seed they share initial weights, real slices and augmentation.
+    All take the same number of steps; those of one seed share initial weights, real slices, synthetic slices and
+    augmentation. On a CPU each trains in one thread, several side by side: their number does not change a score.
 
     Args:
         samplers: by name, `synthetic` and where there is one `champion`.
@@ -76,109 +94,64 @@ def measure_utility(dataset: SliceDataset, samplers: dict[str, Sampler], config:
         LungsynthError: there are not two classes, a split lacks one, or a sampler's slices do not fit the dataset's.
     """
     _require_classes(dataset)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     train, held_out = dataset.rows("train"), np.concatenate([dataset.rows("val"), dataset.rows("test")])
-    real = _pool(np.array(dataset.images[train]), dataset.labels[train], device)
-    arms = [Arm("real", False), Arm("real+classical", True)]
-    for name, sampler in samplers.items():
-        for ratio in config.ratios:
-            labels = np.arange(math.ceil(len(train) * ratio / 2) * 2) % 2
-            pool = _pool(draw(sampler, labels, config.pool_seed, dataset.meta.size), labels, device)
-            arms.append(Arm(f"real+classical+{name}@{ratio:g}", True, pool, ratio))
-
-    unseen = torch.from_numpy(np.array(dataset.images[held_out]))
-    table = dataset.table.iloc[held_out]
+    real, unseen = Pool(np.array(dataset.images[train]), dataset.labels[train]), np.array(dataset.images[held_out])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    workers = 1 if device == "cuda" else config.workers or -1
+    found, table = arms(config, samplers), dataset.table.iloc[held_out]
     parts = []
-    with tqdm(total=len(arms) * config.seeds * config.steps, unit="step", desc="utility") as bar:
-        for arm in arms:
-            for seed in range(config.seeds):
-                bar.set_description(f"{arm.name}, seed {seed}")
-                scores = _score(_train(real, arm, seed, config, bar), unseen, device)
-                part = {"arm": arm.name, "seed": seed, "split": table["split"], "row": held_out}
-                parts.append(
-                    pd.DataFrame(
-                        {**part, "patient": table["patient"], "label": dataset.labels[held_out], "score": scores}
-                    )
-                )
+    with (
+        tqdm(total=len(found) * config.seeds, unit="classifier", desc="utility") as bar,
+        Parallel(n_jobs=workers, return_as="generator", pre_dispatch="n_jobs") as parallel,
+    ):
+        for seed in range(config.seeds):
+            pools = {
+                name: _drawn(sampler, len(train) * max(config.ratios), config.pool_seed + seed, dataset.meta.size)
+                for name, sampler in samplers.items()
+            }
+            jobs = [(real, _synthetic(arm, pools, len(train), seed), arm.recipe, seed, config, device) for arm in found]
+            results = parallel(delayed(_train_and_score)(*job, unseen) for job in jobs)
+            for arm, result in zip(found, results, strict=True):
+                facts = {"arm": arm.name, "role": arm.role, "seed": seed, "split": table["split"], "row": held_out}
+                facts |= {"patient": table["patient"], "label": dataset.labels[held_out], "score": result}
+                parts.append(pd.DataFrame(facts))
+                bar.update()
     return Predictions(pd.concat(parts), dataset.meta.classes)
 
 
-def build_classifier(architecture: Literal["vgg-small", "resnet18"]) -> nn.Module:
-    """A torchvision classifier of one-channel slices N×1×H×W; one logit N×1, higher for the positive class.
-
-    `vgg-small` ends in a global maximum: a nodule covers few pixels, and a mean over the slice would drown it.
-    """
-    if architecture == "resnet18":
-        resnet = torchvision.models.resnet18(num_classes=1)
-        resnet.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
-        return resnet
-    features = torchvision.models.vgg.make_layers([16, "M", 32, "M", 64, "M", 64], batch_norm=True)
-    features[0] = nn.Conv2d(1, 16, 3, padding=1)
-    return nn.Sequential(features, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(64, 1))
+def _drawn(sampler: Sampler, count: float, seed: int, size: int) -> Pool:
+    """At least `count` slices, of both classes in turn."""
+    labels = np.arange(math.ceil(count / 2) * 2) % 2
+    return Pool(draw(sampler, labels, seed, size), labels)
 
 
-def augment(images: Tensor, config: ClassicalConfig, rng: torch.Generator) -> Tensor:
-    """Rotated, shifted, scaled and noised slices, N×1×H×W in -1 to 1; air fills what comes in from outside."""
-    count = len(images)
-    angle, right, down, growth = (2 * torch.rand(4, count, generator=rng) - 1).unbind()
-    angle, zoom = angle * math.radians(config.rotation), 1 + growth * config.scale
-    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    shift = 2 * config.translation
-    affine = torch.stack([cos, -sin, shift * right, sin, cos, shift * down], dim=1).view(count, 2, 3).to(images.device)
-    grid = F.affine_grid(affine, list(images.shape), align_corners=False)
-    moved = F.grid_sample(images + 1, grid, align_corners=False) - 1
-    strength = 2 * config.noise * torch.rand(count, 1, 1, 1, generator=rng)
-    return moved + (strength * torch.randn(images.shape, generator=rng)).to(images.device)
+def _synthetic(arm: Arm, pools: dict[str, Pool], real: int, seed: int) -> Pool | None:
+    """The first slices of the arm's pool, `arm.ratio` for each real one."""
+    if not arm.sampler:
+        return None
+    pool = pools[arm.sampler]
+    count = min(math.ceil(real * arm.ratio / 2) * 2, len(pool.labels))
+    labels = pool.labels[:count]
+    if arm.shuffled:
+        labels = np.random.default_rng(seed).permutation(labels)
+    return Pool(pool.images[:count], labels)
 
 
-def _train(real: Pool, arm: Arm, seed: int, config: UtilityConfig, bar: tqdm) -> nn.Module:
-    device = real.images.device
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = build_classifier(config.architecture).to(device)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, config.steps + 1)
-    # One stream for each choice: the synthetic arms then see the same real slices and augmentation as the others.
-    choose_real, choose_synthetic, change = (torch.Generator().manual_seed(3 * seed + i) for i in range(3))
-    target = torch.arange(config.batch, device=device) % 2
-    for _ in range(config.steps):
-        images = _balanced(real, config.batch, choose_real)
-        if arm.synthetic is not None:
-            swap = torch.rand(config.batch, generator=choose_synthetic).to(device) < arm.ratio / (1 + arm.ratio)
-            images = torch.where(swap[:, None, None], _balanced(arm.synthetic, config.batch, choose_synthetic), images)
-        inputs = _normalise(images)
-        if arm.augmented:
-            inputs = augment(inputs, config.classical, change)
-        loss = F.binary_cross_entropy_with_logits(model(inputs)[:, 0], target.float())
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-        bar.update()
-    return model.eval()
-
-
-def _score(model: nn.Module, images: Tensor, device: str) -> np.ndarray:
-    with torch.inference_mode():
-        pieces = [torch.sigmoid(model(_normalise(piece.to(device)))[:, 0]).cpu() for piece in images.split(256)]
-    return torch.cat(pieces).double().numpy()
-
-
-def _balanced(pool: Pool, batch: int, rng: torch.Generator) -> Tensor:
-    """Slices of the classes 0, 1, 0, 1, …, drawn with replacement."""
-    draws = torch.rand(batch, generator=rng)
-    picks = [members[int(d * len(members))] for d, members in zip(draws, pool.members * (batch // 2), strict=True)]
-    return pool.images[torch.stack(picks)]
-
-
-def _normalise(images: Tensor) -> Tensor:
-    return images[:, None].float() / 127.5 - 1
-
-
-def _pool(images: np.ndarray, labels: np.ndarray, device: str) -> Pool:
-    members = tuple(torch.from_numpy(np.flatnonzero(labels == code)) for code in range(2))
-    return Pool(torch.from_numpy(images).to(device), members)
+def _train_and_score(
+    real: Pool,
+    synthetic: Pool | None,
+    recipe: Recipe,
+    seed: int,
+    config: UtilityConfig,
+    device: str,
+    unseen: np.ndarray,
+) -> np.ndarray:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # with more, sums depend on how many there are
+    try:
+        return scores(train_classifier(real, synthetic, recipe, seed, config, device), unseen, device)
+    finally:
+        torch.set_num_threads(before)
 
 
 def _require_classes(dataset: SliceDataset) -> None:

@@ -1,5 +1,6 @@
 """The gate: a generator becomes champion for what its slices did for classifiers, or not at all."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -123,20 +124,14 @@ def decide(
         protocol_sha256: hash of the configurations that make verdicts comparable.
     """
     card = fidelity + privacy + score_arms(predictions, config.resamples, config.seed)
-    arms = {
-        "candidate": [arm for arm in predictions.arms if "synthetic@" in arm],
-        "champion": [arm for arm in predictions.arms if "champion@" in arm],
-    }
-    baselines = [arm for arm in predictions.arms if "@" not in arm]
-    candidate = _contender(predictions, arms["candidate"])
-
+    candidate = _contender(predictions, predictions.arms_of("candidate"))
     patients = _patients_per_class(predictions, candidate.arm)
     comparisons: list[Comparison] = []
-    rivals = [Contender(arm, predictions.of(arm, "test")) for arm in baselines]
+    rivals = [Contender(arm, predictions.of(arm, "test")) for arm in predictions.arms_of("baseline")]
     rivals.sort(key=lambda rival: -_mean_auroc(rival.test))
     roles = ["baseline", *(rival.arm for rival in rivals[1:])]
-    if arms["champion"]:
-        rivals, roles = [*rivals, _contender(predictions, arms["champion"])], [*roles, "champion"]
+    if previous := predictions.arms_of("champion"):
+        rivals, roles = [*rivals, _contender(predictions, previous)], [*roles, "champion"]
     if min(patients.values()) >= config.min_patients_per_class:
         comparisons = [_compare(candidate, rival, role, config) for role, rival in zip(roles, rivals, strict=True)]
     outcome, rule, reason = _judge(privacy, patients, comparisons, config)
@@ -162,7 +157,7 @@ def _judge(
     breach = privacy["privacy/breach"]
     if breach.value:
         shares = ", ".join(
-            f"{m.name.removeprefix('privacy/')} {m.value:.1%}" for m in privacy.metrics if m.low is not None
+            f"{m.name.removeprefix('privacy/')} {m.value:.3g}" for m in privacy.metrics if m.low is not None
         )
         return "blocked", "privacy", f"Synthetic slices give training patients away: {shares} ({breach.computed_with})."
     if not comparisons:
@@ -192,7 +187,7 @@ def _judge(
     return "reject", "no gain", reason
 
 
-def _contender(predictions: Predictions, arms: list[str]) -> Contender:
+def _contender(predictions: Predictions, arms: Sequence[str]) -> Contender:
     """The arm that is best on `val`; on `test`, each classifier of the arm that those of all other seeds prefer there.
 
     A classifier that happened to turn out well does so on `val` and on `test`. Were it to vote for its own arm, the

@@ -45,6 +45,20 @@ def sample_sheet(real: np.ndarray, synthetic: np.ndarray, classes: tuple[str, ..
     return sheet
 
 
+def pair_sheet(pairs: np.ndarray, theme: str) -> Image.Image:
+    """Synthetic slices above the training slices that are most like them, uint8 K×2×H×W."""
+    ground, ink = SHEET_GREYS[theme]
+    band = BAND + TILE + GAP
+    sheet = Image.new("L", (len(pairs) * (TILE + GAP) - GAP, 2 * band - GAP), ground)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=24)
+    for row, name in enumerate(("synthetic", "training slice most like it")):
+        pen.text((0, row * band + BAND // 2), name, fill=ink, font=font, anchor="lm")
+        for place, pixels in enumerate(pairs[:, row]):
+            tile = Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.BICUBIC)
+            sheet.paste(tile, (place * (TILE + GAP), row * band + BAND))
+    return sheet
+
+
 def forest(rows: Mapping[str, Metric], label: str, theme: str, mark: float | None = None) -> bytes:
     """PNG: each metric with its 95 % interval; `mark` draws a dashed line, as at no gain."""
     ink = INKS[theme]
@@ -67,11 +81,13 @@ def forest(rows: Mapping[str, Metric], label: str, theme: str, mark: float | Non
 
 
 def losses(log: Path, theme: str) -> bytes:
-    """PNG: the losses of both networks over training, from `training_log.jsonl`."""
+    """PNG: the losses over training, from `training_log.jsonl`: of both networks, or of the only one."""
     table = pd.read_json(log, lines=True)
     figure, axes = _axes(INKS[theme], height=3.0)
-    axes.plot(table["kimg"], table["loss_d"], color=OTHER, linewidth=2, label="discriminator")
-    axes.plot(table["kimg"], table["loss_g"], color=SYNTHETIC, linewidth=2, label="generator")
+    networks = {"loss_d": (OTHER, "discriminator"), "loss_g": (SYNTHETIC, "generator"), "loss": (SYNTHETIC, "denoiser")}
+    for name, (colour, label) in networks.items():
+        if name in table:
+            axes.plot(table["kimg"], table[name], color=colour, linewidth=2, label=label)
     axes.set_xlabel("real slices shown, thousands")
     axes.set_ylabel("loss", color=INKS[theme])
     axes.grid(axis="y", color=INKS[theme], alpha=0.15)

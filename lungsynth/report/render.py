@@ -21,7 +21,7 @@ from lungsynth.registry.gate import Verdict
 from lungsynth.registry.mlflow_registry import Registration
 from lungsynth.report import tables
 from lungsynth.report.build import PICTURES
-from lungsynth.report.figures import COLUMNS, ROWS, THEMES, forest, losses, sample_sheet
+from lungsynth.report.figures import COLUMNS, ROWS, THEMES, forest, losses, pair_sheet, sample_sheet
 
 HEADLINES = {
     "promote": "Promoted",
@@ -46,6 +46,7 @@ KEY_NUMBERS = {
     "kid_lung": "KID, lung features",
     "privacy/near": "share of near slices",
     "privacy/duplicates": "share of copies",
+    "privacy/membership": "AUROC of a membership attack",
 }
 LIBRARIES = ("torch", "torchvision", "numpy", "pydicom", "torch-fidelity", "mlflow")
 
@@ -67,6 +68,7 @@ def render_report(
     scorecard: Scorecard,
     verdict: Verdict,
     registration: Registration,
+    closest_pairs: np.ndarray,
     run_config: str,
 ) -> Report:
     """Write `report.html` and what goes with it into `folder`.
@@ -76,6 +78,7 @@ def render_report(
     whole cohort, which must not leave this folder.
 
     Args:
+        closest_pairs: uint8 K×2×H×W, synthetic slices with the training slices most like them; see `audit_privacy`.
         run_config: the configuration of the run, as YAML.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,6 +119,7 @@ def render_report(
     }
     pictures = {
         "samples": {theme: _png_uri(sheet) for theme, sheet in sheets.items()},
+        "pairs": {theme: _png_uri(pair_sheet(closest_pairs, theme)) for theme in THEMES},
         "progress": _uri(film.read_bytes(), "image/gif") if film.exists() else None,
         "build": {path.stem: _uri(path.read_bytes(), "image/png") for path in _copied_build(dataset, folder)},
         **_charts(package, topics["utility"], verdict),
@@ -159,8 +163,13 @@ def _window(dataset: SliceDataset) -> str:
 def _charts(package: GeneratorPackage, utility: list[Metric], verdict: Verdict) -> dict[str, dict[str, str] | None]:
     """Charts as data URIs by name and theme; None for a chart without data, as for gains that were not compared."""
     arms = {metric.name.removeprefix("auroc/"): metric for metric in utility if metric.name.startswith("auroc/")}
-    rivals = {"gain/baseline": verdict.baseline_arm, "gain/champion": "the champion's arm"}
-    gains = {f"against {rivals[m.name]}": m for m in verdict.numbers if m.name in rivals}
+    roles = {"baseline": verdict.baseline_arm, "champion": "the champion's arm"}  # others are arms
+    names = [metric.name.split("/") for metric in verdict.numbers]
+    gains = {
+        f"against {roles.get(name[1], name[1])}": metric
+        for name, metric in zip(names, verdict.numbers, strict=True)
+        if name[0] == "gain" and len(name) == 2
+    }
     log = package.folder / "training_log.jsonl"
     charts: dict[str, Callable[[str], bytes]] = {}
     if arms:

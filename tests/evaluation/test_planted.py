@@ -82,14 +82,20 @@ def noise(wanted, seed):
 def predictions(world):
     dataset, images, labels = world
     samplers = {"oracle": one_of(images, labels), "noise": noise}
-    return measure_utility(dataset, samplers, UtilityConfig(seeds=2, steps=120))
+    return measure_utility(
+        dataset,
+        samplers,
+        UtilityConfig(seeds=4, steps=120, ratios=(1.0,), baselines=("real+balanced", "real+classical")),
+    )
 
 
 @pytest.fixture(scope="module")
 def audit(world, tmp_path_factory):
     dataset = world[0]
     extractor = train_extractor(dataset, ExtractorConfig(steps=100), tmp_path_factory.mktemp("extractor"))
-    return lambda sampler: audit_privacy(dataset, sampler, extractor, PrivacyConfig(synthetic=300, resamples=200))
+    return lambda sampler: (
+        audit_privacy(dataset, sampler, extractor, PrivacyConfig(synthetic=300, resamples=200)).scorecard
+    )
 
 
 def judge(predictions: Predictions, planted: str, privacy: Scorecard):

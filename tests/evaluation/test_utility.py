@@ -6,11 +6,12 @@ import torch
 
 from lungsynth import CLASSES
 from lungsynth.errors import LungsynthError
+from lungsynth.evaluation.classifier import ClassicalConfig, augment, build_classifier, mix
 from lungsynth.evaluation.predictions import Predictions
-from lungsynth.evaluation.utility import ClassicalConfig, UtilityConfig, augment, build_classifier, measure_utility
+from lungsynth.evaluation.utility import UtilityConfig, _drawn, _synthetic, arms, measure_utility
 from lungsynth.imaging.store import SliceDataset
 
-QUICK = UtilityConfig(seeds=2, steps=4, batch=8)
+QUICK = UtilityConfig(seeds=2, steps=4, batch=8, ratios=(1.0,), workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +22,11 @@ def predictions(toy, fresh_sampler, noise_sampler):
 
 def test_every_arm_scores_every_held_out_slice_with_every_seed(toy, predictions):
     base = "real+classical"
-    names = [base, "real"] + [f"{base}+{name}@{ratio}" for name in ("synthetic", "champion") for ratio in ("0.5", "1")]
-    assert predictions.arms == tuple(sorted(names))
+    assert predictions.arms_of("baseline") == ("real", "real+balanced", base, f"{base}+mix")
+    assert predictions.arms_of("candidate") == (f"{base}+synthetic@0.5", f"{base}+synthetic@1")
+    assert predictions.arms_of("champion") == (f"{base}+champion@0.5", f"{base}+champion@1")
+    assert predictions.arms_of("control") == (f"{base}+shuffled@1", "synthetic+classical")
+    assert len(predictions.arms) == 10
     held_out = {*toy.rows("val"), *toy.rows("test")}
     for _, part in predictions.table.groupby(["arm", "seed"]):
         assert set(part["row"]) == held_out
@@ -32,8 +36,8 @@ def test_every_arm_scores_every_held_out_slice_with_every_seed(toy, predictions)
     assert len(np.unique(patients)) == 16
 
 
-def test_the_same_configuration_gives_the_same_scores(toy, predictions, fresh_sampler):
-    again = measure_utility(toy, {"synthetic": fresh_sampler}, QUICK)
+def test_scores_are_the_same_again_and_side_by_side(toy, predictions, fresh_sampler):
+    again = measure_utility(toy, {"synthetic": fresh_sampler}, QUICK.model_copy(update={"workers": 2}))
     for arm in again.arms:
         np.testing.assert_array_equal(again.of(arm, "test").scores, predictions.of(arm, "test").scores)
 
@@ -50,7 +54,8 @@ def test_scores_that_are_not_finite_are_refused(predictions):
 
 
 def test_classifiers_learn(toy):
-    scores, labels, _ = measure_utility(toy, {}, UtilityConfig(seeds=1, steps=80, batch=16)).of("real", "test")
+    config = UtilityConfig(seeds=1, steps=80, batch=16, baselines=("real",), workers=1)
+    scores, labels, _ = measure_utility(toy, {}, config).of("real", "test")
     assert np.mean(scores[0][labels == 1][:, None] > scores[0][labels == 0]) > 0.75
 
 
@@ -94,6 +99,24 @@ def test_no_augmentation_changes_nothing():
     images = torch.rand(4, 1, 32, 32) * 2 - 1
     still = ClassicalConfig(rotation=0, translation=0, scale=0, noise=0)
     torch.testing.assert_close(augment(images, still, torch.Generator()), images, atol=1e-5, rtol=0)
+
+
+def test_slices_and_their_targets_are_mixed_alike():
+    images = torch.arange(8.0)[:, None, None, None].expand(8, 1, 32, 32) / 4 - 1
+    targets = torch.arange(8.0)
+    for seed in range(20):
+        mixed, soft = mix(images, targets, ClassicalConfig(), np.random.default_rng(seed))
+        torch.testing.assert_close((mixed.mean((1, 2, 3)) + 1) * 4, soft)
+    assert not images.ne(torch.arange(8.0)[:, None, None, None] / 4 - 1).any()
+
+
+def test_shuffled_labels_keep_their_counts(toy, fresh_sampler):
+    pool = _drawn(fresh_sampler, 101, 0, 32)
+    arm = arms(QUICK, {"synthetic": fresh_sampler})[-2]
+    shuffled = _synthetic(arm, {"synthetic": pool}, 101, seed=0)
+    assert (arm.name, arm.role) == ("real+classical+shuffled@1", "control")
+    assert shuffled.labels.sum() == 51
+    assert 20 < (shuffled.labels != pool.labels).sum() < 80
 
 
 @pytest.mark.parametrize("architecture", ["vgg-small", "resnet18"])

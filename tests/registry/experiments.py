@@ -45,7 +45,15 @@ def experiment(
             own = OWN_PATIENT_SD * rng.normal(size=count)[owner]
             for seed in range(SEEDS):
                 score = slopes[arm][seed] * label + shared + own + SEED_SLICE_SD * rng.normal(size=owner.size)
-                part = {"arm": arm, "seed": seed, "split": split, "row": np.arange(owner.size), "label": label}
+                role = "candidate" if "@" in arm else "baseline"
+                part = {
+                    "arm": arm,
+                    "role": role,
+                    "seed": seed,
+                    "split": split,
+                    "row": np.arange(owner.size),
+                    "label": label,
+                }
                 parts.append(pd.DataFrame({**part, "patient": owner.astype(str), "score": score}))
     return Predictions(pd.concat(parts), CLASSES)
 

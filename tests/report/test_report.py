@@ -49,6 +49,7 @@ SCORECARD = Scorecard(
     ),
     notes=("Inception metrics were left out.",),
 )
+PAIRS = np.random.default_rng(0).integers(0, 256, (10, 2, 32, 32), np.uint8)
 PROMOTED = Verdict(
     outcome="promote",
     reason="Synthetic slices changed test AUROC by +0.060.",
@@ -131,6 +132,7 @@ def render(cohort, dataset, package, tmp_path):
             scorecard=SCORECARD,
             verdict=verdict,
             registration=make_registration(version),
+            closest_pairs=PAIRS,
             run_config="seed: 7 # <script>",
         )
         return (report.folder / "report.html").read_text(encoding="utf-8")
@@ -180,7 +182,7 @@ def test_page_shows_numbers_with_floors_and_where_the_data_come_from(render):
 def test_page_needs_nothing_from_outside_and_escapes_what_it_shows(render):
     page = render(PROMOTED, 4)
     sources = re.findall(r'(?:src|srcset)="([^"]*)"', page)
-    assert len(sources) == 9  # three charts and the samples in two themes, and the film
+    assert len(sources) == 11  # three charts, the samples and the pairs in two themes, and the film
     assert all(source.startswith("data:image/") for source in sources)
     assert set(re.findall(r'https?://[^"<]+', page)) == {"https://doi.org/10.7937/TCIA.HMQ8-J677"}
     assert "<script" not in page
@@ -212,6 +214,7 @@ def test_radiographs_have_their_classes_and_neither_hu_nor_file_names(dataset, p
         scorecard=SCORECARD,
         verdict=PROMOTED,
         registration=make_registration(4),
+        closest_pairs=PAIRS,
         run_config="",
     )
     page = (report.folder / "report.html").read_text(encoding="utf-8")
