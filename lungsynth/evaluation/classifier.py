@@ -63,7 +63,7 @@ def train_classifier(
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = build_classifier(config.architecture).to(device)
+        model = build_classifier(config.architecture).to(device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, config.steps + 1)
     # One stream for each choice: arms with synthetic slices then see the same real ones and augmentation as the others.
@@ -94,7 +94,7 @@ def train_classifier(
 def scores(model: nn.Module, images: np.ndarray, device: str) -> np.ndarray:
     """Probabilities float64 N of the positive class, of uint8 slices N×H×W."""
     with torch.inference_mode():
-        pieces = torch.from_numpy(np.asarray(images)).split(256)
+        pieces = torch.tensor(images).split(256)
         found = [torch.sigmoid(model(normalise(piece.to(device)))[:, 0]).cpu() for piece in pieces]
     return torch.cat(found).double().numpy()
 
@@ -115,7 +115,7 @@ def build_classifier(architecture: Architecture) -> nn.Module:
 
 def normalise(images: Tensor) -> Tensor:
     """uint8 N×H×W to float32 N×1×H×W in -1 to 1."""
-    return images[:, None].float() / 127.5 - 1
+    return (images[:, None].float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
 def augment(images: Tensor, config: ClassicalConfig, rng: torch.Generator) -> Tensor:
@@ -160,9 +160,9 @@ class _Source(NamedTuple):
 
 
 def _on(pool: Pool, device: str) -> _Source:
-    labels = torch.from_numpy(np.asarray(pool.labels))
+    labels = torch.tensor(pool.labels)
     negative, positive = ((labels == code).nonzero()[:, 0] for code in range(2))
-    images = torch.from_numpy(np.asarray(pool.images)).to(device)
+    images = torch.tensor(pool.images, device=device)  # a copy: several processes share what they are handed
     return _Source(images, labels.float().to(device), (negative, positive))
 
 

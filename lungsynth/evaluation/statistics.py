@@ -84,11 +84,11 @@ def resample(labels: np.ndarray, patients: np.ndarray, seeds: int, resamples: in
     return Resamples(weights, rng.multinomial(seeds, np.full(seeds, 1 / seeds), resamples))
 
 
-def interval(by_seed: np.ndarray, resamples: Resamples) -> Estimate:
-    """95 % percentile interval (Efron & Tibshirani 1993, ch. 13) of a mean over training seeds.
+def interval(by_seed: np.ndarray, resamples: Resamples, least: float = 0.0) -> Estimate:
+    """95 % percentile interval (Efron & Tibshirani 1993, ch. 13) of a mean over training seeds, from `least` to 1.
 
-    It stays within the range of its measure and assumes no symmetry, which an AUROC near 1 lacks; in a paired
-    difference both arms share the patients, so that most of the skew that it does not correct for cancels.
+    It assumes no symmetry, which an AUROC near 1 lacks; in a paired difference both arms share the patients, so that
+    most of the skew that it does not correct for cancels.
 
     Args:
         by_seed: (1+B)×S values of the measure, of the sample and of the resamples of its patients, by training seed.
@@ -101,7 +101,7 @@ def interval(by_seed: np.ndarray, resamples: Resamples) -> Estimate:
     if count > 1:
         drawn = (draws * resamples.seeds).sum(axis=1) / count
         means = means + np.sqrt(count / (count - 1)) * student_t.ppf(0.975, count - 1) / Z975 * (drawn - means)
-    low, high = np.nanquantile(means, (0.025, 0.975))
+    low, high = np.nanquantile(means, (0.025, 0.975)).clip(least, 1)
     return Estimate(float(by_seed[0].mean()), float(low), float(high), float(np.nanstd(means, ddof=1)))
 
 
@@ -112,7 +112,8 @@ def auroc_interval(counts: PairCounts, resamples: Resamples) -> Estimate:
 
 def gain_interval(candidate: PairCounts, baseline: PairCounts, resamples: Resamples) -> Estimate:
     """Paired ΔAUROC, candidate minus baseline, on the same slices; patients and seeds of a resample serve both."""
-    return auroc_interval(PairCounts(candidate.concordant - baseline.concordant, candidate.pairs), resamples)
+    difference = PairCounts(candidate.concordant - baseline.concordant, candidate.pairs)
+    return interval(auroc(difference, resamples.with_sample), resamples, least=-1.0)
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
