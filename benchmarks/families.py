@@ -22,7 +22,8 @@ from phantoms import extractor, simulate
 from torch_fidelity.metric_prc import KEY_METRIC_RECALL, prc_features_to_metric
 
 from lungsynth.evaluation.extractor import Extractor
-from lungsynth.evaluation.fidelity import FidelityConfig, Images, kid, kid_draws
+from lungsynth.evaluation.fidelity import FidelityConfig, kid, kid_draws
+from lungsynth.evaluation.sides import Images
 from lungsynth.generators.family import GeneratorConfig, families
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.imaging.store import SliceDataset

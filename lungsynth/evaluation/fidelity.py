@@ -1,8 +1,8 @@
-"""How like real slices the synthetic ones are: FID and KID, beside what real slices of other patients score."""
+"""How like real slices the synthetic ones are, and how varied, beside what real slices of other patients score."""
 
 import socket
 import urllib.error
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,9 +16,18 @@ from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kernel_poly, kid_feat
 
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
+from lungsynth.evaluation.diversity import (
+    COVERAGE_NEIGHBOURS,
+    PRC_NEIGHBOURS,
+    manifold,
+    modes_of,
+    ms_ssim,
+    share_hit,
+)
 from lungsynth.evaluation.extractor import Extractor, extract
 from lungsynth.evaluation.sampler import Sampler, draw
 from lungsynth.evaluation.scorecard import Metric, Scorecard
+from lungsynth.evaluation.sides import Images, metric_of_draws
 from lungsynth.imaging.store import SliceDataset
 
 SMALLEST_KID = 10  # images; below, even an unbiased estimate says nothing
@@ -40,24 +49,25 @@ class FidelityConfig(Config):
     """`auto` adds Inception features where the weights are given, cached or can be downloaded."""
     inception_weights: Path | None = None
     """Weight file of torch-fidelity's `inception-v3-compat`; none: torch hub's cache, then a download."""
+    ssim_pairs: int = Field(500, ge=20, description="pairs of slices of a class whose MS-SSIM is averaged")
     seed: int = Field(0, ge=0, description="of samples, subsets and resamples")
 
 
-class Images(NamedTuple):
-    """Features N×D of one side, with class codes N and cluster codes N (patients; for synthetic slices the slices)."""
+class Pair(NamedTuple):
+    """What is compared."""
 
-    features: np.ndarray
-    labels: np.ndarray
-    clusters: np.ndarray
+    real: Images
+    other: Images
 
 
 def measure_fidelity(
     dataset: SliceDataset, sampler: Sampler, extractor: Extractor, config: FidelityConfig
 ) -> Scorecard:
-    """FID and KID of synthetic against `train` slices, by extractor, overall and per class.
+    """FID, KID, precision, recall, density, coverage and modes of synthetic against `train` slices, and MS-SSIM.
 
-    As many synthetic slices are drawn as there are held-out ones (`val` and `test`), with their class mix; the same
-    measure of held-out against `train` slices is the floor, `…/floor`: what real slices of other patients score.
+    By extractor, overall and per class; MS-SSIM within each class. As many synthetic slices are drawn as there are
+    held-out ones (`val` and `test`), with their class mix; the same measure of held-out against `train` slices is the
+    floor, `…/floor`: what real slices of other patients score. MS-SSIM's floor is that of `train`.
     """
     rng = np.random.default_rng(config.seed)
     train = _at_most(config.max_images, dataset.rows("train"), rng)
@@ -83,7 +93,15 @@ def measure_fidelity(
         floor = Images(features(dataset.images[held_out]), labels[held_out], patients[held_out])
         others = {"": ("synthetic", fake), "/floor": ("held-out", floor)}
         card += _compare_scopes(name, real, others, dataset.meta.classes, config)
-    return card
+    alike = []
+    for code, name in enumerate(dataset.meta.classes):
+        mine, theirs = labels[held_out] == code, labels[train] == code
+        own = np.arange(mine.sum())
+        alike += [
+            _likeness(f"ms_ssim/{name}", synthetic[mine], own, "synthetic", config),
+            _likeness(f"ms_ssim/{name}/floor", dataset.images[train][theirs], patients[train][theirs], "real", config),
+        ]
+    return card + Scorecard(metrics=tuple(metric for metric in alike if metric))
 
 
 def load_inception(weights: Path | None) -> FeatureExtractorInceptionV3:
@@ -141,47 +159,74 @@ def _compare_scopes(
 ) -> Scorecard:
     metrics: list[Metric] = []
     notes: list[str] = []
-    dimension = real.features.shape[1]
     for scope, code in [("", None), *((f"/{name}", code) for code, name in enumerate(classes))]:
         for suffix, (side, images) in others.items():
-            pair = [_of_class(images_, code) for images_ in (real, images)]
-            fewest = min(len(pair[0].features), len(pair[1].features))
-            counts = {side: len(pair[1].features), "real": len(pair[0].features), "patients": _clusters(pair[0])}
+            pair = Pair(real.of_class(code), images.of_class(code))
             name = f"{extractor}{scope}{suffix}"
+            fewest = min(len(part.features) for part in pair)
             if fewest < SMALLEST_KID:
-                notes.append(f"{name}: {fewest} images are too few for FID or KID")
+                notes.append(f"{name}: {fewest} images are too few for any fidelity measure")
                 continue
-            if fewest < 2 * dimension:
+            if fewest < 2 * real.features.shape[1]:
+                dimension = real.features.shape[1]
                 notes.append(f"fid_{name} was left out: {fewest} images are too few for {dimension} features; see KID")
-            else:
-                metrics.append(
-                    _metric(
-                        f"fid_{name}",
-                        fid(*(p.features for p in pair)),
-                        _fid_draws(pair[0], pair[1], config),
-                        counts,
-                        config,
-                    )
-                )
-            value = kid(pair[0].features, pair[1].features, config)
-            metrics.append(_metric(f"kid_{name}", value, kid_draws(pair[0], pair[1], config), counts, config))
+            metrics += _metrics(name, pair, side, extractor, config)
     return Scorecard(metrics=tuple(metrics), notes=tuple(notes))
 
 
-def _metric(name: str, value: float, draws: np.ndarray, n: dict[str, int], config: FidelityConfig) -> Metric:
-    # A resample repeats images, which raises FID itself: take the spread of the resamples, not their place.
-    reach = 1.96 * float(np.std(draws, ddof=1))
-    low = max(0.0, value - reach) if name.startswith("fid") else value - reach
-    how = f"torch-fidelity {torch_fidelity.__version__}, {name.split('/')[0].partition('_')[2]} extractor"
-    interval = f"±1.96 SE of a bootstrap of patients and synthetic slices ×{config.resamples}"
-    return Metric(name=name, value=value, low=low, high=value + reach, n=n, computed_with=f"{how}, {interval}")
+def _metrics(name: str, pair: Pair, side: str, extractor: str, config: FidelityConfig) -> Iterator[Metric]:
+    """Every measure of one pair of sides."""
+    real, other = pair
+    n = {side: len(other.features), "real": len(real.features), "patients": real.count_clusters()}
+    how = f"torch-fidelity {torch_fidelity.__version__}, {extractor} extractor"
+    if min(n[side], n["real"]) >= 2 * real.features.shape[1]:
+        value = fid(real.features, other.features)
+        yield metric_of_draws(f"fid_{name}", value, _fid_draws(real, other, config), n, how, least=0)
+    value = kid(real.features, other.features, config)
+    yield metric_of_draws(f"kid_{name}", value, kid_draws(real, other, config), n, how)
+
+    found = manifold(real.features, other.features)
+    for measure, values, drawn, source in (
+        ("precision", found.precision, other, f"Kynkäänniemi 2019, {PRC_NEIGHBOURS} neighbours"),
+        ("recall", found.recall, real, f"Kynkäänniemi 2019, {PRC_NEIGHBOURS} neighbours"),
+        ("density", found.density, other, f"Naeem 2020, {COVERAGE_NEIGHBOURS} neighbours"),
+        ("coverage", found.coverage, real, f"Naeem 2020, {COVERAGE_NEIGHBOURS} neighbours"),
+    ):
+        draws = drawn.mean_draws(values, config.resamples, config.seed)
+        how = f"{source}, {extractor} extractor, neighbours held fixed"
+        most = None if measure == "density" else 1
+        yield metric_of_draws(f"{measure}_{name}", float(values.mean()), draws, n, how, least=0, most=most)
+
+    modes, count = modes_of(real.features, other.features, config.seed)
+    rng = np.random.default_rng(config.seed)
+    draws = np.array([share_hit(modes[other.weights(rng) > 0], count) for _ in range(config.resamples)])
+    how = f"share of {count} k-means cells of real slices that are hit, {extractor} extractor"
+    yield metric_of_draws(f"modes_{name}", share_hit(modes, count), draws, n, how, least=0, most=1)
+
+
+def _likeness(name: str, images: np.ndarray, clusters: np.ndarray, what: str, config: FidelityConfig) -> Metric | None:
+    """Mean MS-SSIM of two slices of a class, of different clusters; None where there is but one."""
+    rng = np.random.default_rng(config.seed)
+    pairs = rng.integers(len(images), size=(2, 4 * config.ssim_pairs))
+    first, second = pairs[:, clusters[pairs[0]] != clusters[pairs[1]]][:, : config.ssim_pairs]
+    if not len(first):
+        return None
+    values = ms_ssim(images[first], images[second])
+    side = Images(images, clusters, clusters)
+    draws = np.empty(config.resamples)
+    for b in range(config.resamples):
+        times = side.weights(rng)
+        weights = times[first] * times[second]
+        draws[b] = weights @ values / max(weights.sum(), 1)
+    n = {what: len(images), "pairs": len(values)}
+    return metric_of_draws(name, float(values.mean()), draws, n, "Wang 2003, pairs at random", least=0, most=1)
 
 
 def _fid_draws(real: Images, other: Images, config: FidelityConfig) -> np.ndarray:
     rng = np.random.default_rng(config.seed)
     draws = np.empty(config.resamples)
     for b in range(config.resamples):
-        picks = [np.repeat(np.arange(len(side.clusters)), _slice_weights(side, rng)) for side in (real, other)]
+        picks = [np.repeat(np.arange(len(side.clusters)), side.weights(rng)) for side in (real, other)]
         draws[b] = fid(real.features[picks[0]], other.features[picks[1]])
     return draws
 
@@ -194,25 +239,10 @@ def kid_draws(real: Images, other: Images, config: FidelityConfig) -> np.ndarray
         np.fill_diagonal(kernel, 0)  # a slice drawn twice must not meet itself
     draws = np.empty(config.resamples)
     for b in range(config.resamples):
-        w, v = (_slice_weights(side, rng).astype(float) for side in (real, other))
+        w, v = (side.weights(rng).astype(float) for side in (real, other))
         within = sum(u @ k @ u / (u.sum() ** 2 - u @ u) for u, k in zip((w, v), kernels, strict=False))
         draws[b] = within - 2 * (w @ kernels[2] @ v) / (w.sum() * v.sum())
     return draws
-
-
-def _slice_weights(images: Images, rng: np.random.Generator) -> np.ndarray:
-    """How often each slice occurs when its clusters are drawn with replacement."""
-    _, codes = np.unique(images.clusters, return_inverse=True)
-    count = codes.max() + 1
-    return rng.multinomial(count, np.full(count, 1 / count))[codes]
-
-
-def _of_class(images: Images, code: int | None) -> Images:
-    return images if code is None else Images(*(part[images.labels == code] for part in images))
-
-
-def _clusters(images: Images) -> int:
-    return len(np.unique(images.clusters))
 
 
 def _at_most(count: int, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -21,7 +21,9 @@ from lungsynth.evaluation.statistics import (
 )
 
 Outcome = Literal["promote", "reject", "underpowered", "blocked"]
-Rule = Literal["privacy", "test patients", "gain", "worthwhile gain excluded", "smallest detectable effect", "no gain"]
+Rule = Literal[
+    "privacy", "collapse", "test patients", "gain", "worthwhile gain excluded", "smallest detectable effect", "no gain"
+]
 
 
 class GateConfig(Config):
@@ -29,6 +31,9 @@ class GateConfig(Config):
 
     min_gain: float = Field(0.0, ge=0, lt=1, description="ΔAUROC that the whole 95 % interval has to exceed")
     worthwhile_gain: float = Field(0.02, gt=0, lt=1, description="ΔAUROC worth having; 0.02 as in Khosravi 2024")
+    least_modes: float = Field(
+        0.5, ge=0, le=1, description="modes drawn, against those of held-out slices, below which a generator collapsed"
+    )
     resamples: int = Field(2000, ge=200, description="bootstrap resamples of test patients")
     min_patients_per_class: int = Field(10, ge=2, description="test patients of each class; fewer make no bootstrap")
     seed: int = Field(0, ge=0, description="of the resamples")
@@ -114,12 +119,12 @@ def decide(
     without synthetic slices, so that none of these needs to be chosen (an intersection-union test, which asks for no
     correction; Berger 1982, doi:10.1080/00401706.1982.10487790); the better one on `test` is called the baseline.
 
-    The first rule that applies wins: a privacy breach blocks; too few test patients are underpowered; gains whose
-    intervals all lie above `min_gain`, also against the champion's slices, promote; an interval below
-    `worthwhile_gain` rejects; too coarse a test is underpowered; all else rejects.
+    The first rule that applies wins: a privacy breach blocks; a collapse rejects; too few test patients are
+    underpowered; gains whose intervals all lie above `min_gain`, also against the champion's slices, promote; an
+    interval below `worthwhile_gain` rejects; too coarse a test is underpowered; all else rejects.
 
     Args:
-        fidelity: reported, never decisive: FID does not predict usefulness.
+        fidelity: of it only a collapse decides, by `modes_lung`: FID does not predict usefulness.
         privacy: with `privacy/breach`.
         protocol_sha256: hash of the configurations that make verdicts comparable.
     """
@@ -134,7 +139,7 @@ def decide(
         rivals, roles = [*rivals, _contender(predictions, previous)], [*roles, "champion"]
     if min(patients.values()) >= config.min_patients_per_class:
         comparisons = [_compare(candidate, rival, role, config) for role, rival in zip(roles, rivals, strict=True)]
-    outcome, rule, reason = _judge(privacy, patients, comparisons, config)
+    outcome, rule, reason = _judge(fidelity, privacy, patients, comparisons, config)
     counts = tuple(
         Metric(name=f"test_patients/{name}", value=count, computed_with="patients with a slice of the class")
         for name, count in patients.items()
@@ -152,7 +157,11 @@ def decide(
 
 
 def _judge(
-    privacy: Scorecard, patients: dict[str, int], comparisons: list[Comparison], config: GateConfig
+    fidelity: Scorecard,
+    privacy: Scorecard,
+    patients: dict[str, int],
+    comparisons: list[Comparison],
+    config: GateConfig,
 ) -> tuple[Outcome, Rule, str]:
     breach = privacy["privacy/breach"]
     if breach.value:
@@ -160,6 +169,8 @@ def _judge(
             f"{m.name.removeprefix('privacy/')} {m.value:.3g}" for m in privacy.metrics if m.low is not None
         )
         return "blocked", "privacy", f"Synthetic slices give training patients away: {shares} ({breach.computed_with})."
+    if reason := _collapse(fidelity, config):
+        return "reject", "collapse", reason
     if not comparisons:
         found = " and ".join(f"{count} with {name} slices" for name, count in patients.items())
         needed = f"{config.min_patients_per_class} of each are needed for an interval to mean anything"
@@ -185,6 +196,20 @@ def _judge(
             return "underpowered", "smallest detectable effect", reason
     reason = f"Synthetic slices changed test AUROC by {failed[0].phrase}: not surely more than {config.min_gain:g}."
     return "reject", "no gain", reason
+
+
+def _collapse(fidelity: Scorecard, config: GateConfig) -> str | None:
+    """What shows that the generator collapsed; None if nothing does, or too few slices were there to tell."""
+    found = {metric.name: metric for metric in fidelity.metrics}
+    if "modes_lung" not in found:
+        return None
+    modes, floor = found["modes_lung"], found["modes_lung/floor"]
+    if modes.high is None or modes.high >= config.least_modes * floor.value:
+        return None
+    return (
+        f"The generator collapsed: its slices hit {modes.value:.0%} of the modes of real slices (95 % interval "
+        f"{modes.low:.0%} to {modes.high:.0%}), where held-out slices hit {floor.value:.0%}."
+    )
 
 
 def _contender(predictions: Predictions, arms: Sequence[str]) -> Contender:

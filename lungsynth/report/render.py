@@ -32,6 +32,8 @@ HEADLINES = {
 REMEDIES = {
     "privacy": "Train on more patients, for fewer kimg or with a smaller network, until the share of near slices falls "
     "to what held-out patients show.",
+    "collapse": "Train with another seed, lower learning rates or a larger training.loss.r1_gamma; progress.gif shows "
+    "when it happened.",
     "test patients": "Enlarge the cohort, or give the test split a greater share.",
     "worthwhile gain excluded": "More test patients would not change this. Train the generator longer or on more "
     "slices, or change the share of synthetic slices in a batch (utility.ratios).",

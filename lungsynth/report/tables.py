@@ -9,6 +9,7 @@ from lungsynth.cohort.cohort import SPLITS, Cohort
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.imaging.store import SliceDataset
 
+FIDELITY = ("fid_", "kid_", "precision_", "recall_", "density_", "coverage_", "modes_", "ms_ssim")
 ARM_MEASURES = ("auroc", "average_precision", "sensitivity", "specificity")
 
 
@@ -71,7 +72,7 @@ def by_topic(scorecard: Scorecard) -> dict[str, list[Metric]]:
     topics: dict[str, list[Metric]] = {"fidelity": [], "privacy": [], "utility": []}
     for metric in scorecard.metrics:
         prefix = metric.name.partition("/")[0]
-        topic = "fidelity" if prefix.startswith(("fid_", "kid_")) else "privacy" if prefix == "privacy" else "utility"
+        topic = "privacy" if prefix == "privacy" else "fidelity" if prefix.startswith(FIDELITY) else "utility"
         topics[topic].append(metric)
     return topics
 

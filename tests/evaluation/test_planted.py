@@ -7,6 +7,7 @@ from volumes import axial_volume
 
 from lungsynth import CLASSES
 from lungsynth.evaluation.extractor import ExtractorConfig, train_extractor
+from lungsynth.evaluation.fidelity import FidelityConfig, measure_fidelity
 from lungsynth.evaluation.predictions import Predictions
 from lungsynth.evaluation.privacy import PrivacyConfig, audit_privacy
 from lungsynth.evaluation.scorecard import Scorecard
@@ -22,6 +23,7 @@ from lungsynth.registry.gate import GateConfig, decide
 SLICES = SliceConfig(size=64)
 PATIENTS = {"train": 10, "val": 14, "test": 50}
 FRESH = 50
+NOTHING = Scorecard(metrics=())
 GATE = GateConfig(worthwhile_gain=0.1)  # few test patients see no less
 
 
@@ -81,29 +83,35 @@ def noise(wanted, seed):
 @pytest.fixture(scope="module")
 def predictions(world):
     dataset, images, labels = world
-    samplers = {"oracle": one_of(images, labels), "noise": noise}
+    samplers = {
+        "oracle": one_of(images, labels),
+        "noise": noise,
+        "liar": one_of(images, np.random.default_rng(0).permutation(labels)),
+    }
     return measure_utility(
         dataset,
         samplers,
-        UtilityConfig(seeds=4, steps=120, ratios=(1.0,), baselines=("real+balanced", "real+classical")),
+        UtilityConfig(seeds=4, steps=160, batch=16, ratios=(1.0,), baselines=("real+balanced", "real+classical")),
     )
 
 
 @pytest.fixture(scope="module")
-def audit(world, tmp_path_factory):
-    dataset = world[0]
-    extractor = train_extractor(dataset, ExtractorConfig(steps=100), tmp_path_factory.mktemp("extractor"))
-    return lambda sampler: (
-        audit_privacy(dataset, sampler, extractor, PrivacyConfig(synthetic=300, resamples=200)).scorecard
-    )
+def extractor(world, tmp_path_factory):
+    return train_extractor(world[0], ExtractorConfig(steps=100), tmp_path_factory.mktemp("extractor"))
 
 
-def judge(predictions: Predictions, planted: str, privacy: Scorecard):
+@pytest.fixture(scope="module")
+def audit(world, extractor):
+    config = PrivacyConfig(synthetic=300, resamples=200)
+    return lambda sampler: audit_privacy(world[0], sampler, extractor, config).scorecard
+
+
+def judge(predictions: Predictions, planted: str, privacy: Scorecard, fidelity: Scorecard = NOTHING):
     """The verdict on one planted generator, as if it were the only one."""
     table = predictions.table
     keep = table["arm"].str.contains(f"{planted}@") | ~table["arm"].str.contains("@")
     renamed = table[keep].assign(arm=table["arm"].str.replace(planted, "synthetic"))
-    return decide(Predictions(renamed, CLASSES), Scorecard(metrics=()), privacy, GATE, "planted")[1]
+    return decide(Predictions(renamed, CLASSES), fidelity, privacy, GATE, "planted")[1]
 
 
 def test_fresh_patients_are_promoted(world, predictions, audit):
@@ -114,6 +122,21 @@ def test_fresh_patients_are_promoted(world, predictions, audit):
 def test_noise_is_rejected(predictions, audit):
     verdict = judge(predictions, "noise", audit(noise))
     assert verdict.outcome == "reject", verdict.reason
+
+
+def test_a_shuffler_of_labels_is_not_promoted(world, predictions, audit):
+    verdict = judge(predictions, "liar", audit(one_of(*world[1:])))
+    assert verdict.outcome in ("reject", "underpowered"), verdict.reason
+
+
+def test_one_slice_a_class_is_named_a_collapse(world, extractor, predictions, audit):
+    images, labels = (part[[np.flatnonzero(world[2] == code)[0] for code in range(2)]] for part in world[1:])
+    collapsed = one_of(images, labels)
+    fidelity = measure_fidelity(world[0], collapsed, extractor, FidelityConfig(inception="off", resamples=20))
+    verdict = judge(predictions, "oracle", audit(collapsed), fidelity)  # even if it were useful
+    assert (verdict.outcome, verdict.rule) == ("reject", "collapse"), verdict.reason
+    fresh = measure_fidelity(world[0], one_of(*world[1:]), extractor, FidelityConfig(inception="off", resamples=20))
+    assert judge(predictions, "oracle", audit(one_of(*world[1:])), fresh).outcome == "promote"
 
 
 def test_a_copier_is_blocked(world, predictions, audit):

@@ -91,6 +91,16 @@ def test_a_breach_blocks_whatever_the_gain():
     assert "near 0.4" in found.reason
 
 
+@pytest.mark.parametrize(("hit", "outcome"), [(0.1, "reject"), (0.8, "promote")])
+def test_a_collapse_is_named_whatever_the_gain(hit, outcome):
+    modes = [Metric(name="modes_lung", value=hit, low=hit - 0.1, high=hit + 0.1, computed_with="test")]
+    floor = Metric(name="modes_lung/floor", value=0.9, computed_with="test")
+    arms = plant({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 2.0}, 200)
+    found = decide(arms, Scorecard(metrics=(*modes, floor)), privacy(False), CONFIG, "protocol")[1]
+    assert found.outcome == outcome
+    assert ("collapsed: its slices hit 10%" in found.reason) is (outcome == "reject")
+
+
 def test_a_better_champion_stays():
     found = verdict({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 2.0, CHAMPION: 2.6}, 200)
     assert found.outcome == "reject"
