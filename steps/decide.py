@@ -5,8 +5,10 @@ from typing import Annotated
 from zenml import step
 from zenml.config import CachePolicy
 
+from lungsynth.cohort.cohort import Cohort
 from lungsynth.evaluation.predictions import Predictions
 from lungsynth.evaluation.scorecard import Scorecard
+from lungsynth.evaluation.subgroups import patient_groups
 from lungsynth.evaluation.utility import UtilityConfig
 from lungsynth.hashing import combine
 from lungsynth.registry.gate import GateConfig, Verdict
@@ -16,9 +18,14 @@ from steps import code
 
 @step(cache_policy=CachePolicy(cache_func=code.evaluation))
 def decide(
-    predictions: Predictions, fidelity: Scorecard, privacy: Scorecard, utility: UtilityConfig, gate: GateConfig
+    cohort: Cohort,
+    predictions: Predictions,
+    fidelity: Scorecard,
+    privacy: Scorecard,
+    utility: UtilityConfig,
+    gate: GateConfig,
 ) -> tuple[Annotated[Scorecard, "scorecard"], Annotated[Verdict, "verdict"]]:
     """Promote, reject, block, or say that the test could not tell."""
     protocol = combine([utility.model_dump_json(exclude={"workers"}), gate.model_dump_json()])
-    scorecard, verdict = judge(predictions, fidelity, privacy, gate, protocol)
+    scorecard, verdict = judge(predictions, fidelity, privacy, patient_groups(cohort), gate, protocol)
     return scorecard, verdict  # ZenML sees two outputs only in a literal pair

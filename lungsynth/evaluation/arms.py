@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from lungsynth.evaluation.calibration import brier, calibration_error, recalibrated
 from lungsynth.evaluation.predictions import Predictions, Scores
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.evaluation.statistics import (
@@ -18,10 +19,11 @@ from lungsynth.evaluation.statistics import (
 
 
 def score_arms(predictions: Predictions, resamples: int, seed: int) -> Scorecard:
-    """AUROC, average precision, sensitivity and specificity of every arm on `test`: means over training seeds.
+    """AUROC, average precision, sensitivity, specificity, Brier and calibration error of every arm on `test`.
 
-    Sensitivity and specificity hold at the threshold that is best on `val` (Youden), chosen for each classifier. Where
-    each class has but one patient there is no interval: nothing can be resampled, and one of no width would lie.
+    All are means over training seeds. Sensitivity and specificity hold at the threshold that is best on `val` (Youden),
+    Brier and calibration error after a logistic fit on `val`, both for each classifier. Where each class has but one
+    patient there is no interval: nothing can be resampled, and one of no width would lie.
     """
     metrics = []
     for arm in predictions.arms:
@@ -32,11 +34,15 @@ def score_arms(predictions: Predictions, resamples: int, seed: int) -> Scorecard
         how = f"mean over seeds, percentile bootstrap of patients and seeds ×{resamples}"
         at_val = f"threshold by Youden on val, {how}"
         sensitivity, specificity = _operating_point(val, test, drawn)
+        squared, gap = _calibration(val, test, drawn)
+        fitted = f"recalibrated on val, {how}"
         for name, method, (value, low, high, _) in (
             ("auroc", how, auroc_interval(pair_counts(*test), drawn)),
             ("average_precision", how, _average_precision(test, drawn)),
             ("sensitivity", at_val, sensitivity),
             ("specificity", at_val, specificity),
+            ("brier", fitted, squared),
+            ("calibration_error", fitted, gap),
         ):
             bounds = {"low": low, "high": high} if varied else {}
             metrics.append(Metric(name=f"{name}/{arm}", value=value, **bounds, n=n, computed_with=method))
@@ -59,3 +65,13 @@ def _operating_point(val: Scores, test: Scores, drawn: Resamples) -> tuple[Estim
         shares = [rate(row[side], test.patients[side], drawn.with_sample) for row in right]
         estimates.append(interval(np.stack(shares, axis=1), drawn))
     return estimates[0], estimates[1]
+
+
+def _calibration(val: Scores, test: Scores, drawn: Resamples) -> tuple[Estimate, Estimate]:
+    """Brier score and expected calibration error."""
+    chances = [recalibrated(val_row, val.labels, row) for val_row, row in zip(val.scores, test.scores, strict=True)]
+    found = [
+        np.stack([measure(row, test.labels, test.patients, drawn.with_sample) for row in chances], axis=1)
+        for measure in (brier, calibration_error)
+    ]
+    return interval(found[0], drawn), interval(found[1], drawn)

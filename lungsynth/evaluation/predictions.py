@@ -70,6 +70,10 @@ class Predictions:
         patients = np.unique(slices["patient"].to_numpy(str), return_inverse=True)[1]
         return Scores(part["score"].to_numpy().reshape(-1, len(slices)), slices["label"].to_numpy(), patients)
 
+    def patients(self, split: str) -> np.ndarray:
+        """The pseudonymous keys behind the patient codes that `of` gives for this split."""
+        return np.unique(self.table.loc[self.table["split"] == split, "patient"].to_numpy(str))
+
     def save(self, path: Path) -> None:
         """Write the table as Parquet, with the classes in the file's metadata."""
         table = pa.Table.from_pandas(self.table, preserve_index=False)

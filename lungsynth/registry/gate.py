@@ -1,28 +1,28 @@
 """The gate: a generator becomes champion for what its slices did for classifiers, or not at all."""
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
+import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from lungsynth.config import Config
 from lungsynth.evaluation.arms import score_arms
-from lungsynth.evaluation.predictions import Predictions, Scores
+from lungsynth.evaluation.comparison import Comparison, Contender, compare, contender, mean_auroc, subgroup_gains
+from lungsynth.evaluation.predictions import Predictions
 from lungsynth.evaluation.scorecard import Metric, Scorecard
-from lungsynth.evaluation.statistics import (
-    Estimate,
-    auroc,
-    delong,
-    gain_interval,
-    pair_counts,
-    resample,
-    smallest_detectable_effect,
-)
+from lungsynth.evaluation.statistics import Estimate
 
 Outcome = Literal["promote", "reject", "underpowered", "blocked"]
 Rule = Literal[
-    "privacy", "collapse", "test patients", "gain", "worthwhile gain excluded", "smallest detectable effect", "no gain"
+    "privacy",
+    "collapse",
+    "test patients",
+    "gain",
+    "worthwhile gain excluded",
+    "smallest detectable effect",
+    "no gain",
+    "subgroup",
 ]
 
 
@@ -31,6 +31,9 @@ class GateConfig(Config):
 
     min_gain: float = Field(0.0, ge=0, lt=1, description="ΔAUROC that the whole 95 % interval has to exceed")
     worthwhile_gain: float = Field(0.02, gt=0, lt=1, description="ΔAUROC worth having; 0.02 as in Khosravi 2024")
+    harm_margin: float = Field(
+        0.05, ge=0, lt=1, description="AUROC that a subgroup of patients may lose; a surely lower one blocks"
+    )
     least_modes: float = Field(
         0.5, ge=0, le=1, description="modes drawn, against those of held-out slices, below which a generator collapsed"
     )
@@ -55,63 +58,13 @@ class Verdict(BaseModel):
     """Hash of the gate's and the classifiers' configuration: verdicts compare only where it is the same."""
 
 
-class Contender(NamedTuple):
-    """An arm, and the scores on `test` that stand for it."""
-
-    arm: str
-    test: Scores
-
-
-class Comparison(NamedTuple):
-    """Candidate against another arm, on test patients."""
-
-    role: str
-    """`baseline`, `champion`, or the name of a baseline that is easier to beat."""
-    arm: str
-    gain: Estimate
-    delong: Estimate
-    detectable: float
-    seed_sd: float
-    resamples: int
-
-    @property
-    def phrase(self) -> str:
-        """The gain with its interval, in words."""
-        gain = f"{self.gain.value:+.3f} (95 % interval {self.gain.low:+.3f} to {self.gain.high:+.3f})"
-        return f"{gain} against {self.arm}"
-
-    def metrics(self) -> tuple[Metric, ...]:
-        """As a scorecard would hold it."""
-        boot = f"{self.arm}, mean over seeds, paired percentile bootstrap of patients and seeds ×{self.resamples}"
-        gain, check = self.gain, self.delong
-        return (
-            Metric(
-                name=f"gain/{self.role}",
-                value=gain.value,
-                low=gain.low,
-                high=gain.high,
-                computed_with=f"against {boot}",
-            ),
-            Metric(
-                name=f"gain/{self.role}/delong",
-                value=check.value,
-                low=check.low,
-                high=check.high,
-                computed_with=f"against {self.arm}, DeLong, clustered by patient (Obuchowski 1997)",
-            ),
-            Metric(
-                name=f"gain/{self.role}/seed_sd", value=self.seed_sd, computed_with="SD of the gain over training seeds"
-            ),
-            Metric(
-                name=f"gain/{self.role}/smallest_detectable",
-                value=self.detectable,
-                computed_with="two-sided 5 %, power 80 %, bootstrap SE",
-            ),
-        )
-
-
 def decide(
-    predictions: Predictions, fidelity: Scorecard, privacy: Scorecard, config: GateConfig, protocol_sha256: str
+    predictions: Predictions,
+    fidelity: Scorecard,
+    privacy: Scorecard,
+    groups: pd.DataFrame,
+    config: GateConfig,
+    protocol_sha256: str,
 ) -> tuple[Scorecard, Verdict]:
     """The whole scorecard, and the verdict.
 
@@ -121,30 +74,53 @@ def decide(
 
     The first rule that applies wins: a privacy breach blocks; a collapse rejects; too few test patients are
     underpowered; gains whose intervals all lie above `min_gain`, also against the champion's slices, promote; an
-    interval below `worthwhile_gain` rejects; too coarse a test is underpowered; all else rejects.
+    interval below `worthwhile_gain` rejects; too coarse a test is underpowered; all else rejects. What would be
+    promoted is blocked where a subgroup of patients surely loses, and more than `harm_margin`, against the baseline.
 
     Args:
         fidelity: of it only a collapse decides, by `modes_lung`: FID does not predict usefulness.
         privacy: with `privacy/breach`.
+        groups: of patients; see `patient_groups`.
         protocol_sha256: hash of the configurations that make verdicts comparable.
     """
     card = fidelity + privacy + score_arms(predictions, config.resamples, config.seed)
-    candidate = _contender(predictions, predictions.arms_of("candidate"))
+    candidate = contender(predictions, predictions.arms_of("candidate"))
     patients = _patients_per_class(predictions, candidate.arm)
     comparisons: list[Comparison] = []
     rivals = [Contender(arm, predictions.of(arm, "test")) for arm in predictions.arms_of("baseline")]
-    rivals.sort(key=lambda rival: -_mean_auroc(rival.test))
+    rivals.sort(key=lambda rival: -mean_auroc(rival.test))
     roles = ["baseline", *(rival.arm for rival in rivals[1:])]
     if previous := predictions.arms_of("champion"):
-        rivals, roles = [*rivals, _contender(predictions, previous)], [*roles, "champion"]
+        rivals, roles = [*rivals, contender(predictions, previous)], [*roles, "champion"]
     if min(patients.values()) >= config.min_patients_per_class:
-        comparisons = [_compare(candidate, rival, role, config) for role, rival in zip(roles, rivals, strict=True)]
+        comparisons = [
+            compare(candidate, rival, role, config.resamples, config.seed)
+            for role, rival in zip(roles, rivals, strict=True)
+        ]
     outcome, rule, reason = _judge(fidelity, privacy, patients, comparisons, config)
+    subgroups = subgroup_gains(
+        candidate,
+        rivals[0],
+        predictions.patients("test"),
+        groups,
+        least_patients=config.min_patients_per_class,
+        resamples=config.resamples,
+        seed=config.seed,
+    )
+    if outcome == "promote":
+        for name, gain in subgroups.items():
+            if gain.value < -config.harm_margin and gain.high < 0:
+                outcome, rule, reason = "blocked", "subgroup", _harm(name, gain, rivals[0].arm, config)
     counts = tuple(
         Metric(name=f"test_patients/{name}", value=count, computed_with="patients with a slice of the class")
         for name, count in patients.items()
     )
     numbers = sum((comparison.metrics() for comparison in comparisons), counts)
+    how = f"against {rivals[0].arm}, patients of this group alone, bootstrap of patients and seeds ×{config.resamples}"
+    numbers += tuple(
+        Metric(name=f"gain/baseline/{name}", value=gain.value, low=gain.low, high=gain.high, computed_with=how)
+        for name, gain in subgroups.items()
+    )
     return card, Verdict(
         outcome=outcome,
         reason=reason,
@@ -212,38 +188,11 @@ def _collapse(fidelity: Scorecard, config: GateConfig) -> str | None:
     )
 
 
-def _contender(predictions: Predictions, arms: Sequence[str]) -> Contender:
-    """The arm that is best on `val`; on `test`, each classifier of the arm that those of all other seeds prefer there.
-
-    A classifier that happened to turn out well does so on `val` and on `test`. Were it to vote for its own arm, the
-    best of several arms without effect would show a gain (0.016 of 5, where AUROC's SD over seeds is 0.06).
-    """
-    by_seed = np.stack([_aurocs(predictions.of(arm, "val")) for arm in arms])
-    total = by_seed.sum(axis=1, keepdims=True)
-    others = total - by_seed if by_seed.shape[1] > 1 else total
-    tests = [predictions.of(arm, "test") for arm in arms]
-    scores = np.stack([tests[arm].scores[seed] for seed, arm in enumerate(others.argmax(axis=0))])
-    return Contender(arms[int(total.argmax())], tests[0]._replace(scores=scores))
-
-
-def _aurocs(scores: Scores) -> np.ndarray:
-    """Of each seed."""
-    counts = pair_counts(*scores)
-    return auroc(counts, np.ones((1, len(counts.pairs))))[0]
-
-
-def _mean_auroc(scores: Scores) -> float:
-    return float(_aurocs(scores).mean())
-
-
-def _compare(candidate: Contender, rival: Contender, role: str, config: GateConfig) -> Comparison:
-    ours, theirs = candidate.test, rival.test
-    drawn = resample(ours.labels, ours.patients, len(ours.scores), config.resamples, config.seed)
-    gain = gain_interval(pair_counts(*ours), pair_counts(*theirs), drawn)
-    check = delong(ours.scores, theirs.scores, ours.labels, ours.patients)
-    by_seed = _aurocs(ours) - _aurocs(theirs)
-    seed_sd = float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else 0.0
-    return Comparison(role, rival.arm, gain, check, smallest_detectable_effect(gain.se), seed_sd, config.resamples)
+def _harm(name: str, gain: Estimate, arm: str, config: GateConfig) -> str:
+    return (
+        f"Synthetic slices help on average, but changed the test AUROC of patients with {name} by {gain.value:+.3f} "
+        f"(95 % interval {gain.low:+.3f} to {gain.high:+.3f}) against {arm}: more than {config.harm_margin:g} is lost."
+    )
 
 
 def _patients_per_class(predictions: Predictions, arm: str) -> dict[str, int]:

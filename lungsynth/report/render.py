@@ -39,6 +39,7 @@ REMEDIES = {
     "slices, or change the share of synthetic slices in a batch (utility.ratios).",
     "smallest detectable effect": "Enlarge the cohort, give the test split a greater share or train more classifiers "
     "in each arm (utility.seeds), until the smallest detectable gain falls below the gain worth having.",
+    "subgroup": "Train on more patients like those who lose, or balance them in training; look at their slices.",
     "no gain": "Train the generator longer or on more slices, or enlarge the test split to narrow the interval.",
 }
 """What would have to change, by the rule that refused."""

@@ -10,7 +10,7 @@ from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.imaging.store import SliceDataset
 
 FIDELITY = ("fid_", "kid_", "precision_", "recall_", "density_", "coverage_", "modes_", "ms_ssim")
-ARM_MEASURES = ("auroc", "average_precision", "sensitivity", "specificity")
+ARM_MEASURES = ("auroc", "average_precision", "sensitivity", "specificity", "brier", "calibration_error")
 
 
 class MetricRow(NamedTuple):

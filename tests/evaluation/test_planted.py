@@ -111,7 +111,7 @@ def judge(predictions: Predictions, planted: str, privacy: Scorecard, fidelity: 
     table = predictions.table
     keep = table["arm"].str.contains(f"{planted}@") | ~table["arm"].str.contains("@")
     renamed = table[keep].assign(arm=table["arm"].str.replace(planted, "synthetic"))
-    return decide(Predictions(renamed, CLASSES), fidelity, privacy, GATE, "planted")[1]
+    return decide(Predictions(renamed, CLASSES), fidelity, privacy, pd.DataFrame(), GATE, "planted")[1]
 
 
 def test_fresh_patients_are_promoted(world, predictions, audit):

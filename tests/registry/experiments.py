@@ -19,6 +19,7 @@ OWN_PATIENT_SD = 0.4
 """Of what the classifiers of one arm see in a patient: what ties an arm's seeds together."""
 SEED_SLICE_SD = 0.4
 TOTAL_SD = np.sqrt(PATIENT_SD**2 + SLICE_SD**2 + OWN_PATIENT_SD**2 + SEED_SLICE_SD**2)
+NO_GROUPS = pd.DataFrame()
 SAFE = Scorecard(metrics=(Metric(name="privacy/breach", value=0, computed_with="planted"),))
 SYNTHETIC = ("real+classical+synthetic@0.5", "real+classical+synthetic@1", "real+classical+synthetic@2")
 
@@ -64,4 +65,4 @@ def outcomes(
     """How often each verdict comes, where synthetic slices at every ratio truly add `gain` to an AUROC of 0.75."""
     aurocs = {"real": 0.72, "real+classical": 0.75} | dict.fromkeys(SYNTHETIC, 0.75 + gain)
     truth = (experiment(np.random.default_rng(number), aurocs, patients, seed_sd) for number in range(experiments))
-    return Counter(decide(scores, SAFE, SAFE, config, "")[1].outcome for scores in truth)
+    return Counter(decide(scores, SAFE, SAFE, NO_GROUPS, config, "")[1].outcome for scores in truth)

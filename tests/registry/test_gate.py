@@ -8,6 +8,7 @@ from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.registry.gate import GateConfig, decide
 
 FIDELITY = Scorecard(metrics=(Metric(name="kid_lung", value=0.1, computed_with="test"),))
+NO_GROUPS = pd.DataFrame()
 CONFIG = GateConfig(resamples=500)
 SYNTHETIC, CHAMPION = "real+classical+synthetic@1", "real+classical+champion@1"
 
@@ -44,7 +45,9 @@ def privacy(breach: bool) -> Scorecard:
 
 
 def verdict(separation, patients, breach=False, config=CONFIG, spread=0.3):
-    return decide(plant(separation, patients, spread=spread), FIDELITY, privacy(breach), config, "protocol")[1]
+    return decide(plant(separation, patients, spread=spread), FIDELITY, privacy(breach), NO_GROUPS, config, "protocol")[
+        1
+    ]
 
 
 def test_a_clear_gain_is_promoted():
@@ -80,7 +83,7 @@ def test_few_patients_are_underpowered_whatever_the_gain():
 
 def test_classes_have_the_names_of_the_dataset():
     arms = plant({"real": 0.0, "real+classical": 0.0, SYNTHETIC: 9.0}, 18, classes=("NORMAL", "PNEUMONIA"))
-    found = decide(arms, FIDELITY, privacy(False), CONFIG, "protocol")[1]
+    found = decide(arms, FIDELITY, privacy(False), NO_GROUPS, CONFIG, "protocol")[1]
     assert "9 with NORMAL slices and 9 with PNEUMONIA slices" in found.reason
     assert [metric.name for metric in found.numbers] == ["test_patients/NORMAL", "test_patients/PNEUMONIA"]
 
@@ -96,9 +99,26 @@ def test_a_collapse_is_named_whatever_the_gain(hit, outcome):
     modes = [Metric(name="modes_lung", value=hit, low=hit - 0.1, high=hit + 0.1, computed_with="test")]
     floor = Metric(name="modes_lung/floor", value=0.9, computed_with="test")
     arms = plant({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 2.0}, 200)
-    found = decide(arms, Scorecard(metrics=(*modes, floor)), privacy(False), CONFIG, "protocol")[1]
+    found = decide(arms, Scorecard(metrics=(*modes, floor)), privacy(False), NO_GROUPS, CONFIG, "protocol")[1]
     assert found.outcome == outcome
     assert ("collapsed: its slices hit 10%" in found.reason) is (outcome == "reject")
+
+
+@pytest.mark.parametrize(("loss", "outcome"), [(2.2, "blocked"), (0.0, "promote")])
+def test_what_harms_a_subgroup_is_blocked(loss, outcome):
+    scores = plant({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 2.8}, 300)
+    keys = scores.patients("test")
+    sex = pd.Series(np.where(np.char.str_len(keys) < 3, "F", "M"), keys)  # p0 to p9, and all others
+    sex[np.isin(keys, [f"p{code}" for code in range(10, 40)])] = "F"
+    table = scores.table.copy()
+    women = table["patient"].map(sex).eq("F") & table["arm"].eq(SYNTHETIC)
+    table.loc[women, "score"] -= loss * table.loc[women, "label"]
+    groups = pd.DataFrame({"maker": pd.Series(pd.NA, keys, dtype="string"), "sex": sex})
+    found = decide(Predictions(table, CLASSES), FIDELITY, privacy(False), groups, CONFIG, "")[1]
+    numbers = {metric.name: metric for metric in found.numbers}
+    assert numbers["gain/baseline"].low > 0
+    assert numbers["gain/baseline/sex M"].value > 0
+    assert (found.outcome, "patients with sex F" in found.reason) == (outcome, outcome == "blocked")
 
 
 def test_a_better_champion_stays():
@@ -123,7 +143,7 @@ def test_val_chooses_the_candidate_and_test_the_baseline():
     table = scores.table.copy()
     test = table["split"] == "test"
     table.loc[test, "score"] = -table.loc[test, "score"]  # on test all is reversed
-    found = decide(Predictions(table, CLASSES), FIDELITY, privacy(False), CONFIG, "")[1]
+    found = decide(Predictions(table, CLASSES), FIDELITY, privacy(False), NO_GROUPS, CONFIG, "")[1]
     assert (found.candidate_arm, found.baseline_arm) == ("real+classical+synthetic@2", "real+classical")
 
 
@@ -142,13 +162,13 @@ def test_a_lucky_classifier_does_not_vote_for_its_own_arm():
     lucky = (table["arm"] == SYNTHETIC) & (table["seed"] == 0)
     table.loc[lucky, "score"] += 9 * table.loc[lucky, "label"]
     table.loc[(table["arm"] == SYNTHETIC) & (table["seed"] != 0), "score"] *= -1
-    found = decide(Predictions(table, CLASSES), FIDELITY, privacy(False), CONFIG, "")[1]
+    found = decide(Predictions(table, CLASSES), FIDELITY, privacy(False), NO_GROUPS, CONFIG, "")[1]
     assert {metric.name: metric.value for metric in found.numbers}["gain/baseline"] == pytest.approx(0, abs=0.02)
 
 
 def test_the_scorecard_holds_fidelity_privacy_and_every_arm():
     card, _ = decide(
-        plant({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 1.3}, 40), FIDELITY, privacy(False), CONFIG, ""
+        plant({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 1.3}, 40), FIDELITY, privacy(False), NO_GROUPS, CONFIG, ""
     )
     assert [metric.name for metric in card.metrics[:3]] == ["kid_lung", "privacy/breach", "privacy/near"]
     for name in ("auroc", "average_precision", "sensitivity", "specificity"):
@@ -160,6 +180,6 @@ def test_the_scorecard_holds_fidelity_privacy_and_every_arm():
 
 def test_one_patient_of_each_class_gives_no_interval():
     card, _ = decide(
-        plant({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 2.0}, 2), FIDELITY, privacy(False), CONFIG, "p"
+        plant({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 2.0}, 2), FIDELITY, privacy(False), NO_GROUPS, CONFIG, "p"
     )
     assert (card["auroc/real"].low, card["auroc/real"].high) == (None, None)
