@@ -36,7 +36,7 @@ def score_arms(predictions: Predictions, resamples: int, seed: int) -> Scorecard
         sensitivity, specificity = _operating_point(val, test, drawn)
         squared, gap = _calibration(val, test, drawn)
         fitted = f"recalibrated on val, {how}"
-        for name, method, (value, low, high, _) in (
+        for name, method, (value, low, high, *_) in (
             ("auroc", how, auroc_interval(pair_counts(*test), drawn)),
             ("average_precision", how, _average_precision(test, drawn)),
             ("sensitivity", at_val, sensitivity),

@@ -176,7 +176,7 @@ def audit_privacy(dataset: SliceDataset, sampler: Sampler, extractor: Extractor,
 
 
 def _metric(name: str, estimate: Estimate, n: dict[str, int], how: str) -> Metric:
-    value, low, high, _ = estimate
+    value, low, high, *_ = estimate
     return Metric(name=f"privacy/{name}", value=value, low=low, high=high, n=n, computed_with=how)
 
 

@@ -1,5 +1,6 @@
 """Statistics of slice scores whose slices come in patients: AUROC, its paired differences, what could be detected."""
 
+import math
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -11,12 +12,16 @@ Z80 = NormalDist().inv_cdf(0.80)
 
 
 class Estimate(NamedTuple):
-    """A value with its 95 % interval and its standard error."""
+    """A value with its 95 % interval and its standard error.
+
+    `seed_se` is the part of `se` that comes from training seeds, which more patients would not take away.
+    """
 
     value: float
     low: float
     high: float
     se: float
+    seed_se: float = 0.0
 
 
 class PairCounts(NamedTuple):
@@ -97,12 +102,13 @@ def interval(by_seed: np.ndarray, resamples: Resamples, least: float = 0.0) -> E
             and by Student's t over the normal quantile, for what so few say of that is itself uncertain.
     """
     draws, count = by_seed[1:], by_seed.shape[1]
-    means = draws.mean(axis=1)
+    means = fixed = draws.mean(axis=1)
     if count > 1:
         drawn = (draws * resamples.seeds).sum(axis=1) / count
         means = means + np.sqrt(count / (count - 1)) * student_t.ppf(0.975, count - 1) / Z975 * (drawn - means)
     low, high = np.nanquantile(means, (0.025, 0.975)).clip(least, 1)
-    return Estimate(float(by_seed[0].mean()), float(low), float(high), float(np.nanstd(means, ddof=1)))
+    se, patient_se = (float(np.nanstd(side, ddof=1)) for side in (means, fixed))
+    return Estimate(float(by_seed[0].mean()), float(low), float(high), se, math.sqrt(max(0.0, se**2 - patient_se**2)))
 
 
 def auroc_interval(counts: PairCounts, resamples: Resamples) -> Estimate:
@@ -172,6 +178,12 @@ def delong(candidate: np.ndarray, baseline: np.ndarray, labels: np.ndarray, pati
 def smallest_detectable_effect(se: float) -> float:
     """The true ΔAUROC that a two-sided 5 % test with this standard error finds with 80 % power."""
     return (Z975 + Z80) * se
+
+
+def power(effect: float, gain: Estimate, more: float) -> float:
+    """Chance that the interval of a true ΔAUROC of `effect` lies above 0, with `more` times the patients of `gain`."""
+    se = math.sqrt((gain.se**2 - gain.seed_se**2) / more + gain.seed_se**2)
+    return NormalDist().cdf(effect / se - Z975) if se else float(effect > 0)
 
 
 def _form(matrix: np.ndarray, weights: np.ndarray) -> np.ndarray:

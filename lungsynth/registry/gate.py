@@ -11,8 +11,10 @@ from lungsynth.evaluation.arms import score_arms
 from lungsynth.evaluation.comparison import Comparison, Contender, compare, contender, mean_auroc, subgroup_gains
 from lungsynth.evaluation.predictions import Predictions
 from lungsynth.evaluation.scorecard import Metric, Scorecard
-from lungsynth.evaluation.statistics import Estimate
+from lungsynth.evaluation.statistics import Estimate, power
 
+POWER_STEPS = (1, 2, 4, 8, 16, 32)
+"""How many times the test patients the power curve looks at."""
 Outcome = Literal["promote", "reject", "underpowered", "blocked"]
 Rule = Literal[
     "privacy",
@@ -121,6 +123,8 @@ def decide(
         Metric(name=f"gain/baseline/{name}", value=gain.value, low=gain.low, high=gain.high, computed_with=how)
         for name, gain in subgroups.items()
     )
+    if comparisons:
+        numbers += _power(comparisons[0], sum(patients.values()), config)
     return card, Verdict(
         outcome=outcome,
         reason=reason,
@@ -185,6 +189,19 @@ def _collapse(fidelity: Scorecard, config: GateConfig) -> str | None:
     return (
         f"The generator collapsed: its slices hit {modes.value:.0%} of the modes of real slices (95 % interval "
         f"{modes.low:.0%} to {modes.high:.0%}), where held-out slices hit {floor.value:.0%}."
+    )
+
+
+def _power(comparison: Comparison, patients: int, config: GateConfig) -> tuple[Metric, ...]:
+    """The chance of a promotion at the least gain worth having, by how many test patients there were."""
+    how = f"if {config.worthwhile_gain:g} were gained; patients of the same kind, {comparison.arm} to beat, same seeds"
+    return tuple(
+        Metric(
+            name=f"power/{patients * more}",
+            value=power(config.worthwhile_gain - config.min_gain, comparison.gain, more),
+            computed_with=how,
+        )
+        for more in POWER_STEPS
     )
 
 

@@ -80,6 +80,22 @@ def forest(rows: Mapping[str, Metric], label: str, theme: str, mark: float | Non
     return _png(figure)
 
 
+def power_curve(chances: Mapping[int, float], theme: str) -> bytes:
+    """PNG: the chance of a promotion by number of test patients; dashed at 80 %."""
+    ink = INKS[theme]
+    figure, axes = _axes(ink, height=2.8)
+    axes.axhline(0.8, color=ink, linewidth=1, linestyle=(0, (4, 3)))
+    axes.plot(list(chances), list(chances.values()), "o-", color=SYNTHETIC, linewidth=2, markersize=7)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(list(chances), [f"{count:,}" for count in chances])
+    axes.minorticks_off()
+    axes.set_ylim(0, 1.03)
+    axes.set_xlabel("test patients")
+    axes.set_ylabel("power", color=ink)
+    axes.grid(color=ink, alpha=0.15)
+    return _png(figure)
+
+
 def losses(log: Path, theme: str) -> bytes:
     """PNG: the losses over training, from `training_log.jsonl`: of both networks, or of the only one."""
     table = pd.read_json(log, lines=True)

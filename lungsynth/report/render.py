@@ -21,7 +21,7 @@ from lungsynth.registry.gate import Verdict
 from lungsynth.registry.mlflow_registry import Registration
 from lungsynth.report import tables
 from lungsynth.report.build import PICTURES
-from lungsynth.report.figures import COLUMNS, ROWS, THEMES, forest, losses, pair_sheet, sample_sheet
+from lungsynth.report.figures import COLUMNS, ROWS, THEMES, forest, losses, pair_sheet, power_curve, sample_sheet
 
 HEADLINES = {
     "promote": "Promoted",
@@ -173,16 +173,19 @@ def _charts(package: GeneratorPackage, utility: list[Metric], verdict: Verdict) 
         for name, metric in zip(names, verdict.numbers, strict=True)
         if name[0] == "gain" and len(name) == 2
     }
+    chances = {int(name[1]): m.value for name, m in zip(names, verdict.numbers, strict=True) if name[0] == "power"}
     log = package.folder / "training_log.jsonl"
     charts: dict[str, Callable[[str], bytes]] = {}
     if arms:
         charts["arms"] = lambda theme: forest(arms, "AUROC on test patients, 95 % interval", theme)
     if gains:
         charts["gains"] = lambda theme: forest(gains, "gain in AUROC, 95 % interval", theme, mark=0)
+    if chances:
+        charts["power"] = lambda theme: power_curve(chances, theme)
     if log.exists():
         charts["losses"] = lambda theme: losses(log, theme)
     drawn = {name: {theme: _uri(chart(theme)) for theme in THEMES} for name, chart in charts.items()}
-    return {name: drawn.get(name) for name in ("arms", "gains", "losses")}
+    return {name: drawn.get(name) for name in ("arms", "gains", "power", "losses")}
 
 
 def _key_numbers(scorecard: Scorecard, verdict: Verdict) -> list[tuple[str, str, str]]:

@@ -36,7 +36,8 @@ def summary_table(
         if row.name in SHOWN or row.name.startswith("auroc/"):
             table.add_row(row.name, Text(_numbers(row)))
     for row in metric_rows(verdict.numbers):
-        table.add_row(row.name, Text(_numbers(row)))
+        if not row.name.startswith("power/"):  # a curve, in the report
+            table.add_row(row.name, Text(_numbers(row)))
     table.add_row(
         "verdict", Text.assemble((verdict.outcome, f"bold {COLOURS[verdict.outcome]}"), f". {verdict.reason}")
     )

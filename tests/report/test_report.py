@@ -25,7 +25,7 @@ from lungsynth.imaging.store import SERIES_COLUMNS, SliceDataset, SliceMeta
 from lungsynth.registry.gate import Rule, Verdict
 from lungsynth.registry.mlflow_registry import PUBLISHED, Registration
 from lungsynth.report import tables
-from lungsynth.report.figures import BAND, COLUMNS, GAP, GUTTER, ROWS, TILE, forest, sample_sheet
+from lungsynth.report.figures import BAND, COLUMNS, GAP, GUTTER, ROWS, TILE, forest, power_curve, sample_sheet
 from lungsynth.report.render import REMEDIES, render_report
 from lungsynth.report.summary import summary_table
 from lungsynth.report.tables import metric_rows, number
@@ -283,6 +283,13 @@ def test_numbers_are_given_with_the_digits_that_matter():
 def test_floor_stands_beside_its_metric():
     (row,) = metric_rows(SCORECARD.metrics[:2])
     assert (row.name, row.value, row.interval, row.floor) == ("kid_lung", "0.021", "0.015 to 0.028", "0.0031")
+
+
+def test_a_power_curve_is_drawn_where_the_gate_gives_one(render):
+    chances = tuple(metric(f"power/{count}", chance) for count, chance in ((24, 0.1), (48, 0.4), (96, 0.9)))
+    verdict = PROMOTED.model_copy(update={"numbers": PROMOTED.numbers + chances})
+    assert "Power by number of test patients" in render(verdict, 4)
+    assert power_curve({24: 0.1, 48: 0.4, 96: 0.9}, "light")[1:4] == b"PNG"
 
 
 def test_terminal_summary_gives_verdict_numbers_and_path(dataset, package):
