@@ -54,16 +54,22 @@ class Recipe(NamedTuple):
     synthetic: float = 0.0
 
 
-def train_classifier(
-    real: Pool, synthetic: Pool | None, recipe: Recipe, seed: int, config: ClassifierConfig, device: str
-) -> nn.Module:
-    """Train on batches of `recipe`, in the number of threads that torch has; ready for evaluation.
-
-    With one `seed`, the classifiers of all recipes share initial weights, real slices and augmentation.
-    """
-    with torch.random.fork_rng():
+def new_classifier(config: ClassifierConfig, seed: int, device: str) -> nn.Module:
+    """An untrained classifier, whose weights follow from `seed`."""
+    with torch.random.fork_rng():  # weights can only be drawn from torch's global generator
         torch.manual_seed(seed)
-        model = build_classifier(config.architecture).to(device).to(memory_format=torch.channels_last)
+        model = build_classifier(config.architecture)
+    return model.to(device).to(memory_format=torch.channels_last)
+
+
+def train_classifier(
+    model: nn.Module, real: Pool, synthetic: Pool | None, recipe: Recipe, seed: int, config: ClassifierConfig
+) -> nn.Module:
+    """Train `model` on batches of `recipe`, in the number of threads that torch has; ready for evaluation.
+
+    With one `seed`, the classifiers of all recipes share real slices and augmentation.
+    """
+    device = next(model.parameters()).device
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, config.steps + 1)
     # One stream for each choice: arms with synthetic slices then see the same real ones and augmentation as the others.
@@ -91,10 +97,11 @@ def train_classifier(
     return model.eval()
 
 
-def scores(model: nn.Module, images: np.ndarray, device: str) -> np.ndarray:
+def scores(model: nn.Module, images: np.ndarray) -> np.ndarray:
     """Probabilities float64 N of the positive class, of uint8 slices N×H×W."""
     with torch.inference_mode():
-        pieces = torch.tensor(images).split(256)
+        device = next(model.parameters()).device
+        pieces = torch.from_numpy(images).split(256)
         found = [torch.sigmoid(model(normalise(piece.to(device)))[:, 0]).cpu() for piece in pieces]
     return torch.cat(found).double().numpy()
 
@@ -159,10 +166,10 @@ class _Source(NamedTuple):
     members: tuple[Tensor, Tensor]
 
 
-def _on(pool: Pool, device: str) -> _Source:
-    labels = torch.tensor(pool.labels)
+def _on(pool: Pool, device: torch.device) -> _Source:
+    labels = torch.from_numpy(pool.labels)
     negative, positive = ((labels == code).nonzero()[:, 0] for code in range(2))
-    images = torch.tensor(pool.images, device=device)  # a copy: several processes share what they are handed
+    images = torch.from_numpy(pool.images).to(device)
     return _Source(images, labels.float().to(device), (negative, positive))
 
 

@@ -1,17 +1,20 @@
 """Whether synthetic slices make a classifier better: arms that differ only in what their batches are made of."""
 
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
 from pydantic import Field, field_validator
+from torch import nn
 from tqdm import tqdm
 
 from lungsynth.errors import LungsynthError
-from lungsynth.evaluation.classifier import ClassifierConfig, Pool, Recipe, scores, train_classifier
+from lungsynth.evaluation.classifier import ClassifierConfig, Pool, Recipe, new_classifier, scores, train_classifier
 from lungsynth.evaluation.predictions import Predictions, Role
 from lungsynth.evaluation.sampler import Sampler, draw
 from lungsynth.imaging.store import SliceDataset
@@ -51,6 +54,10 @@ class UtilityConfig(ClassifierConfig):
         if min(value) <= 0:
             raise ValueError(f"a ratio is above 0, not {min(value):g}")
         return value
+
+
+Pools = dict[str, Pool]
+"""Synthetic slices, by the name of their sampler."""
 
 
 class Arm(NamedTuple):
@@ -97,25 +104,32 @@ def measure_utility(dataset: SliceDataset, samplers: dict[str, Sampler], config:
     train, held_out = dataset.rows("train"), np.concatenate([dataset.rows("val"), dataset.rows("test")])
     real, unseen = Pool(np.array(dataset.images[train]), dataset.labels[train]), np.array(dataset.images[held_out])
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    workers = 1 if device == "cuda" else config.workers or -1
-    found, table = arms(config, samplers), dataset.table.iloc[held_out]
+    workers = 1 if device == "cuda" else config.workers or os.cpu_count()
+    found, table, before = arms(config, samplers), dataset.table.iloc[held_out], torch.get_num_threads()
     parts = []
-    with (
-        tqdm(total=len(found) * config.seeds, unit="classifier", desc="utility") as bar,
-        Parallel(n_jobs=workers, return_as="generator", pre_dispatch="n_jobs") as parallel,
-    ):
-        for seed in range(config.seeds):
-            pools = {
-                name: _drawn(sampler, len(train) * max(config.ratios), config.pool_seed + seed, dataset.meta.size)
-                for name, sampler in samplers.items()
-            }
-            jobs = [(real, _synthetic(arm, pools, len(train), seed), arm.recipe, seed, config, device) for arm in found]
-            results = parallel(delayed(_train_and_score)(*job, unseen) for job in jobs)
-            for arm, result in zip(found, results, strict=True):
-                facts = {"arm": arm.name, "role": arm.role, "seed": seed, "split": table["split"], "row": held_out}
-                facts |= {"patient": table["patient"], "label": dataset.labels[held_out], "score": result}
-                parts.append(pd.DataFrame(facts))
-                bar.update()
+    pool = ThreadPoolExecutor(workers, "classifier")  # torch leaves Python alone while it computes
+    try:
+        with tqdm(total=len(found) * config.seeds, unit="classifier", desc="utility") as bar:
+            for seed in range(config.seeds):
+                drawn = {
+                    name: _drawn(sampler, len(train) * max(config.ratios), config.pool_seed + seed, dataset.meta.size)
+                    for name, sampler in samplers.items()
+                }
+                untrained = new_classifier(config, seed, device)
+
+                def work(arm: Arm, seed: int = seed, drawn: Pools = drawn, model: nn.Module = untrained) -> np.ndarray:
+                    torch.set_num_threads(1)  # with more, sums depend on how many there are
+                    synthetic = _synthetic(arm, drawn, len(train), seed)
+                    return scores(train_classifier(deepcopy(model), real, synthetic, arm.recipe, seed, config), unseen)
+
+                for arm, result in zip(found, pool.map(work, found), strict=True):
+                    facts = {"arm": arm.name, "role": arm.role, "seed": seed, "split": table["split"], "row": held_out}
+                    facts |= {"patient": table["patient"], "label": dataset.labels[held_out], "score": result}
+                    parts.append(pd.DataFrame(facts))
+                    bar.update()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
     return Predictions(pd.concat(parts), dataset.meta.classes)
 
 
@@ -125,7 +139,7 @@ def _drawn(sampler: Sampler, count: float, seed: int, size: int) -> Pool:
     return Pool(draw(sampler, labels, seed, size), labels)
 
 
-def _synthetic(arm: Arm, pools: dict[str, Pool], real: int, seed: int) -> Pool | None:
+def _synthetic(arm: Arm, pools: Pools, real: int, seed: int) -> Pool | None:
     """The first slices of the arm's pool, `arm.ratio` for each real one."""
     if not arm.sampler:
         return None
@@ -135,23 +149,6 @@ def _synthetic(arm: Arm, pools: dict[str, Pool], real: int, seed: int) -> Pool |
     if arm.shuffled:
         labels = np.random.default_rng(seed).permutation(labels)
     return Pool(pool.images[:count], labels)
-
-
-def _train_and_score(
-    real: Pool,
-    synthetic: Pool | None,
-    recipe: Recipe,
-    seed: int,
-    config: UtilityConfig,
-    device: str,
-    unseen: np.ndarray,
-) -> np.ndarray:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # with more, sums depend on how many there are
-    try:
-        return scores(train_classifier(real, synthetic, recipe, seed, config, device), unseen, device)
-    finally:
-        torch.set_num_threads(before)
 
 
 def _require_classes(dataset: SliceDataset) -> None:

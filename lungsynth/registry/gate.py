@@ -18,8 +18,8 @@ POWER_STEPS = (1, 2, 4, 8, 16, 32)
 Outcome = Literal["promote", "reject", "underpowered", "blocked"]
 Rule = Literal[
     "privacy",
-    "collapse",
     "test patients",
+    "collapse",
     "gain",
     "worthwhile gain excluded",
     "smallest detectable effect",
@@ -74,8 +74,8 @@ def decide(
     without synthetic slices, so that none of these needs to be chosen (an intersection-union test, which asks for no
     correction; Berger 1982, doi:10.1080/00401706.1982.10487790); the better one on `test` is called the baseline.
 
-    The first rule that applies wins: a privacy breach blocks; a collapse rejects; too few test patients are
-    underpowered; gains whose intervals all lie above `min_gain`, also against the champion's slices, promote; an
+    The first rule that applies wins: a privacy breach blocks; too few test patients are underpowered; a collapse
+    rejects; gains whose intervals all lie above `min_gain`, also against the champion's slices, promote; an
     interval below `worthwhile_gain` rejects; too coarse a test is underpowered; all else rejects. What would be
     promoted is blocked where a subgroup of patients surely loses, and more than `harm_margin`, against the baseline.
 
@@ -149,13 +149,13 @@ def _judge(
             f"{m.name.removeprefix('privacy/')} {m.value:.3g}" for m in privacy.metrics if m.low is not None
         )
         return "blocked", "privacy", f"Synthetic slices give training patients away: {shares} ({breach.computed_with})."
-    if reason := _collapse(fidelity, config):
-        return "reject", "collapse", reason
     if not comparisons:
         found = " and ".join(f"{count} with {name} slices" for name, count in patients.items())
         needed = f"{config.min_patients_per_class} of each are needed for an interval to mean anything"
         return "underpowered", "test patients", f"The test split has {found}; {needed}."
 
+    if reason := _collapse(fidelity, config):
+        return "reject", "collapse", reason
     failed = [c for c in comparisons if c.gain.low <= config.min_gain]
     if not failed:
         gains = " and ".join(c.phrase for c in comparisons)
@@ -179,16 +179,27 @@ def _judge(
 
 
 def _collapse(fidelity: Scorecard, config: GateConfig) -> str | None:
-    """What shows that the generator collapsed; None if nothing does, or too few slices were there to tell."""
+    """What shows that the generator collapsed; None if nothing does, or too few slices were there to tell.
+
+    Noise hits few modes too: slices must also be surely more alike than real ones, in some class.
+    """
     found = {metric.name: metric for metric in fidelity.metrics}
     if "modes_lung" not in found:
         return None
     modes, floor = found["modes_lung"], found["modes_lung/floor"]
-    if modes.high is None or modes.high >= config.least_modes * floor.value:
+    alike = [
+        name
+        for name, metric in found.items()
+        if name.startswith("ms_ssim/")
+        and (real := found.get(f"{name}/floor"))
+        and (metric.low or 0) > (real.high or real.value)
+    ]
+    if not alike or (modes.high or modes.value) >= config.least_modes * floor.value:
         return None
     return (
-        f"The generator collapsed: its slices hit {modes.value:.0%} of the modes of real slices (95 % interval "
-        f"{modes.low:.0%} to {modes.high:.0%}), where held-out slices hit {floor.value:.0%}."
+        f"The generator collapsed: its slices hit {modes.value:.0%} of the modes of real slices, where held-out slices "
+        f"hit {floor.value:.0%}, and they are more alike (MS-SSIM {found[alike[0]].value:.2f}, real "
+        f"{found[alike[0] + '/floor'].value:.2f})."
     )
 
 

@@ -91,7 +91,7 @@ def predictions(world):
     return measure_utility(
         dataset,
         samplers,
-        UtilityConfig(seeds=4, steps=160, batch=16, ratios=(1.0,), baselines=("real+balanced", "real+classical")),
+        UtilityConfig(seeds=4, steps=160, batch=16, ratios=(1.0,), baselines=("real+classical",)),
     )
 
 

@@ -94,12 +94,22 @@ def test_a_breach_blocks_whatever_the_gain():
     assert "near 0.4" in found.reason
 
 
-@pytest.mark.parametrize(("hit", "outcome"), [(0.1, "reject"), (0.8, "promote")])
-def test_a_collapse_is_named_whatever_the_gain(hit, outcome):
+@pytest.mark.parametrize(
+    ("hit", "alike", "outcome"),
+    [(0.1, 0.9, "reject"), (0.8, 0.9, "promote"), (0.1, 0.01, "promote")],
+    ids=["collapsed", "alike, but of all modes", "noise"],
+)
+def test_a_collapse_is_named_whatever_the_gain(hit, alike, outcome):
+    likeness = [
+        Metric(name=f"ms_ssim/cancer{suffix}", value=value, low=value - 0.01, high=value + 0.01, computed_with="test")
+        for suffix, value in (("", alike), ("/floor", 0.3))
+    ]
     modes = [Metric(name="modes_lung", value=hit, low=hit - 0.1, high=hit + 0.1, computed_with="test")]
     floor = Metric(name="modes_lung/floor", value=0.9, computed_with="test")
     arms = plant({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 2.0}, 200)
-    found = decide(arms, Scorecard(metrics=(*modes, floor)), privacy(False), NO_GROUPS, CONFIG, "protocol")[1]
+    found = decide(arms, Scorecard(metrics=(*modes, floor, *likeness)), privacy(False), NO_GROUPS, CONFIG, "protocol")[
+        1
+    ]
     assert found.outcome == outcome
     assert ("collapsed: its slices hit 10%" in found.reason) is (outcome == "reject")
 
