@@ -16,5 +16,5 @@ from steps import code
 def measure_fidelity(
     dataset: SliceDataset, generator: GeneratorPackage, extractor: Extractor, config: FidelityConfig
 ) -> Scorecard:
-    """FID and KID, overall and per class, beside the real-vs-real floor."""
+    """Distances, manifolds and modes, overall and per class, beside what real slices score."""
     return measure(dataset, generator.sample, extractor, config)
