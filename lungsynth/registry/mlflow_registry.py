@@ -10,7 +10,6 @@ from urllib.request import urlopen
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,6 +20,7 @@ from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.registry.export import log_generator
 from lungsynth.registry.gate import Verdict
+from lungsynth.registry.succession import settle
 
 PUBLISHED = (
     "report.html",
@@ -73,6 +73,8 @@ class Registration(BaseModel):
 def find_champion(config: RegistryConfig, challenger: GeneratorPackage, folder: Path) -> Champion | None:
     """Download the package of the champion that `challenger` has to beat into `folder`.
 
+    Where a run of before broke off between registering its generator and giving it the alias, that is done first.
+
     Returns:
         None where there is no champion, or where it is the challenger: a generator is not held against itself.
 
@@ -81,7 +83,7 @@ def find_champion(config: RegistryConfig, challenger: GeneratorPackage, folder: 
             draws other classes.
     """
     with _connect(config) as client:
-        holder = _holder(client, config)
+        holder = settle(client, config.model_name, config.alias)
         if holder is None or holder.tags.get("weights_sha256") == challenger.sha256:
             return None
         name = f"version {holder.version} of {config.model_name} at {_shown(config.tracking_uri)}"
@@ -110,8 +112,8 @@ def register(
     """Record the verdict as an MLflow run; where it is `promote`, make a model version and move the alias to it.
 
     The same package under the same protocol keeps the version that it has, so a registration that broke off is
-    completed by doing it again. The alias moves only while it still points to `champion`, which the verdict rests on.
-    MLflow cannot compare and set in one stroke: of two registrations in the same instant, the later keeps the alias.
+    completed by doing it again. Of runs that were compared with the same champion, by the same test, the one with the
+    best score gets the alias, whichever ends first.
 
     Raises:
         LungsynthError: the server does not answer or refuses.
@@ -123,6 +125,7 @@ def register(
         "data_sha256": data_sha256,
         "protocol_sha256": verdict.protocol_sha256,
         "code_version": code_version,
+        "compared_with": str(champion.version) if champion else "none",
         "score": f"{scorecard[f'auroc/{verdict.candidate_arm}'].value:.6f}",
     }
     compared = f"version {champion.version}" if champion else "none"
@@ -135,7 +138,7 @@ def register(
         version, alias, message = None, None, f"{config.model_name}: no version was registered ({verdict.outcome})"
         if verdict.outcome == "promote":
             version = _existing_version(client, tags, config) or _new_version(package, metrics, tags, config)
-            alias, message = _move_alias(client, version, package.sha256, champion, config)
+            alias, message = _give_alias(client, version, champion, config)
         return Registration(
             tracking_uri=_shown(mlflow.get_tracking_uri()),
             run_id=run_id,
@@ -222,14 +225,6 @@ def _shown(uri: str) -> str:
     return re.sub(r"//[^/@]*@", "//", uri)
 
 
-def _holder(client: MlflowClient, config: RegistryConfig) -> ModelVersion | None:
-    """The version that has the alias."""
-    for model in client.search_registered_models(f"name = '{config.model_name}'"):
-        if config.alias in model.aliases:
-            return client.get_model_version_by_alias(model.name, config.alias)
-    return None
-
-
 def _existing_version(client: MlflowClient, tags: dict[str, str], config: RegistryConfig) -> int | None:
     """The newest version of the same package under the same protocol."""
     keys = ("weights_sha256", "protocol_sha256")
@@ -246,24 +241,20 @@ def _new_version(
     return int(mlflow.register_model(f"models:/{model_id}", config.model_name, tags=tags).version)
 
 
-def _move_alias(
-    client: MlflowClient, version: int, sha256: str, champion: Champion | None, config: RegistryConfig
+def _give_alias(
+    client: MlflowClient, version: int, champion: Champion | None, config: RegistryConfig
 ) -> tuple[str | None, str]:
-    """Point the alias to `version` unless another champion came in between.
+    """Point the alias to `version`, unless another deserves it more; see `settle`.
 
     Returns:
         The alias, where it points to this version now, and what happened.
     """
-    holder = _holder(client, config)
-    held = int(holder.version) if holder else None  # MLflow gives a number or a text, depending on the store
-    compared = champion.version if champion else None
+    holder = settle(client, config.model_name, config.alias, mine=version)
+    held = int(holder.version) if holder else None
     here = f"{config.model_name} version {version}"
     if held == version:
-        return config.alias, f"{here} is {config.alias} already"
-    if held == compared or (holder is not None and holder.tags.get("weights_sha256") == sha256):
-        client.set_registered_model_alias(config.model_name, config.alias, str(version))
-        return config.alias, f"{here} is now {config.alias}"
-    now, then = (f"version {number}" if number else "no version" for number in (held, compared))
+        return config.alias, f"{here} is {config.alias}"
+    now, then = (f"version {number}" if number else "no version" for number in (held, champion and champion.version))
     return None, (
         f"{here} was registered without the alias: {config.alias} is {now} by now, "
         f"and this run was compared with {then}; run the pipeline again"

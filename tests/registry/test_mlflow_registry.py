@@ -88,7 +88,9 @@ def test_promoted_generator_becomes_the_champion_with_its_evidence(
         "data_sha256": "d1",
         "protocol_sha256": "p1",
         "code_version": "0.1.0",
+        "compared_with": "none",
         "score": "0.830000",
+        "was_champion": "true",
     }
     metrics = client.get_logged_model(version.source.removeprefix("models:/")).metrics
     assert {metric.key: metric.value for metric in metrics}["auroc/real_classical_synthetic_1.high"] == 0.88
@@ -107,11 +109,11 @@ def test_second_registration_finds_the_version_of_the_first(package, client, mak
 def test_registration_that_broke_off_before_the_alias_is_completed(
     package, client, monkeypatch, make_verdict, run_register
 ):
-    def break_off(*_: object) -> None:
+    def break_off(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(mlflow_registry, "_move_alias", break_off)
+        patch.setattr(mlflow_registry, "settle", break_off)
         with pytest.raises(KeyboardInterrupt):
             run_register(package, make_verdict())
     assert client.search_registered_models()[0].aliases == {}
@@ -119,6 +121,20 @@ def test_registration_that_broke_off_before_the_alias_is_completed(
     registration = run_register(package, make_verdict())
     assert registration.version == champion_version(client)
     assert len(client.search_model_versions()) == 1
+
+
+def test_registration_that_broke_off_is_completed_by_the_next_run_of_anybody(
+    package, another, config, client, monkeypatch, tmp_path, make_verdict, run_register
+):
+    def break_off(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow_registry, "settle", break_off)
+        with pytest.raises(KeyboardInterrupt):
+            run_register(package, make_verdict())
+    assert find_champion(config, another, tmp_path / "champion").package.sha256 == package.sha256
+    assert champion_version(client) == 1
 
 
 def test_another_protocol_makes_another_version(package, make_verdict, run_register):

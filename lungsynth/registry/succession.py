@@ -1,0 +1,77 @@
+"""Who is champion. Runs that end together leave the best of them with the alias; what a crash left undone is done."""
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+Versions = dict[int, ModelVersion]
+"""Promoted versions by number."""
+
+ROUNDS = 20
+"""Looks at the registry at most; each but the last one saw somebody else move the alias."""
+
+
+def settle(client: MlflowClient, name: str, alias: str, mine: int | None = None) -> ModelVersion | None:
+    """Point the alias to the generator that deserves it, and return the version that holds it then.
+
+    MLflow cannot compare and set in one stroke. But each version says by its tags whom it had to beat
+    (`compared_with`), how it scored, on which data and under which protocol. So all that look come to the same answer,
+    and each looks again until nothing is left to change.
+
+    Args:
+        mine: the version that this run registered; none where a run only repairs. A version that once held the alias
+            and lost it is left alone by repairs: somebody took it back.
+    """
+    for look in range(ROUNDS):
+        found = client.search_model_versions(f"name = '{name}'")
+        versions = {int(version.version): version for version in found if version.tags.get("gate_result") == "promote"}
+        holder = holder_of(client, name, alias)
+        held = int(holder.version) if holder else None  # MLflow gives a number or a text, depending on the store
+        best = _best(versions, held, mine)
+        if best is None or best == held:
+            return holder
+        try:
+            client.set_registered_model_alias(name, alias, str(best))
+            client.set_model_version_tag(name, str(best), "was_champion", "true")
+        except MlflowException:
+            if look == ROUNDS - 1:
+                raise
+            # Somebody else wrote the same row in this instant; the next look will tell.
+    return holder_of(client, name, alias)
+
+
+def holder_of(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
+    """The version that has the alias."""
+    for model in client.search_registered_models(f"name = '{name}'"):
+        if alias in model.aliases:
+            return client.get_model_version_by_alias(model.name, alias)
+    return None
+
+
+def _best(versions: Versions, held: int | None, mine: int | None) -> int | None:
+    """The best of those that beat the holder; else, of this run and those that raced with it, the best."""
+    successors = [
+        number
+        for number, version in versions.items()
+        if number != held
+        and version.tags.get("compared_with") == str(held or "none")
+        and (number == mine or "was_champion" not in version.tags)
+    ]
+    if mine in versions and held in versions and mine != held and _same(versions, mine, held, "weights_sha256"):
+        successors.append(mine)  # the holder itself, under another protocol
+    if not successors and mine in versions and held in versions and _raced(versions, mine, held):
+        successors = [number for number in versions if _raced(versions, number, held)]
+    return max(successors, key=lambda number: (_score(versions[number]), number == held, -number), default=held)
+
+
+def _raced(versions: Versions, one: int, other: int) -> bool:
+    """Whether both had the same champion to beat, by the same test."""
+    return _same(versions, one, other, "compared_with", "data_sha256", "protocol_sha256")
+
+
+def _same(versions: Versions, one: int, other: int, *tags: str) -> bool:
+    return all(versions[one].tags.get(tag) == versions[other].tags.get(tag) for tag in tags)
+
+
+def _score(version: ModelVersion) -> float:
+    return float(version.tags.get("score", "-inf"))

@@ -1,0 +1,81 @@
+"""The alias, on a real MLflow database, when several runs want it."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from lungsynth.registry.succession import settle
+
+NAME, ALIAS = "generator", "champion"
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> MlflowClient:
+    found = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    found.create_registered_model(NAME)
+    return found
+
+
+def promoted(client: MlflowClient, score: float, compared_with: str = "none", protocol: str = "p") -> int:
+    """A version as `register` makes it, before the alias is given."""
+    tags = {"gate_result": "promote", "compared_with": compared_with, "score": f"{score:.6f}", "data_sha256": "d"}
+    tags |= {"protocol_sha256": protocol, "weights_sha256": f"{score}{compared_with}"}
+    return int(client.create_model_version(NAME, "file:///nowhere", tags=tags).version)
+
+
+def champion(client: MlflowClient) -> int:
+    return int(client.get_model_version_by_alias(NAME, ALIAS).version)
+
+
+@pytest.mark.parametrize("scores", [(0.8, 0.9), (0.9, 0.8)])
+def test_of_two_runs_the_better_one_is_champion_whichever_ends_first(client, scores):
+    for score in scores:
+        settle(client, NAME, ALIAS, promoted(client, score))
+    assert champion(client) == 1 + scores.index(0.9)
+
+
+def test_of_six_runs_at_once_the_best_is_champion(client):
+    scores = (0.81, 0.86, 0.83, 0.9, 0.82, 0.89)
+
+    def run(score: float) -> None:
+        settle(client, NAME, ALIAS, promoted(client, score))
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(run, scores))
+    assert float(client.get_model_version_by_alias(NAME, ALIAS).tags["score"]) == 0.9
+
+
+def test_a_late_hand_that_takes_the_alias_back_for_the_worse_one_corrects_itself(client):
+    worse, better = promoted(client, 0.8), promoted(client, 0.9)
+    settle(client, NAME, ALIAS, better)
+    client.set_registered_model_alias(NAME, ALIAS, str(worse))  # decided before `better` was there
+    settle(client, NAME, ALIAS, worse)
+    assert champion(client) == better
+
+
+def test_who_beat_the_champion_follows_it_whatever_the_scores(client):
+    settle(client, NAME, ALIAS, promoted(client, 0.9))
+    settle(client, NAME, ALIAS, promoted(client, 0.7, compared_with="1", protocol="harder"))
+    assert champion(client) == 2
+
+
+def test_another_test_is_no_race(client):
+    settle(client, NAME, ALIAS, promoted(client, 0.8))
+    settle(client, NAME, ALIAS, promoted(client, 0.9, protocol="easier"))
+    assert champion(client) == 1
+
+
+def test_a_champion_that_was_taken_back_stays_so(client):
+    settle(client, NAME, ALIAS, promoted(client, 0.8))
+    settle(client, NAME, ALIAS, promoted(client, 0.9, compared_with="1"))
+    client.set_registered_model_alias(NAME, ALIAS, "1")  # by a person
+    settle(client, NAME, ALIAS)
+    assert champion(client) == 1
+
+
+def test_a_run_that_broke_off_is_completed(client):
+    promoted(client, 0.8)
+    settle(client, NAME, ALIAS)
+    assert champion(client) == 1
