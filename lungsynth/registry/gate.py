@@ -171,7 +171,9 @@ def _judge(
             return "reject", "worthwhile gain excluded", reason
     for c in failed:
         if c.detectable > config.worthwhile_gain:
-            sees = f"this test only sees gains of {c.detectable:.3f} or more, not {worthwhile}; add test patients"
+            most = c.gain.seed_se**2 > c.gain.se**2 / 2
+            remedy = "train more classifiers in each arm" if most else "add test patients"
+            sees = f"this test only sees gains of {c.detectable:.3f} or more, not {worthwhile}; {remedy}"
             reason = f"Synthetic slices changed test AUROC by {c.phrase}: {sees}."
             return "underpowered", "smallest detectable effect", reason
     reason = f"Synthetic slices changed test AUROC by {failed[0].phrase}: not surely more than {config.min_gain:g}."

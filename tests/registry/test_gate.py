@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from experiments import experiment
 
 from lungsynth import CLASSES
 from lungsynth.evaluation.predictions import Predictions
@@ -70,9 +71,13 @@ def test_a_harm_is_rejected():
     assert verdict({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 0.5}, 200).outcome == "reject"
 
 
-def test_the_same_is_underpowered_where_the_test_is_coarse():
-    found = verdict({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 1.3}, 24, spread=2.0)
+@pytest.mark.parametrize(("seed_sd", "remedy"), [(0.5, "train more classifiers in each arm"), (0, "add test patients")])
+def test_the_same_is_underpowered_where_the_test_is_coarse(seed_sd, remedy):
+    arms = {"real": 0.7, "real+classical": 0.75, SYNTHETIC: 0.76}
+    scores = experiment(np.random.default_rng(0), arms, {"val": 20, "test": 40}, seed_sd)
+    found = decide(scores, FIDELITY, privacy(False), NO_GROUPS, CONFIG, "protocol")[1]
     assert (found.outcome, found.rule) == ("underpowered", "smallest detectable effect")
+    assert found.reason.endswith(f"{remedy}.")
 
 
 def test_few_patients_are_underpowered_whatever_the_gain():
