@@ -9,7 +9,7 @@ pytestmark = pytest.mark.slow
 CONFIG = GateConfig(resamples=500)
 
 
-@pytest.mark.parametrize("seed_sd", [0.1, 0.3], ids="AUROC's SD over seeds {}".format)
+@pytest.mark.parametrize("seed_sd", [0.1, 0.3], ids="SD of the distance over seeds {}".format)
 def test_slices_without_effect_are_hardly_ever_promoted(seed_sd):
     found = outcomes(200, 0, {"val": 20, "test": 40}, CONFIG, seed_sd)
     print(f"no effect, 40 test patients, SD of the seeds {seed_sd}: {dict(found)}")
