@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from lungsynth.evaluation.statistics import Estimate, delong
+from lungsynth.evaluation.statistics import Estimate, delong, percentile_interval
 
 PIECE = 256
 """Slices whose distances are held in memory at once."""
@@ -44,8 +44,7 @@ def distance_ratio(members: np.ndarray, others: np.ndarray, resamples: int, seed
         rows = rng.integers(len(members), size=len(members))
         near = [side[:, rng.integers(side.shape[1], size=count)].min(axis=1)[rows].mean() for side in (members, others)]
         draws[b] = near[0] / near[1]
-    low, middle, high = np.quantile(draws, (0.025, 0.5, 0.975))
-    return Estimate(float(middle), float(low), float(high), float(draws.std(ddof=1)))
+    return percentile_interval(float(np.median(draws)), draws)
 
 
 def membership_auroc(members: np.ndarray, others: np.ndarray) -> Estimate:

@@ -10,6 +10,7 @@ from lungsynth.evaluation.predictions import Predictions, Scores
 from lungsynth.evaluation.scorecard import Metric
 from lungsynth.evaluation.statistics import (
     Estimate,
+    PairCounts,
     auroc,
     delong,
     gain_interval,
@@ -48,22 +49,10 @@ class Comparison(NamedTuple):
     def metrics(self) -> tuple[Metric, ...]:
         """As a scorecard would hold it."""
         boot = f"{self.arm}, mean over seeds, paired percentile bootstrap of patients and seeds ×{self.resamples}"
-        gain, check = self.gain, self.delong
+        check = f"against {self.arm}, DeLong, clustered by patient (Obuchowski 1997)"
         return (
-            Metric(
-                name=f"gain/{self.role}",
-                value=gain.value,
-                low=gain.low,
-                high=gain.high,
-                computed_with=f"against {boot}",
-            ),
-            Metric(
-                name=f"gain/{self.role}/delong",
-                value=check.value,
-                low=check.low,
-                high=check.high,
-                computed_with=f"against {self.arm}, DeLong, clustered by patient (Obuchowski 1997)",
-            ),
+            Metric.of(f"gain/{self.role}", self.gain, f"against {boot}"),
+            Metric.of(f"gain/{self.role}/delong", self.delong, check),
             Metric(
                 name=f"gain/{self.role}/seed_sd", value=self.seed_sd, computed_with="SD of the gain over training seeds"
             ),
@@ -81,7 +70,7 @@ def contender(predictions: Predictions, arms: Sequence[str]) -> Contender:
     A classifier that happened to turn out well does so on `val` and on `test`. Were it to vote for its own arm, the
     best of several arms without effect would show a gain (0.016 of 5, where AUROC's SD over seeds is 0.06).
     """
-    by_seed = np.stack([_aurocs(predictions.of(arm, "val")) for arm in arms])
+    by_seed = np.stack([_aurocs(pair_counts(*predictions.of(arm, "val"))) for arm in arms])
     total = by_seed.sum(axis=1, keepdims=True)
     others = total - by_seed if by_seed.shape[1] > 1 else total
     tests = [predictions.of(arm, "test") for arm in arms]
@@ -89,26 +78,31 @@ def contender(predictions: Predictions, arms: Sequence[str]) -> Contender:
     return Contender(arms[int(total.argmax())], tests[0]._replace(scores=scores))
 
 
-def _aurocs(scores: Scores) -> np.ndarray:
-    """Of each seed."""
-    counts = pair_counts(*scores)
-    return auroc(counts, np.ones((1, len(counts.pairs))))[0]
-
-
 def mean_auroc(scores: Scores) -> float:
     """Mean over seeds."""
-    return float(_aurocs(scores).mean())
+    return float(_aurocs(pair_counts(*scores)).mean())
+
+
+def patients_per_class(scores: Scores) -> tuple[int, int]:
+    """How many patients have a slice of the negative class, and of the positive one."""
+    negative, positive = (len(np.unique(scores.patients[scores.labels == code])) for code in range(2))
+    return negative, positive
 
 
 def compare(candidate: Contender, rival: Contender, role: str, resamples: int, seed: int) -> Comparison:
     """The gain of `candidate` over `rival`, on the same test slices."""
     ours, theirs = candidate.test, rival.test
-    drawn = resample(ours.labels, ours.patients, len(ours.scores), resamples, seed)
-    gain = gain_interval(pair_counts(*ours), pair_counts(*theirs), drawn)
+    counts = pair_counts(*ours), pair_counts(*theirs)
+    gain = gain_interval(*counts, resample(ours.labels, ours.patients, len(ours.scores), resamples, seed))
     check = delong(ours.scores, theirs.scores, ours.labels, ours.patients)
-    by_seed = _aurocs(ours) - _aurocs(theirs)
+    by_seed = _aurocs(counts[0]) - _aurocs(counts[1])
     seed_sd = float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else 0.0
     return Comparison(role, rival.arm, gain, check, smallest_detectable_effect(gain.se), seed_sd, resamples)
+
+
+def _aurocs(counts: PairCounts) -> np.ndarray:
+    """Of each seed."""
+    return auroc(counts, np.ones((1, len(counts.pairs))))[0]
 
 
 def subgroup_gains(
@@ -125,7 +119,7 @@ def subgroup_gains(
     gains = {}
     for name, rows in within(candidate.test, keys, groups):
         ours, theirs = part(candidate.test, rows), part(rival.test, rows)
-        if min(len(np.unique(ours.patients[ours.labels == code])) for code in range(2)) < least_patients:
+        if min(patients_per_class(ours)) < least_patients:
             continue
         drawn = resample(ours.labels, ours.patients, len(ours.scores), resamples, seed)
         gains[name] = gain_interval(pair_counts(*ours), pair_counts(*theirs), drawn)

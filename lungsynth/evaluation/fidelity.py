@@ -4,7 +4,7 @@ import socket
 import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -51,13 +51,6 @@ class FidelityConfig(Config):
     """Weight file of torch-fidelity's `inception-v3-compat`; none: torch hub's cache, then a download."""
     ssim_pairs: int = Field(500, ge=20, description="pairs of slices of a class whose MS-SSIM is averaged")
     seed: int = Field(0, ge=0, description="of samples, subsets and resamples")
-
-
-class Pair(NamedTuple):
-    """What is compared."""
-
-    real: Images
-    other: Images
 
 
 def measure_fidelity(
@@ -161,25 +154,26 @@ def _compare_scopes(
     notes: list[str] = []
     for scope, code in [("", None), *((f"/{name}", code) for code, name in enumerate(classes))]:
         for suffix, (side, images) in others.items():
-            pair = Pair(real.of_class(code), images.of_class(code))
+            ours, theirs = real.of_class(code), images.of_class(code)
             name = f"{extractor}{scope}{suffix}"
-            fewest = min(len(part.features) for part in pair)
+            fewest, dimension = min(len(ours.features), len(theirs.features)), real.features.shape[1]
             if fewest < SMALLEST_KID:
                 notes.append(f"{name}: {fewest} images are too few for any fidelity measure")
                 continue
-            if fewest < 2 * real.features.shape[1]:
-                dimension = real.features.shape[1]
+            with_fid = fewest >= 2 * dimension
+            if not with_fid:
                 notes.append(f"fid_{name} was left out: {fewest} images are too few for {dimension} features; see KID")
-            metrics += _metrics(name, pair, side, extractor, config)
+            metrics += _metrics(name, ours, theirs, side, extractor, with_fid, config)
     return Scorecard(metrics=tuple(metrics), notes=tuple(notes))
 
 
-def _metrics(name: str, pair: Pair, side: str, extractor: str, config: FidelityConfig) -> Iterator[Metric]:
+def _metrics(
+    name: str, real: Images, other: Images, side: str, extractor: str, with_fid: bool, config: FidelityConfig
+) -> Iterator[Metric]:
     """Every measure of one pair of sides."""
-    real, other = pair
     n = {side: len(other.features), "real": len(real.features), "patients": real.count_clusters()}
     how = f"torch-fidelity {torch_fidelity.__version__}, {extractor} extractor"
-    if min(n[side], n["real"]) >= 2 * real.features.shape[1]:
+    if with_fid:
         value = fid(real.features, other.features)
         yield metric_of_draws(f"fid_{name}", value, _fid_draws(real, other, config), n, how, least=0)
     value = kid(real.features, other.features, config)

@@ -17,7 +17,7 @@ from lungsynth.evaluation.copies import Likeness, detail_correlation
 from lungsynth.evaluation.extractor import Extractor
 from lungsynth.evaluation.sampler import Sampler, draw
 from lungsynth.evaluation.scorecard import Metric, Scorecard
-from lungsynth.evaluation.statistics import Estimate
+from lungsynth.evaluation.statistics import Estimate, percentile_interval
 from lungsynth.imaging.store import SliceDataset
 
 PAIRS = 10
@@ -107,41 +107,42 @@ def audit_privacy(dataset: SliceDataset, sampler: Sampler, extractor: Extractor,
     )
     ratio = distance_ratio(nearest["train"], nearest["held-out"], config.resamples, config.seed)
     membership = membership_auroc(nearest["train"], nearest["held-out"])
+    attack = "AUROC of patients by their nearest synthetic slice, DeLong"
     patients_near = _patients_near(nearest, config)
     checks = (
         (
-            _metric("near", near, n, f"nearest neighbours in lung features, {resampled}"),
+            Metric.of("privacy/near", near, f"nearest neighbours in lung features, {resampled}", n),
             near.low > config.allowed_near,
             f"near {config.allowed_near:g}",
         ),
         (
-            _metric("duplicates", duplicates, n, f"detail correlation above {limit:.3f}, {resampled}"),
+            Metric.of("privacy/duplicates", duplicates, f"detail correlation above {limit:.3f}, {resampled}", n),
             duplicates.low > config.allowed_duplicates,
             f"duplicates {config.allowed_duplicates:g}",
         ),
         (
-            _metric(
-                "distance_ratio",
+            Metric.of(
+                "privacy/distance_ratio",
                 ratio,
-                n,
                 "mean distance in lung features to train over that to as many held-out patients, percentile bootstrap "
                 f"of synthetic slices and patients ×{config.resamples}",
+                n,
             ),
             ratio.high < config.least_distance_ratio,
             f"distance ratio from {config.least_distance_ratio:g} on",
         ),
         (
-            _metric("membership", membership, n, "AUROC of patients by their nearest synthetic slice, DeLong"),
+            Metric.of("privacy/membership", membership, attack, n),
             membership.low > config.allowed_membership,
             f"membership {config.allowed_membership:g}",
         ),
         (
-            _metric(
-                "patients_near",
+            Metric.of(
+                "privacy/patients_near",
                 patients_near,
-                n,
                 f"training patients nearer than {config.near_patients:g} % of held-out ones, percentile bootstrap of "
                 f"patients ×{config.resamples}",
+                n,
             ),
             patients_near.low > config.allowed_patients,
             f"patients near {config.allowed_patients:g}",
@@ -175,11 +176,6 @@ def audit_privacy(dataset: SliceDataset, sampler: Sampler, extractor: Extractor,
     return Audit(Scorecard(metrics=metrics), _closest(synthetic, images["train"], copies["synthetic"]))
 
 
-def _metric(name: str, estimate: Estimate, n: dict[str, int], how: str) -> Metric:
-    value, low, high, *_ = estimate
-    return Metric(name=f"privacy/{name}", value=value, low=low, high=high, n=n, computed_with=how)
-
-
 def _shares(
     synthetic: np.ndarray, held_out: np.ndarray, duplicate: np.ndarray, patients: np.ndarray, config: PrivacyConfig
 ) -> tuple[Estimate, Estimate]:
@@ -196,7 +192,7 @@ def _shares(
         rows = rng.integers(len(duplicate), size=len(duplicate))
         draws[:, b] = np.mean(synthetic[rows] < threshold), np.mean(duplicate[rows])
     near = np.mean(synthetic < np.percentile(held_out, config.near_percentile))
-    return _estimate(float(near), draws[0]), _estimate(float(duplicate.mean()), draws[1])
+    return percentile_interval(float(near), draws[0]), percentile_interval(float(duplicate.mean()), draws[1])
 
 
 def _patients_near(nearest: dict[str, np.ndarray], config: PrivacyConfig) -> Estimate:
@@ -209,12 +205,7 @@ def _patients_near(nearest: dict[str, np.ndarray], config: PrivacyConfig) -> Est
 
     draws = np.array([share(rng.choice(members, len(members)), rng.choice(others, len(others)))
                       for _ in range(config.resamples)])  # fmt: skip
-    return _estimate(share(members, others), draws)
-
-
-def _estimate(value: float, draws: np.ndarray) -> Estimate:
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return Estimate(value, float(low), float(high), float(draws.std(ddof=1)))
+    return percentile_interval(share(members, others), draws)
 
 
 def _closest(synthetic: np.ndarray, train: np.ndarray, likeness: Likeness) -> np.ndarray:

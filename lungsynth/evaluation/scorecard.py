@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict
 
+from lungsynth.evaluation.statistics import Estimate
+
 
 class Metric(BaseModel):
     """One number of an evaluation."""
@@ -18,6 +20,12 @@ class Metric(BaseModel):
     """Sample sizes by what was counted, as in `{"synthetic": 400, "real": 400, "patients": 31}`."""
     computed_with: str
     """Method, extractor and resampling, as in `torch-fidelity 0.4.0, lung extractor, patient bootstrap ×100`."""
+
+    @classmethod
+    def of(cls, name: str, estimate: Estimate, computed_with: str, n: dict[str, int] | None = None) -> "Metric":
+        """An estimate with its interval."""
+        value, low, high, *_ = estimate
+        return cls(name=name, value=value, low=low, high=high, n=n or {}, computed_with=computed_with)
 
 
 class Scorecard(BaseModel):

@@ -111,6 +111,12 @@ def interval(by_seed: np.ndarray, resamples: Resamples, least: float = 0.0) -> E
     return Estimate(float(by_seed[0].mean()), float(low), float(high), se, math.sqrt(max(0.0, se**2 - patient_se**2)))
 
 
+def percentile_interval(value: float, draws: np.ndarray) -> Estimate:
+    """95 % percentile interval of bootstrap `draws` around the sample's own `value`."""
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Estimate(float(value), float(low), float(high), float(draws.std(ddof=1)))
+
+
 def auroc_interval(counts: PairCounts, resamples: Resamples) -> Estimate:
     """AUROC of all patients, mean over seeds, with its bootstrap interval."""
     return interval(auroc(counts, resamples.with_sample), resamples)

@@ -2,13 +2,20 @@
 
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from lungsynth.config import Config
 from lungsynth.evaluation.arms import score_arms
-from lungsynth.evaluation.comparison import Comparison, Contender, compare, contender, mean_auroc, subgroup_gains
+from lungsynth.evaluation.comparison import (
+    Comparison,
+    Contender,
+    compare,
+    contender,
+    mean_auroc,
+    patients_per_class,
+    subgroup_gains,
+)
 from lungsynth.evaluation.predictions import Predictions
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.evaluation.statistics import Estimate, power
@@ -87,7 +94,7 @@ def decide(
     """
     card = fidelity + privacy + score_arms(predictions, config.resamples, config.seed)
     candidate = contender(predictions, predictions.arms_of("candidate"))
-    patients = _patients_per_class(predictions, candidate.arm)
+    patients = dict(zip(predictions.classes, patients_per_class(candidate.test), strict=True))
     comparisons: list[Comparison] = []
     rivals = [Contender(arm, predictions.of(arm, "test")) for arm in predictions.arms_of("baseline")]
     rivals.sort(key=lambda rival: -mean_auroc(rival.test))
@@ -119,10 +126,7 @@ def decide(
     )
     numbers = sum((comparison.metrics() for comparison in comparisons), counts)
     how = f"against {rivals[0].arm}, patients of this group alone, bootstrap of patients and seeds ×{config.resamples}"
-    numbers += tuple(
-        Metric(name=f"gain/baseline/{name}", value=gain.value, low=gain.low, high=gain.high, computed_with=how)
-        for name, gain in subgroups.items()
-    )
+    numbers += tuple(Metric.of(f"gain/baseline/{name}", gain, how) for name, gain in subgroups.items())
     if comparisons:
         numbers += _power(comparisons[0], sum(patients.values()), config)
     return card, Verdict(
@@ -223,8 +227,3 @@ def _harm(name: str, gain: Estimate, arm: str, config: GateConfig) -> str:
         f"Synthetic slices help on average, but changed the test AUROC of patients with {name} by {gain.value:+.3f} "
         f"(95 % interval {gain.low:+.3f} to {gain.high:+.3f}) against {arm}: more than {config.harm_margin:g} is lost."
     )
-
-
-def _patients_per_class(predictions: Predictions, arm: str) -> dict[str, int]:
-    _, labels, patients = predictions.of(arm, "test")
-    return {name: len(np.unique(patients[labels == code])) for code, name in enumerate(predictions.classes)}

@@ -106,9 +106,10 @@ def test_second_registration_finds_the_version_of_the_first(package, client, mak
     assert len(client.search_model_versions()) == 1
 
 
-def test_registration_that_broke_off_before_the_alias_is_completed(
-    package, client, monkeypatch, make_verdict, run_register
-):
+@pytest.fixture
+def broken_off(package, monkeypatch, make_verdict, run_register):
+    """A registration of `package` that a crash ended before the alias was given."""
+
     def break_off(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -116,6 +117,10 @@ def test_registration_that_broke_off_before_the_alias_is_completed(
         patch.setattr(mlflow_registry, "settle", break_off)
         with pytest.raises(KeyboardInterrupt):
             run_register(package, make_verdict())
+
+
+@pytest.mark.usefixtures("broken_off")
+def test_registration_that_broke_off_before_the_alias_is_completed(package, client, make_verdict, run_register):
     assert client.search_registered_models()[0].aliases == {}
 
     registration = run_register(package, make_verdict())
@@ -123,16 +128,10 @@ def test_registration_that_broke_off_before_the_alias_is_completed(
     assert len(client.search_model_versions()) == 1
 
 
+@pytest.mark.usefixtures("broken_off")
 def test_registration_that_broke_off_is_completed_by_the_next_run_of_anybody(
-    package, another, config, client, monkeypatch, tmp_path, make_verdict, run_register
+    package, another, config, client, tmp_path
 ):
-    def break_off(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(mlflow_registry, "settle", break_off)
-        with pytest.raises(KeyboardInterrupt):
-            run_register(package, make_verdict())
     assert find_champion(config, another, tmp_path / "champion").package.sha256 == package.sha256
     assert champion_version(client) == 1
 
