@@ -20,7 +20,7 @@ from phantoms import extractor, simulate
 from PIL import Image
 from torch import nn
 
-from lungsynth.evaluation.fidelity import FidelityConfig, kid
+from lungsynth.evaluation.distances import DistancesConfig, kid
 from lungsynth.generators.package import GeneratorPackage, to_uint8
 from lungsynth.imaging.store import SliceDataset
 from lungsynth.run_file import load, training_sections
@@ -47,7 +47,7 @@ def main() -> None:
     real = judge.features(dataset.images[judged])
 
     def score(name: str, images: np.ndarray, kimg: float, seconds: float) -> None:
-        value = kid(real, judge.features(images), FidelityConfig())
+        value = kid(real, judge.features(images), DistancesConfig())
         print(f"{name:24}{kimg:8.0f} kimg{seconds:8.0f} s   KID (lung) {value:.4f}", flush=True)
         shown = min(32, len(images) // COLUMNS * COLUMNS)
         Image.fromarray(grid(images[:: len(images) // shown][:shown])).save(options.out / f"{name}.png")

@@ -19,6 +19,7 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_featur
 from tqdm import tqdm
 
 from lungsynth.config import Config
+from lungsynth.evaluation.features import FeatureExtractor
 from lungsynth.hashing import combine, file_sha256
 from lungsynth.imaging.store import SliceDataset
 
@@ -98,25 +99,15 @@ class Extractor:
         return combine([file_sha256(self.weights), file_sha256(self.folder / "extractor.json")])
 
     @cached_property
-    def module(self) -> FeatureExtractorLung:
+    def network(self) -> FeatureExtractor:
         """The network, on the GPU where there is one."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return FeatureExtractorLung("lung", [str(FEATURES)], str(self.weights)).to(device)
+        module = FeatureExtractorLung("lung", [str(FEATURES)], str(self.weights))
+        return FeatureExtractor("lung", module.to(device))
 
-    def features(self, images: np.ndarray) -> np.ndarray:
-        """Raw penultimate features, float32 N×D, of uint8 slices N×H×W."""
-        return extract(self.module, images)
-
-
-def extract(module: FeatureExtractorBase, images: np.ndarray, batch: int = 128) -> np.ndarray:
-    """Features float32 N×D of uint8 slices N×H×W by one of torch-fidelity's extractors; grey becomes three channels."""
-    device = next(module.parameters()).device
-    pieces = []
-    with torch.inference_mode():
-        for start in tqdm(range(0, len(images), batch), f"{module.get_name()} features", leave=False):
-            piece = torch.from_numpy(np.array(images[start : start + batch])).to(device)
-            pieces.append(module(piece[:, None].expand(-1, 3, -1, -1))[0].cpu().numpy())
-    return np.concatenate(pieces)
+    def features(self, images: np.ndarray, cache: Path | None = None) -> np.ndarray:
+        """Raw penultimate features, float32 N×D, of uint8 slices N×H×W; see `FeatureExtractor.features`."""
+        return self.network.features(images, cache)
 
 
 def register_lung_extractor() -> None:

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import Field
 
-from lungsynth.config import Config
 from lungsynth.evaluation.closeness import (
     Side,
     authentic,
@@ -15,6 +14,7 @@ from lungsynth.evaluation.closeness import (
 )
 from lungsynth.evaluation.copies import Likeness, detail_correlation
 from lungsynth.evaluation.extractor import Extractor
+from lungsynth.evaluation.features import FeaturesConfig
 from lungsynth.evaluation.sampler import Sampler, draw
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.evaluation.statistics import Estimate, percentile_interval
@@ -24,7 +24,7 @@ PAIRS = 10
 """Closest pairs that a report shows."""
 
 
-class PrivacyConfig(Config):
+class PrivacyConfig(FeaturesConfig):
     """What counts as too near, and how much of it blocks: where the whole 95 % interval lies beyond what is allowed."""
 
     synthetic: int = Field(1000, ge=20, description="synthetic slices to audit")
@@ -71,18 +71,19 @@ def audit_privacy(dataset: SliceDataset, sampler: Sampler, extractor: Extractor,
     share of training patients who have an unusually near slice. `privacy/authentic` is reported and never blocks.
     `privacy/breach` is how many of the five lie wholly beyond what is allowed.
     """
-    train, held_out = dataset.rows("train"), np.concatenate([dataset.rows("val"), dataset.rows("test")])
+    train, held_out = dataset.rows("train"), dataset.rows("val", "test")
     labels = np.random.default_rng(config.seed).choice(dataset.labels[train], config.synthetic)
     synthetic = draw(sampler, labels, config.seed, dataset.meta.size)
     patients = dataset.table["patient"].to_numpy(str)
     images = {"train": dataset.images[train], "held-out": dataset.images[held_out]}
 
-    reference = extractor.features(images["train"])
+    reference = extractor.features(images["train"], config.cache)
     spread = reference.std(axis=0) + 1e-6
     sides = {
         "train": Side(reference / spread, np.unique(patients[train], return_inverse=True)[1]),
         "held-out": Side(
-            extractor.features(images["held-out"]) / spread, np.unique(patients[held_out], return_inverse=True)[1]
+            extractor.features(images["held-out"], config.cache) / spread,
+            np.unique(patients[held_out], return_inverse=True)[1],
         ),
     }
     drawn = extractor.features(synthetic) / spread

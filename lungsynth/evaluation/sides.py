@@ -1,5 +1,6 @@
 """The two sides of a comparison of slices, and numbers about them with bootstrap intervals."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -8,9 +9,12 @@ from lungsynth.evaluation.scorecard import Metric
 
 
 class Images(NamedTuple):
-    """Features N×D of one side, with class codes N and cluster codes N (patients; for synthetic slices the slices)."""
+    """Slices of one side: `values` N×…, pixels or features, with class codes N and cluster codes N.
 
-    features: np.ndarray
+    Clusters are what is drawn in a bootstrap: patients; of synthetic slices each slice.
+    """
+
+    values: np.ndarray
     labels: np.ndarray
     clusters: np.ndarray
 
@@ -22,17 +26,35 @@ class Images(NamedTuple):
         """How many clusters there are."""
         return len(np.unique(self.clusters))
 
-    def weights(self, rng: np.random.Generator) -> np.ndarray:
-        """How often each slice occurs when the clusters are drawn with replacement."""
+    def weights(self, resamples: int, seed: int | tuple[int, ...]) -> np.ndarray:
+        """How often each slice occurs, B×N, in so many resamples of the clusters with replacement."""
         _, codes = np.unique(self.clusters, return_inverse=True)
         count = codes.max() + 1
-        return rng.multinomial(count, np.full(count, 1 / count))[codes]
+        return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)[:, codes]
 
-    def mean_draws(self, values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-        """Means of `values`, one for each slice, in so many resamples."""
-        rng = np.random.default_rng(seed)
-        weights = np.stack([self.weights(rng) for _ in range(resamples)])
-        return weights @ values / weights.sum(axis=1)
+
+class Trio(NamedTuple):
+    """What is compared: synthetic with real slices of `train`, and, as the floor, held-out slices with these."""
+
+    real: Images
+    synthetic: Images
+    held_out: Images
+
+    def of_class(self, code: int | None) -> "Trio":
+        """The slices of one class; all for None."""
+        return Trio(*(side.of_class(code) for side in self))
+
+    @property
+    def fewest(self) -> int:
+        """Slices on the smallest side."""
+        return min(len(side.values) for side in self)
+
+    @property
+    def pairs(self) -> Iterator[tuple[str, Images, dict[str, int]]]:
+        """Both comparisons with `real`: what a metric's name ends in, the other side, and the sample sizes."""
+        for suffix, what, other in (("", "synthetic", self.synthetic), ("/floor", "held-out", self.held_out)):
+            sizes = {what: len(other.values), "real": len(self.real.values), "patients": self.real.count_clusters()}
+            yield suffix, other, sizes
 
 
 def metric_of_draws(

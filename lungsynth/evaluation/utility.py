@@ -101,7 +101,7 @@ def measure_utility(dataset: SliceDataset, samplers: dict[str, Sampler], config:
         LungsynthError: there are not two classes, a split lacks one, or a sampler's slices do not fit the dataset's.
     """
     _require_classes(dataset)
-    train, held_out = dataset.rows("train"), np.concatenate([dataset.rows("val"), dataset.rows("test")])
+    train, held_out = dataset.rows("train"), dataset.rows("val", "test")
     real, unseen = Pool(np.array(dataset.images[train]), dataset.labels[train]), np.array(dataset.images[held_out])
     device = "cuda" if torch.cuda.is_available() else "cpu"
     workers = 1 if device == "cuda" else config.workers or os.cpu_count()

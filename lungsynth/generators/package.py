@@ -14,10 +14,11 @@ from torch.nn.functional import interpolate
 
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
-from lungsynth.generators.family import GeneratorConfig, GeneratorNetwork
-from lungsynth.generators.per_class import new_network
+from lungsynth.generators.family import DiscriminatorNetwork, GeneratorConfig, GeneratorNetwork
+from lungsynth.generators.per_class import new_discriminator, new_network
 from lungsynth.generators.weights import load_weights
 
+WEIGHTS, DISCRIMINATOR = "weights.safetensors", "discriminator.safetensors"
 BATCH = 64
 """Slices per forward pass of `sample`. A constant, so that no caller's batch size can change a sample."""
 
@@ -43,6 +44,8 @@ class GeneratorCard(Config):
 class GeneratorPackage:
     """A folder with `weights.safetensors` (the average over training, see `training.ema`) and `generator.json`.
 
+    A package from training also has `discriminator.safetensors`, the discriminator of that moment, for filters and the
+    privacy audit. It never goes with a registered model: it tells who was trained on (Hayes 2019, arXiv 1705.07663).
     Training adds `samples.png`, `interpolation.png`, `progress.gif`, `training_log.jsonl`, `training.png`, and
     `real_beside_synthetic.png`, which does not go with a registered model.
     """
@@ -80,7 +83,7 @@ class GeneratorPackage:
     def sha256(self) -> str:
         """SHA-256 of weights and card."""
         digest = hashlib.sha256()
-        for name in ("weights.safetensors", "generator.json"):
+        for name in (WEIGHTS, "generator.json"):
             digest.update(hashlib.sha256((self.folder / name).read_bytes()).digest())
         return digest.hexdigest()
 
@@ -92,7 +95,7 @@ class GeneratorPackage:
         """
         with torch.random.fork_rng(devices=[]):  # the initial weights, overwritten at once, must cost callers no draw
             generator = new_network(self.card.generator)
-        load_weights(generator, self.folder / "weights.safetensors")
+        load_weights(generator, self.folder / WEIGHTS)
         return generator.eval()
 
     def sample(self, labels: np.ndarray, seed: int) -> np.ndarray:
@@ -109,12 +112,49 @@ class GeneratorPackage:
         codes = torch.as_tensor(np.asarray(labels, dtype=np.int64))
         return draw(generator, latents, codes)
 
+    def load_discriminator(self) -> DiscriminatorNetwork | None:
+        """The discriminator, on the CPU, in evaluation mode; None where the package has none.
+
+        Raises:
+            LungsynthError: the weights are damaged or do not belong to the card.
+        """
+        path = self.folder / DISCRIMINATOR
+        if not path.exists():
+            return None
+        with torch.random.fork_rng(devices=[]):
+            network = new_discriminator(self.card.generator)
+        if network is None:
+            raise LungsynthError(f"{path}: {self.card.generator.family} has no discriminator; remove the file")
+        load_weights(network, path)
+        return network.eval()
+
+    def realness(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
+        """Scores float32 N of the discriminator, higher is more real; None where the package has none.
+
+        Of slices uint8 N×H×W said to be of the classes `labels` int64 N.
+        """
+        network = self.load_discriminator()
+        if network is None:
+            return None
+        pieces = torch.from_numpy(images).split(BATCH), torch.from_numpy(labels).split(BATCH)
+        with torch.inference_mode():
+            scores = [network(x[:, None].float() / 127.5 - 1, y) for x, y in zip(*pieces, strict=True)]
+        return torch.cat(scores).numpy()
+
     @classmethod
-    def write(cls, folder: Path, generator: GeneratorNetwork, card: GeneratorCard) -> "GeneratorPackage":
+    def write(
+        cls,
+        folder: Path,
+        generator: GeneratorNetwork,
+        card: GeneratorCard,
+        discriminator: DiscriminatorNetwork | None = None,
+    ) -> "GeneratorPackage":
         """Write weights and card into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
-        state = {key: tensor.detach().cpu().contiguous() for key, tensor in generator.state_dict().items()}
-        (folder / "weights.safetensors").write_bytes(save(state))  # save_file would hide it from other users
+        for name, network in ((WEIGHTS, generator), (DISCRIMINATOR, discriminator)):
+            if network is not None:
+                state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
+                (folder / name).write_bytes(save(state))  # save_file would hide it from other users
         (folder / "generator.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
         return cls(folder)
 

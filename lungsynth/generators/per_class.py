@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lungsynth.generators.family import GeneratorConfig, GeneratorNetwork, family
+from lungsynth.generators.family import DiscriminatorNetwork, GeneratorConfig, GeneratorNetwork, family
 
 
 class PerClass(GeneratorNetwork):
@@ -24,6 +24,29 @@ class PerClass(GeneratorNetwork):
         for code, images in enumerate(others, start=1):
             first = torch.where((labels == code)[:, None, None, None], images, first)
         return first
+
+
+class PerClassDiscriminator(DiscriminatorNetwork):
+    """Scores each slice by the discriminator of its class."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        found = (new_discriminator(config.of_one_class) for _ in config.classes)
+        self.networks = nn.ModuleList(network for network in found if network is not None)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Scores B of `images` B×C×H×W said to be of the classes `labels` int64 B."""
+        of_each = torch.stack([network(images, torch.zeros_like(labels)) for network in self.networks])
+        return of_each.gather(0, labels[None])[0]
+
+
+def new_discriminator(config: GeneratorConfig) -> DiscriminatorNetwork | None:
+    """A new discriminator of this architecture; None for a diffusion model."""
+    build = family(config.family).discriminator
+    if build is None:
+        return None
+    return PerClassDiscriminator(config) if config.per_class else build(config)
 
 
 def new_network(config: GeneratorConfig) -> GeneratorNetwork:

@@ -141,9 +141,9 @@ class SliceDataset:
         """Arrays for the report of the build, as `imaging.shards` collects them."""
         return _read_pictures(self.folder)
 
-    def rows(self, split: str) -> np.ndarray:
-        """Indices of the slices of one split, ascending."""
-        return np.flatnonzero((self.table["split"] == split).to_numpy())
+    def rows(self, *splits: str) -> np.ndarray:
+        """Indices of the slices of these splits, ascending."""
+        return np.flatnonzero(self.table["split"].isin(splits).to_numpy())
 
     @property
     def sha256(self) -> str:

@@ -240,18 +240,17 @@ def _add(row: Row, state: TrainingState) -> None:
     state.log.append(row)
     state.pending.clear()
     if best(state.log) is row:
-        state.best = {name: tensor.cpu().clone() for name, tensor in state.average.state_dict().items()}
+        state.keep_best()
 
 
 def _write_best(state: TrainingState, card: GeneratorCard, folder: Path) -> GeneratorPackage:
     """Write the best average of the weights into `folder`; the last one, where none was compared with `val`."""
     found = best(state.log)
     if found:
-        state.average.load_state_dict(state.best)
+        state.return_to_best()
     moment = found or {"kimg": state.kimg}
-    return GeneratorPackage.write(
-        folder, state.average, card.model_copy(update={key: moment.get(key) for key in ("kimg", "kid_val")})
-    )
+    card = card.model_copy(update={key: moment.get(key) for key in ("kimg", "kid_val")})
+    return GeneratorPackage.write(folder, state.average, card, state.discriminator)
 
 
 def _keep_best(state: TrainingState, card: GeneratorCard, folder: Path, fabric: Fabric) -> str:

@@ -13,7 +13,7 @@ from PIL import Image, ImageSequence
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.family import GeneratorConfig
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.generators.per_class import PerClass
+from lungsynth.generators.per_class import PerClass, PerClassDiscriminator, new_discriminator
 from lungsynth.training import loop
 from lungsynth.training.config import TrainingConfig
 from lungsynth.training.curves import save_curves
@@ -112,9 +112,11 @@ def _join(
 ) -> None:
     """Write the package in `folder` of those of the single classes."""
     with torch.random.fork_rng(devices=[]):  # the initial weights, overwritten at once, must cost callers no draw
-        network = PerClass(generator)
-    for own, part in zip(network.networks, parts, strict=True):
-        own.load_state_dict(part.load().state_dict())
+        network, discriminator = PerClass(generator), new_discriminator(generator)
+    for code, part in enumerate(parts):
+        network.networks[code].load_state_dict(part.load().state_dict())
+        if isinstance(discriminator, PerClassDiscriminator) and (theirs := part.load_discriminator()):
+            discriminator.networks[code].load_state_dict(theirs.state_dict())
     card = parts[0].card.model_copy(
         update={
             "generator": generator,
@@ -123,7 +125,7 @@ def _join(
             "kid_val": None,  # each class has its own
         }
     )
-    package = GeneratorPackage.write(folder, network, card)
+    package = GeneratorPackage.write(folder, network, card, discriminator)
     rows = [
         _later(json.loads(line), code * training.kimg)
         for code, part in enumerate(parts)

@@ -42,6 +42,8 @@ class TrainingState:
     log: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     """The average as it was at the best look (see `monitor.best`), on the CPU; empty before the first."""
+    best_discriminator: dict[str, Tensor] = field(default_factory=dict)
+    """The discriminator of that moment."""
 
     @classmethod
     def new(cls, generator: GeneratorConfig, training: TrainingConfig, device: torch.device) -> "TrainingState":
@@ -66,6 +68,18 @@ class TrainingState:
             discriminator_optimizer=_adam(critic, training) if critic else None,
             memory=controller.new_memory(device) | {"path_mean": torch.zeros((), device=device)},
         )
+
+    def keep_best(self) -> None:
+        """Copy the weights of this moment: they are the best so far."""
+        for network, kept in ((self.average, self.best), (self.discriminator, self.best_discriminator)):
+            if network is not None:
+                kept.update({name: tensor.cpu().clone() for name, tensor in network.state_dict().items()})
+
+    def return_to_best(self) -> None:
+        """Take back what `keep_best` kept."""
+        for network, kept in ((self.average, self.best), (self.discriminator, self.best_discriminator)):
+            if network is not None:
+                network.load_state_dict(kept)
 
     @property
     def kimg(self) -> float:
@@ -131,7 +145,7 @@ class TrainingState:
         return {name: part for name, part in vars(self).items() if isinstance(part, nn.Module | Optimizer)}
 
 
-_PLAIN = ("memory", "step", "shown", "before", "pending", "log", "best")
+_PLAIN = ("memory", "step", "shown", "before", "pending", "log", "best", "best_discriminator")
 
 
 def run_key(generator: GeneratorConfig, training: TrainingConfig, data_sha256: str) -> str:

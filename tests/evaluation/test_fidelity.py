@@ -3,15 +3,14 @@ import urllib.error
 import numpy as np
 import pytest
 import torch
-from torch_fidelity import feature_extractor_inceptionv3
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from lungsynth.errors import LungsynthError
-from lungsynth.evaluation.extractor import ExtractorConfig, extract, train_extractor
-from lungsynth.evaluation.fidelity import FidelityConfig, load_inception, measure_fidelity
+from lungsynth.evaluation.extractor import ExtractorConfig, train_extractor
+from lungsynth.evaluation.fidelity import FidelityConfig, measure_fidelity
+from lungsynth.evaluation.privacy import PrivacyConfig, audit_privacy
 from lungsynth.evaluation.sampler import draw
 
-CONFIG = FidelityConfig(inception="off", resamples=30)
+CONFIG = FidelityConfig(extractors=(), normalisations=(), cache=None, resamples=30)
 
 
 @pytest.fixture(scope="module")
@@ -50,50 +49,46 @@ def test_the_same_seed_gives_the_same_card(toy, extractor, fresh_sampler):
     assert cards[0] == cards[1]
 
 
-def test_without_inception_weights_one_note_says_so(toy, extractor, fresh_sampler, tmp_path, monkeypatch):
+def test_an_extractor_without_weights_is_left_out_with_a_note(toy, extractor, fresh_sampler, tmp_path, monkeypatch):
     def unreachable(*_, **__):
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    card = measure_fidelity(toy, fresh_sampler, extractor, CONFIG.model_copy(update={"inception": "auto"}))
+    config = CONFIG.model_copy(update={"extractors": ("inception", "radimagenet")})
+    card = measure_fidelity(toy, fresh_sampler, extractor, config)
     assert sum("no route to host" in note for note in card.notes) == 1
+    assert sum("fidelity.weights.radimagenet" in note for note in card.notes) == 1
     assert "kid_lung" in [metric.name for metric in card.metrics]
 
 
-def test_a_weight_file_that_is_none_is_named(tmp_path):
-    path = tmp_path / "weights.pth"
-    torch.save({"x": torch.zeros(1)}, path)
-    with pytest.raises(LungsynthError, match=r"weights\.pth"):
-        load_inception(path)
+def test_distances_under_other_normalisations_have_floors(toy, extractor, fresh_sampler):
+    config = CONFIG.model_copy(update={"normalisations": ("min-max", "matched")})
+    card = measure_fidelity(toy, fresh_sampler, extractor, config)
+    for name in ("fid_lung", "fid_lung@min-max", "kid_lung@matched"):
+        assert card[f"{name}/floor"].n["held-out"] == card[name].n["synthetic"]
+    assert card["fid_lung@min-max"].value != card["fid_lung"].value
+    assert "precision_lung@matched" not in [metric.name for metric in card.metrics]
 
 
-@pytest.fixture
-def inception_in_hub_cache(tmp_path, monkeypatch):
-    """A weight file of the right architecture, but random weights: what is tested is the way there, not the numbers."""
-    with monkeypatch.context() as patch:
-        patch.setattr(feature_extractor_inceptionv3, "load_state_dict_from_url", lambda *_, **__: {})
-        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
-        state = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).state_dict()
-    path = tmp_path / "hub" / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
-    path.parent.mkdir(parents=True)
-    torch.save(state, path)
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    return path
+def test_the_ratio_is_near_one_for_fresh_slices_and_near_nothing_for_noise(
+    toy, extractor, fresh_sampler, noise_sampler
+):
+    fresh, noise = (measure_fidelity(toy, sampler, extractor, CONFIG) for sampler in (fresh_sampler, noise_sampler))
+    ratio = fresh["fid_ratio_lung"]
+    assert ratio.value == pytest.approx(fresh["fid_lung/floor"].value / fresh["fid_lung"].value)
+    assert ratio.low < ratio.value < ratio.high
+    assert noise["fid_ratio_lung"].high < 0.1 < ratio.low
 
 
-def test_inception_is_loaded_from_the_hub_cache_or_a_path(inception_in_hub_cache, toy):
-    features = [extract(load_inception(path), toy.images[:1]) for path in (None, inception_in_hub_cache)]
-    assert features[0].shape == (1, 2048)
-    assert (features[0] == features[1]).all()
-
-
-@pytest.mark.slow
-def test_inception_measures_beside_lung(inception_in_hub_cache, toy, extractor, fresh_sampler):
-    card = measure_fidelity(toy, fresh_sampler, extractor, FidelityConfig(max_images=20, resamples=20))
-    names = [metric.name for metric in card.metrics]
-    assert {"kid_lung", "kid_inception", "kid_inception/floor"} <= set(names)
-    assert any(note.startswith("fid_inception was left out") for note in card.notes)
+def test_real_slices_are_measured_once_and_synthetic_ones_each_time(toy, extractor, fresh_sampler, tmp_path):
+    config = CONFIG.model_copy(update={"cache": tmp_path})
+    first = measure_fidelity(toy, fresh_sampler, extractor, config)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(files) == 2  # train, and what was held out
+    assert measure_fidelity(toy, fresh_sampler, extractor, config) == first
+    audit_privacy(toy, fresh_sampler, extractor, PrivacyConfig(synthetic=40, resamples=100, cache=tmp_path))
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
 
 
 def test_a_sampler_of_another_size_is_an_error():

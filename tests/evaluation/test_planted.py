@@ -24,6 +24,7 @@ SLICES = SliceConfig(size=64)
 PATIENTS = {"train": 10, "val": 14, "test": 50}
 FRESH = 50
 NOTHING = Scorecard(metrics=())
+FIDELITY = FidelityConfig(extractors=(), normalisations=(), cache=None, resamples=20)
 GATE = GateConfig(worthwhile_gain=0.1)  # few test patients see no less
 
 
@@ -102,7 +103,7 @@ def extractor(world, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def audit(world, extractor):
-    config = PrivacyConfig(synthetic=300, resamples=200)
+    config = PrivacyConfig(synthetic=300, resamples=200, cache=None)
     return lambda sampler: audit_privacy(world[0], sampler, extractor, config).scorecard
 
 
@@ -132,10 +133,10 @@ def test_a_shuffler_of_labels_is_not_promoted(world, predictions, audit):
 def test_one_slice_a_class_is_named_a_collapse(world, extractor, predictions, audit):
     images, labels = (part[[np.flatnonzero(world[2] == code)[0] for code in range(2)]] for part in world[1:])
     collapsed = one_of(images, labels)
-    fidelity = measure_fidelity(world[0], collapsed, extractor, FidelityConfig(inception="off", resamples=20))
+    fidelity = measure_fidelity(world[0], collapsed, extractor, FIDELITY)
     verdict = judge(predictions, "oracle", audit(collapsed), fidelity)  # even if it were useful
     assert (verdict.outcome, verdict.rule) == ("reject", "collapse"), verdict.reason
-    fresh = measure_fidelity(world[0], one_of(*world[1:]), extractor, FidelityConfig(inception="off", resamples=20))
+    fresh = measure_fidelity(world[0], one_of(*world[1:]), extractor, FIDELITY)
     assert judge(predictions, "oracle", audit(one_of(*world[1:])), fresh).outcome == "promote"
 
 

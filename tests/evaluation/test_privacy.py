@@ -6,7 +6,7 @@ from lungsynth.evaluation.copies import detail_correlation
 from lungsynth.evaluation.extractor import ExtractorConfig, train_extractor
 from lungsynth.evaluation.privacy import PrivacyConfig, audit_privacy
 
-CONFIG = PrivacyConfig(synthetic=200, resamples=200)
+CONFIG = PrivacyConfig(synthetic=200, resamples=200, cache=None)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,81 @@
+"""Features of slices: one pass for each extractor, kept on disk for real slices, which the next run measures again."""
+
+import logging
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from torch import nn
+from tqdm import tqdm
+
+from lungsynth.config import Config
+from lungsynth.hashing import array_sha256, combine
+
+log = logging.getLogger(__name__)
+BATCH = 128
+"""Slices per forward pass."""
+
+
+class FeaturesConfig(Config):
+    """What all measures in feature space share."""
+
+    cache: Path | None = Field(
+        Path("data/features"), description="folder that keeps the features of real slices; none: keep nothing"
+    )
+
+
+@dataclass(frozen=True)
+class FeatureExtractor:
+    """A network under a name: uint8 N×3×H×W -> a tuple whose first entry are features N×D, as torch-fidelity has it."""
+
+    name: str
+    module: nn.Module
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the weights."""
+        state = self.module.state_dict()
+        return combine(f"{key} {array_sha256(np.atleast_1d(value.cpu().numpy()))}" for key, value in state.items())
+
+    def features(self, images: np.ndarray, cache: Path | None = None) -> np.ndarray:
+        """float32 N×D of uint8 slices N×H×W; grey becomes three channels.
+
+        Where `cache` is a folder, they come from there, or are put there. Its files go by the hashes of pixels and
+        weights. (torch-fidelity's own cache goes by a name that the caller gives, whatever the data and the weights.)
+        """
+        if cache is None:
+            return self._computed(images)
+        path = cache / f"{self.name}-{combine([self.sha256, array_sha256(images)])}.safetensors"
+        try:
+            return load_file(path)["features"]
+        except FileNotFoundError:
+            pass
+        except (OSError, SafetensorError, KeyError) as problem:
+            log.warning("%s cannot be read (%s): its features are computed again", path, problem)
+        found = self._computed(images)
+        part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            save_file({"features": found}, part)
+            part.replace(path)
+        except (OSError, SafetensorError) as problem:  # safetensors reports a full disk as its own error
+            log.warning("%s cannot be written (%s): the next run computes these features again", path, problem)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+        return found
+
+    def _computed(self, images: np.ndarray) -> np.ndarray:
+        device = next(self.module.parameters()).device
+        pieces = []
+        with torch.inference_mode():
+            for start in tqdm(range(0, len(images), BATCH), f"{self.name} features", leave=False):
+                piece = torch.from_numpy(np.array(images[start : start + BATCH])).to(device)
+                pieces.append(self.module(piece[:, None].expand(-1, 3, -1, -1))[0].cpu().numpy())
+        return np.concatenate(pieces)
