@@ -20,5 +20,5 @@ def audit_privacy(
     dataset: SliceDataset, generator: GeneratorPackage, extractor: Extractor, config: PrivacyConfig
 ) -> tuple[Annotated[Scorecard, "privacy"], Annotated[np.ndarray, "closest_pairs"]]:
     """Distances to training against held-out patients, membership, and near-duplicates with the closest pairs."""
-    scorecard, closest = audit(dataset, generator.sample, extractor, config)
+    scorecard, closest = audit(dataset, generator.sample, extractor, config, generator.realness)
     return scorecard, closest  # ZenML sees two outputs only in a literal pair

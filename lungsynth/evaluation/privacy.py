@@ -1,5 +1,6 @@
 """Whether the generator gives its training patients away: what it draws must not lie nearer to them than to others."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -7,15 +8,17 @@ from pydantic import Field
 
 from lungsynth.evaluation.closeness import (
     Side,
+    attack_auroc,
     authentic,
     distance_ratio,
     membership_auroc,
     nearest_by_patient,
+    patient_means,
 )
 from lungsynth.evaluation.copies import Likeness, detail_correlation
 from lungsynth.evaluation.extractor import Extractor
 from lungsynth.evaluation.features import FeaturesConfig
-from lungsynth.evaluation.sampler import Sampler, draw
+from lungsynth.evaluation.sampler import Realness, Sampler, draw
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.evaluation.statistics import Estimate, percentile_interval
 from lungsynth.imaging.store import SliceDataset
@@ -62,14 +65,24 @@ class Audit(NamedTuple):
     closest: np.ndarray
 
 
-def audit_privacy(dataset: SliceDataset, sampler: Sampler, extractor: Extractor, config: PrivacyConfig) -> Audit:
+def audit_privacy(
+    dataset: SliceDataset,
+    sampler: Sampler,
+    extractor: Extractor,
+    config: PrivacyConfig,
+    realness: Realness | None = None,
+) -> Audit:
     """Five ways in which slices can give training patients away, each against held-out patients, and the breach.
 
     `privacy/near`: share of synthetic slices nearer to a training slice than held-out slices are, in lung features
     (each scaled by its spread over `train`); of fresh slices about `near_percentile` % are. `privacy/duplicates`: share
     of copies, in pixels. `privacy/distance_ratio` and `privacy/membership`: see `closeness`. `privacy/patients_near`:
-    share of training patients who have an unusually near slice. `privacy/authentic` is reported and never blocks.
+    share of training patients who have an unusually near slice. `privacy/authentic` is reported and never blocks,
+    nor does `privacy/membership_discriminator`, the attack of whoever has the discriminator, which is never published.
     `privacy/breach` is how many of the five lie wholly beyond what is allowed.
+
+    Args:
+        realness: of the generator, where it has a discriminator.
     """
     train, held_out = dataset.rows("train"), dataset.rows("val", "test")
     labels = np.random.default_rng(config.seed).choice(dataset.labels[train], config.synthetic)
@@ -173,8 +186,22 @@ def audit_privacy(dataset: SliceDataset, sampler: Sampler, extractor: Extractor,
             ("/floor", "held-out slices", sides["held-out"].features),
         )
     ]
-    metrics = (breach, *(metric for metric, *_ in checks), floor, *own)
+    metrics = (breach, *(metric for metric, *_ in checks), floor, *own, *_by_discriminator(dataset, realness, n))
     return Audit(Scorecard(metrics=metrics), _closest(synthetic, images["train"], copies["synthetic"]))
+
+
+def _by_discriminator(dataset: SliceDataset, realness: Realness | None, n: dict[str, int]) -> Iterator[Metric]:
+    """The attack of Hayes 2019 (arXiv 1705.07663): patients whose slices look more real were trained on."""
+    scores = []
+    for splits in (("train",), ("val", "test")):
+        rows = dataset.rows(*splits)
+        found = realness(dataset.images[rows], dataset.labels[rows]) if realness else None
+        if found is None:
+            return
+        patients = np.unique(dataset.table["patient"].to_numpy(str)[rows], return_inverse=True)[1]
+        scores.append(patient_means(found, patients))
+    how = "AUROC of patients by the discriminator's mean score, DeLong; never blocks, since it is not published"
+    yield Metric.of("privacy/membership_discriminator", attack_auroc(*scores), how, n)
 
 
 def _shares(

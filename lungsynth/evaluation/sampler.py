@@ -9,6 +9,10 @@ from lungsynth.errors import LungsynthError
 Sampler = Callable[[np.ndarray, int], np.ndarray]
 """(int64 class codes N, seed) -> uint8 N×H×W. `GeneratorPackage.sample` is one; tests plant others."""
 
+Realness = Callable[[np.ndarray, np.ndarray], np.ndarray | None]
+"""(uint8 N×H×W, class codes N) -> scores N of a discriminator, higher is more real; None where there is none.
+`GeneratorPackage.realness` is one."""
+
 
 def draw(sampler: Sampler, labels: np.ndarray, seed: int, size: int) -> np.ndarray:
     """Synthetic slices of these class codes, uint8 N×size×size.

@@ -131,15 +131,21 @@ class GeneratorPackage:
     def realness(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
         """Scores float32 N of the discriminator, higher is more real; None where the package has none.
 
-        Of slices uint8 N×H×W said to be of the classes `labels` int64 N.
+        Of slices uint8 N×H×W said to be of the classes `labels` int64 N. Some discriminators look at neighbours in the
+        batch as well: the order is shuffled, for those of one patient would be taken for a generator's repeats.
         """
         network = self.load_discriminator()
         if network is None:
             return None
-        pieces = torch.from_numpy(images).split(BATCH), torch.from_numpy(labels).split(BATCH)
+        count = len(images)
+        order = np.random.default_rng(0).permutation(count)
+        order = np.resize(order, -(-count // BATCH) * BATCH)  # the last batch is filled up from the first
+        scores = np.empty(count, np.float32)
         with torch.inference_mode():
-            scores = [network(x[:, None].float() / 127.5 - 1, y) for x, y in zip(*pieces, strict=True)]
-        return torch.cat(scores).numpy()
+            for rows in order.reshape(-1, BATCH)[::-1]:
+                x, y = torch.from_numpy(images[rows])[:, None].float() / 127.5 - 1, torch.from_numpy(labels[rows])
+                scores[rows] = network(x, y).numpy()
+        return scores
 
     @classmethod
     def write(

@@ -58,6 +58,20 @@ def test_the_closest_pairs_are_copies_beside_their_originals(toy, extractor, fre
     assert np.abs(closest[:, 0].astype(int) - closest[:, 1]).max() < 12
 
 
+def test_the_attack_by_the_discriminator_is_reported_and_blocks_nothing(toy, extractor, fresh_sampler):
+    train = {image.tobytes() for image in toy.images[toy.rows("train")]}
+
+    def knows_who_was_trained_on(images, labels):
+        return np.array([float(image.tobytes() in train) for image in images])
+
+    config = CONFIG.model_copy(update={"synthetic": 40})
+    card = audit_privacy(toy, fresh_sampler, extractor, config, knows_who_was_trained_on).scorecard
+    assert card["privacy/membership_discriminator"].value == 1
+    assert card["privacy/breach"].value == 0
+    without = audit_privacy(toy, fresh_sampler, extractor, config, lambda images, labels: None).scorecard
+    assert "privacy/membership_discriminator" not in [metric.name for metric in without.metrics]
+
+
 def test_distances_of_each_patient_are_those_of_its_nearest_slice():
     rng = np.random.default_rng(0)
     features, real = rng.normal(size=(300, 4)).astype(np.float32), rng.normal(size=(50, 4)).astype(np.float32)

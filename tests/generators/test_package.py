@@ -8,7 +8,7 @@ import torch
 
 from lungsynth import CLASSES
 from lungsynth.errors import LungsynthError
-from lungsynth.generators.dcgan import DcganConfig, Generator
+from lungsynth.generators.dcgan import DcganConfig, Discriminator, Generator
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage, to_uint8
 
 LABELS = np.array([0, 1] * 40)
@@ -35,6 +35,21 @@ def test_round_trip(tmp_path):
     assert again.sha256 == package.sha256
     for key, tensor in again.load().state_dict().items():
         assert torch.equal(tensor, generator.state_dict()[key])
+
+
+def test_the_discriminator_goes_with_the_package_where_there_is_one(tmp_path):
+    package, generator = write(tmp_path / "without")
+    images = np.random.default_rng(0).integers(0, 256, (80, 32, 32), dtype=np.uint8)
+    assert package.realness(images, LABELS) is None
+    discriminator = Discriminator(generator.config).eval()
+    package = GeneratorPackage.write(tmp_path / "with", generator, package.card, discriminator)
+    scores = package.realness(images, LABELS)
+    assert scores.shape == (80,)
+    same = np.repeat(images[:1], 80, axis=0)  # whatever the order, its neighbours are like it
+    with torch.inference_mode():
+        expected = discriminator(torch.from_numpy(same[:4])[:, None] / 127.5 - 1, torch.zeros(4, dtype=torch.int64))
+    assert package.realness(same[:5], np.zeros(5, int)) == pytest.approx(np.repeat(expected.numpy()[:1], 5), abs=1e-5)
+    assert package.sha256 == GeneratorPackage(tmp_path / "without").sha256
 
 
 def test_samples_follow_the_seed_alone(tmp_path):

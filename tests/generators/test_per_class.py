@@ -5,7 +5,8 @@ import torch
 from pydantic import ValidationError
 
 from lungsynth.generators.dcgan import DcganConfig, Generator
-from lungsynth.generators.per_class import PerClass, new_network
+from lungsynth.generators.edm import EdmConfig
+from lungsynth.generators.per_class import PerClass, new_discriminator, new_network
 
 THREE = DcganConfig(size=32, nz=8, ngf=4, classes=("a", "b", "c"), per_class=True)
 LABELS = torch.tensor([0, 2, 1, 1, 2, 0])
@@ -20,6 +21,15 @@ def test_each_slice_is_drawn_by_the_network_of_its_class():
         assert own.config.classes == ()
         torch.testing.assert_close(images[place], own(z)[place])
     assert not torch.allclose(generator.networks[0](z), generator.networks[1](z))
+
+
+def test_each_slice_is_scored_by_the_discriminator_of_its_class():
+    discriminator, images = new_discriminator(THREE).eval(), torch.randn(4, 1, 32, 32)
+    scores = discriminator(images, LABELS[:4])
+    for place, code in enumerate(LABELS[:4].tolist()):
+        own = discriminator.networks[code](images, torch.zeros(4, dtype=torch.int64))
+        torch.testing.assert_close(scores[place], own[place])
+    assert new_discriminator(EdmConfig(size=32, classes=("a", "b"), per_class=True)) is None
 
 
 def test_one_network_where_none_is_asked_for():
