@@ -17,7 +17,7 @@ def new_segmenter(config: ClassifierConfig, size: int, seed: int, device: str) -
     with torch.random.fork_rng():  # weights can only be drawn from torch's global generator
         torch.manual_seed(seed)
         model = Unet(UnetConfig(size=size, width=config.unet_width, dropout=0))  # whose noise would be global as well
-    return model.to(device)
+    return model.to(device).to(memory_format=torch.channels_last)
 
 
 def train_segmenter(
