@@ -108,7 +108,7 @@ def _tutorial(slices: np.ndarray, width: int, seconds: float, count: int) -> tup
                 break
     with torch.inference_mode():  # batch norm by the batch, as the tutorial draws: its running means lag behind
         drawn = [to_uint8(generator(torch.randn(min(64, count - done), NZ, 1, 1))) for done in range(0, count, 64)]
-    return torch.cat(drawn).numpy(), shown / 1000
+    return torch.cat(drawn)[:, 0].numpy(), shown / 1000
 
 
 def _generator(width: int) -> nn.Sequential:

@@ -49,6 +49,14 @@ class RunConfig(TrainingSections):
         return self
 
     @model_validator(mode="after")
+    def _masks_where_they_are_learnt(self) -> "RunConfig":
+        if self.utility.task == "segmentation" and not self.generator.masks:
+            raise ValueError("utility.task segmentation needs a generator of pairs: set generator.masks: true")
+        if self.generator.masks and not self.slices.masks:
+            raise ValueError("generator.masks needs slices with masks to learn from: set slices.masks: true")
+        return self
+
+    @model_validator(mode="after")
     def _one_size(self) -> "RunConfig":
         if self.generator.size != self.slices.size:
             raise ValueError(

@@ -26,6 +26,6 @@ def decide(
     gate: GateConfig,
 ) -> tuple[Annotated[Scorecard, "scorecard"], Annotated[Verdict, "verdict"]]:
     """Promote, reject, block, or say that the test could not tell."""
-    protocol = combine([utility.model_dump_json(exclude={"workers"}), gate.model_dump_json()])
+    protocol = combine([utility.protocol, gate.model_dump_json()])
     scorecard, verdict = judge(predictions, fidelity, privacy, patient_groups(cohort), gate, protocol)
     return scorecard, verdict  # ZenML sees two outputs only in a literal pair

@@ -1,4 +1,6 @@
-"""Whether synthetic slices make a classifier better."""
+"""Whether synthetic slices make a classifier or segmenter better."""
+
+from dataclasses import replace
 
 from zenml import step
 from zenml.config import CachePolicy
@@ -17,8 +19,14 @@ from steps.materializers import PredictionsMaterializer
 def measure_utility(
     dataset: SliceDataset, generator: GeneratorPackage, champion: Champion | None, config: UtilityConfig
 ) -> Predictions:
-    """Train the classifier in every arm and score held-out patients."""
-    samplers = {"synthetic": generator.sample}
-    if champion is not None:
-        samplers["champion"] = champion.package.sample
-    return measure(dataset, samplers, config)
+    """Train the classifier or segmenter in every arm and score held-out patients."""
+    packages = {"synthetic": generator} | ({"champion": champion.package} if champion else {})
+    if config.task == "classification":
+        samplers = {name: package.sample for name, package in packages.items()}
+        return measure(dataset, samplers, config, generator.realness)
+    notes = []
+    if champion and not champion.package.card.generator.masks:
+        packages.pop("champion")
+        notes.append(f"The champion, version {champion.version}, draws no masks: it was not compared.")
+    predictions = measure(dataset, {name: package.sample_pairs for name, package in packages.items()}, config)
+    return replace(predictions, notes=tuple(notes))

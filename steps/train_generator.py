@@ -22,7 +22,8 @@ from steps.materializers import GeneratorPackageMaterializer, new_folder
 def train_generator(dataset: SliceDataset, generator: GeneratorConfig, training: TrainingConfig) -> GeneratorPackage:
     """Train on the `train` split and choose by `val`; an interrupted training goes on from its last checkpoint."""
     check_classes(generator, dataset.meta.classes)
-    sides = (Slices(dataset.images, dataset.labels, dataset.rows(split)) for split in ("train", "val"))
+    masks = dataset.masks if generator.masks else None
+    sides = (Slices(dataset.images, dataset.labels, dataset.rows(split), masks) for split in ("train", "val"))
     # From the run, not a parameter of the step: another server must not train the same generator anew.
     registry = RegistryConfig.model_validate(get_step_context().pipeline_run.config.parameters["registry"])
     params = {

@@ -8,10 +8,11 @@ from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.evaluation.statistics import (
     Estimate,
     Resamples,
-    auroc_interval,
     average_precision,
     interval,
+    measure_interval,
     pair_counts,
+    patient_means,
     rate,
     resample,
     youden_threshold,
@@ -19,7 +20,7 @@ from lungsynth.evaluation.statistics import (
 
 
 def score_arms(predictions: Predictions, resamples: int, seed: int) -> Scorecard:
-    """AUROC, average precision, sensitivity, specificity, Brier and calibration error of every arm on `test`.
+    """AUROC, average precision, sensitivity, specificity, Brier and calibration error of every arm on `test`, or Dice.
 
     All are means over training seeds. Sensitivity and specificity hold at the threshold that is best on `val` (Youden),
     Brier and calibration error after a logistic fit on `val`, both for each classifier. Where each class has but one
@@ -27,26 +28,35 @@ def score_arms(predictions: Predictions, resamples: int, seed: int) -> Scorecard
     """
     metrics = []
     for arm in predictions.arms:
-        val, test = predictions.of(arm, "val"), predictions.of(arm, "test")
+        test = predictions.of(arm, "test")
         drawn = resample(test.labels, test.patients, len(test.scores), resamples, seed)
         varied = bool(np.ptp(drawn.patients, axis=0).any())
         n = {"slices": len(test.labels), "patients": drawn.patients.shape[1], "seeds": len(test.scores)}
         how = f"mean over seeds, percentile bootstrap of patients and seeds ×{resamples}"
-        at_val = f"threshold by Youden on val, {how}"
-        sensitivity, specificity = _operating_point(val, test, drawn)
-        squared, gap = _calibration(val, test, drawn)
-        fitted = f"recalibrated on val, {how}"
-        for name, method, (value, low, high, *_) in (
-            ("auroc", how, auroc_interval(pair_counts(*test), drawn)),
-            ("average_precision", how, _average_precision(test, drawn)),
-            ("sensitivity", at_val, sensitivity),
-            ("specificity", at_val, specificity),
-            ("brier", fitted, squared),
-            ("calibration_error", fitted, gap),
-        ):
+        if predictions.measure == "Dice":
+            overlap = measure_interval(patient_means(test.scores, test.patients), drawn)
+            found = {"dice": (f"mean of patients' means, {how}", overlap)}
+        else:
+            found = _of_classes(predictions.of(arm, "val"), test, drawn, how)
+        for name, (method, (value, low, high, *_)) in found.items():
             bounds = {"low": low, "high": high} if varied else {}
             metrics.append(Metric(name=f"{name}/{arm}", value=value, **bounds, n=n, computed_with=method))
-    return Scorecard(metrics=tuple(metrics))
+    return Scorecard(metrics=tuple(metrics), notes=predictions.notes)
+
+
+def _of_classes(val: Scores, test: Scores, drawn: Resamples, how: str) -> dict[str, tuple[str, Estimate]]:
+    """How each measure of a classifier was computed, and what it is."""
+    at_val, fitted = f"threshold by Youden on val, {how}", f"recalibrated on val, {how}"
+    sensitivity, specificity = _operating_point(val, test, drawn)
+    squared, gap = _calibration(val, test, drawn)
+    return {
+        "auroc": (how, measure_interval(pair_counts(*test), drawn)),
+        "average_precision": (how, _average_precision(test, drawn)),
+        "sensitivity": (at_val, sensitivity),
+        "specificity": (at_val, specificity),
+        "brier": (fitted, squared),
+        "calibration_error": (fitted, gap),
+    }
 
 
 def _average_precision(test: Scores, drawn: Resamples) -> Estimate:

@@ -35,11 +35,14 @@ class ClassifierConfig(Config):
     weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay")
     architecture: Architecture = "vgg-small"
     """`vgg-small` (61,000 weights, 5 layers) for CPUs; `resnet18` (11 M) for GPUs and larger slices."""
+    unet_width: int = Field(
+        8, ge=4, le=128, description="channels of the first level of the U-Net that is trained where masks are learnt"
+    )
     classical: ClassicalConfig = ClassicalConfig()
 
 
 class Pool(NamedTuple):
-    """Slices to draw batches from: uint8 N×H×W, with class codes N of 0 and 1."""
+    """Slices to draw batches from: uint8 N×H×W, with class codes N of 0 and 1, or masks uint8 N×H×W of 0 and 1."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -127,6 +130,11 @@ def normalise(images: Tensor) -> Tensor:
 
 def augment(images: Tensor, config: ClassicalConfig, rng: torch.Generator) -> Tensor:
     """Rotated, shifted, scaled and noised slices, N×1×H×W in -1 to 1; air fills what comes in from outside."""
+    return add_noise(move(images, config, rng), config, rng)
+
+
+def move(images: Tensor, config: ClassicalConfig, rng: torch.Generator) -> Tensor:
+    """Rotated, shifted and scaled slices, N×C×H×W in -1 to 1, all channels of one alike; -1 comes in from outside."""
     count = len(images)
     angle, right, down, growth = (2 * torch.rand(4, count, generator=rng) - 1).unbind()
     angle, zoom = angle * math.radians(config.rotation), 1 + growth * config.scale
@@ -134,9 +142,13 @@ def augment(images: Tensor, config: ClassicalConfig, rng: torch.Generator) -> Te
     shift = 2 * config.translation
     affine = torch.stack([cos, -sin, shift * right, sin, cos, shift * down], dim=1).view(count, 2, 3).to(images.device)
     grid = F.affine_grid(affine, list(images.shape), align_corners=False)
-    moved = F.grid_sample(images + 1, grid, align_corners=False) - 1
-    strength = 2 * config.noise * torch.rand(count, 1, 1, 1, generator=rng)
-    return moved + (strength * torch.randn(images.shape, generator=rng)).to(images.device)
+    return F.grid_sample(images + 1, grid, align_corners=False) - 1
+
+
+def add_noise(images: Tensor, config: ClassicalConfig, rng: torch.Generator) -> Tensor:
+    """Slices N×1×H×W in -1 to 1, each with noise of its own strength."""
+    strength = 2 * config.noise * torch.rand(len(images), 1, 1, 1, generator=rng)
+    return images + (strength * torch.randn(images.shape, generator=rng)).to(images.device)
 
 
 def mix(images: Tensor, targets: Tensor, config: ClassicalConfig, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

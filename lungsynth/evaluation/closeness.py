@@ -56,16 +56,11 @@ def membership_auroc(members: np.ndarray, others: np.ndarray) -> Estimate:
 
 
 def attack_auroc(members: np.ndarray, others: np.ndarray) -> Estimate:
-    """AUROC, with DeLong's interval, of an attacker who takes patients of high scores for trained on; P and Q scores."""
+    """AUROC, with DeLong's interval, of an attacker who takes patients of high scores for trained on (P, Q scores)."""
     scores = np.concatenate([members, others])
     trained = np.arange(len(scores)) < len(members)
     beyond = delong(scores[None], np.zeros((1, len(scores))), trained.astype(int), np.arange(len(scores)))
     return Estimate(0.5 + beyond.value, max(0.0, 0.5 + beyond.low), min(1.0, 0.5 + beyond.high), beyond.se)
-
-
-def patient_means(values: np.ndarray, patients: np.ndarray) -> np.ndarray:
-    """Mean of `values` N over the slices of each patient, P, in the order of the codes N."""
-    return np.bincount(patients, values) / np.bincount(patients)
 
 
 def authentic(features: np.ndarray, train: Side) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The predictions record: what each trained classifier said about each held-out slice."""
+"""The predictions record: what each trained classifier said about each held-out slice, or how well it outlined it."""
 
 import json
 from dataclasses import dataclass
@@ -11,19 +11,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lungsynth.errors import LungsynthError
+from lungsynth.evaluation.statistics import Measure
 from lungsynth.hashing import combine, table_sha256
 
 Role = Literal["baseline", "candidate", "champion", "control"]
 """Of an arm: without synthetic slices; with those to judge; with the champion's; to see what is behind an effect."""
 COLUMNS = {
-    "arm": "string",  # what the classifier was trained on, as in `real+classical+synthetic@1`
+    "arm": "string",  # what the model was trained on, as in `real+classical+synthetic@1`
     "role": "string",  # of the arm: one of `Role`
     "seed": "int64",
     "split": "string",  # val or test
     "row": "int64",  # of the slice in its SliceDataset
     "patient": "string",
-    "label": "int64",  # 1 for the positive class, else 0
-    "score": "float64",  # probability of the positive class, 0 to 1
+    "label": "int64",  # class code: of two classes, 1 for the positive one
+    "score": "float64",  # 0 to 1: probability of the positive class; where the measure is Dice, that of the slice
 }
 
 
@@ -37,17 +38,23 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class Predictions:
-    """`table`: one row for each arm, seed and held-out slice (`COLUMNS`); `classes`: (negative, positive)."""
+    """`table`: one row for each arm, seed and held-out slice (`COLUMNS`); `classes`: (negative, positive).
+
+    `measure` says by what arms are compared, and so what a score is; where it is Dice, there may be other `classes`.
+    `notes` are remarks for whoever reads the scorecard.
+    """
 
     table: pd.DataFrame
     classes: tuple[str, ...]
+    measure: Measure = "AUROC"
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         table = self.table[list(COLUMNS)].astype(COLUMNS)
         object.__setattr__(self, "table", table.sort_values(["arm", "seed", "split", "row"], ignore_index=True))
         if not np.isfinite(table["score"]).all():
             arms = ", ".join(sorted(set(table.loc[~np.isfinite(table["score"]), "arm"])))
-            raise LungsynthError(f"classifier scores of {arms} are not finite: training diverged; lower utility.lr")
+            raise LungsynthError(f"scores of {arms} are not finite: training diverged; lower utility.lr")
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -60,8 +67,9 @@ class Predictions:
 
     @property
     def sha256(self) -> str:
-        """Hash of table and classes."""
-        return combine([table_sha256(self.table), *self.classes])
+        """Hash of all of it."""
+        own = [] if self.measure == "AUROC" and not self.notes else [self.measure, *self.notes]
+        return combine([table_sha256(self.table), *self.classes, *own])
 
     def of(self, arm: str, split: str) -> Scores:
         """The scores of one arm on one split; slices come in the same order for every arm."""
@@ -75,13 +83,15 @@ class Predictions:
         return np.unique(self.table.loc[self.table["split"] == split, "patient"].to_numpy(str))
 
     def save(self, path: Path) -> None:
-        """Write the table as Parquet, with the classes in the file's metadata."""
+        """Write the table as Parquet, with the rest in the file's metadata."""
         table = pa.Table.from_pandas(self.table, preserve_index=False)
-        metadata = table.schema.metadata | {b"classes": json.dumps(self.classes).encode()}
-        pq.write_table(table.replace_schema_metadata(metadata), path)
+        rest = {"classes": self.classes, "measure": self.measure, "notes": self.notes}
+        own = {name.encode(): json.dumps(value).encode() for name, value in rest.items()}
+        pq.write_table(table.replace_schema_metadata(table.schema.metadata | own), path)
 
     @classmethod
     def load(cls, path: Path) -> "Predictions":
         """Read what `save` wrote."""
         table = pq.read_table(path)
-        return cls(table.to_pandas(), tuple(json.loads(table.schema.metadata[b"classes"])))
+        own = {name: json.loads(table.schema.metadata[name.encode()]) for name in ("classes", "measure", "notes")}
+        return cls(table.to_pandas(), tuple(own["classes"]), own["measure"], tuple(own["notes"]))

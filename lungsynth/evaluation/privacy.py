@@ -13,14 +13,13 @@ from lungsynth.evaluation.closeness import (
     distance_ratio,
     membership_auroc,
     nearest_by_patient,
-    patient_means,
 )
 from lungsynth.evaluation.copies import Likeness, detail_correlation
 from lungsynth.evaluation.extractor import Extractor
 from lungsynth.evaluation.features import FeaturesConfig
 from lungsynth.evaluation.sampler import Realness, Sampler, draw
 from lungsynth.evaluation.scorecard import Metric, Scorecard
-from lungsynth.evaluation.statistics import Estimate, percentile_interval
+from lungsynth.evaluation.statistics import Estimate, patient_means, percentile_interval
 from lungsynth.imaging.store import SliceDataset
 
 PAIRS = 10
@@ -199,7 +198,7 @@ def _by_discriminator(dataset: SliceDataset, realness: Realness | None, n: dict[
         if found is None:
             return
         patients = np.unique(dataset.table["patient"].to_numpy(str)[rows], return_inverse=True)[1]
-        scores.append(patient_means(found, patients))
+        scores.append(patient_means(found[None], patients).means[0])
     how = "AUROC of patients by the discriminator's mean score, DeLong; never blocks, since it is not published"
     yield Metric.of("privacy/membership_discriminator", attack_auroc(*scores), how, n)
 

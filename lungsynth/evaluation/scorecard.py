@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from lungsynth.evaluation.statistics import Estimate
+from lungsynth.evaluation.statistics import Estimate, Measure
 
 
 class Metric(BaseModel):
@@ -35,6 +35,11 @@ class Scorecard(BaseModel):
 
     metrics: tuple[Metric, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def measure(self) -> Measure:
+        """What the arms are compared by."""
+        return "Dice" if any(metric.name.startswith("dice/") for metric in self.metrics) else "AUROC"
 
     def __getitem__(self, name: str) -> Metric:
         """The metric of that exact name.

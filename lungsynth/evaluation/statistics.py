@@ -1,12 +1,14 @@
-"""Statistics of slice scores whose slices come in patients: AUROC, its paired differences, what could be detected."""
+"""Statistics of slice scores whose slices come in patients: AUROC, Dice, paired differences, what could be detected."""
 
 import math
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from scipy.stats import t as student_t
 
+Measure = Literal["AUROC", "Dice"]
+"""What arms are compared by: AUROC of all slices, or the mean over patients of the mean Dice of their slices."""
 Z975 = NormalDist().inv_cdf(0.975)
 Z80 = NormalDist().inv_cdf(0.80)
 
@@ -24,6 +26,16 @@ class Estimate(NamedTuple):
     seed_se: float = 0.0
 
 
+class Summary(Protocol):
+    """Of one arm's scores, by patient: all that a measure of resampled patients is computed from."""
+
+    def minus(self, other: Self) -> Self:
+        """What gives the difference of the measure, on the same slices."""
+
+    def by_seed(self, weights: np.ndarray) -> np.ndarray:
+        """The measure B×S of each training seed, for each row of `weights` (B×P patient multiplicities)."""
+
+
 class PairCounts(NamedTuple):
     """AUROC as a quadratic form in patient multiplicities w: wᵀ·concordant·w / wᵀ·pairs·w, for each training seed.
 
@@ -33,6 +45,29 @@ class PairCounts(NamedTuple):
 
     concordant: np.ndarray
     pairs: np.ndarray
+
+    def minus(self, other: "PairCounts") -> "PairCounts":
+        """What gives the difference of AUROC."""
+        return PairCounts(self.concordant - other.concordant, self.pairs)
+
+    def by_seed(self, weights: np.ndarray) -> np.ndarray:
+        """AUROC B×S."""
+        concordant = np.stack([_form(matrix, weights) for matrix in self.concordant], axis=1)
+        return concordant / _form(self.pairs, weights)[:, None]
+
+
+class PatientMeans(NamedTuple):
+    """Each patient's mean over slices, S×P, for each training seed: a linear form in patient multiplicities."""
+
+    means: np.ndarray
+
+    def minus(self, other: "PatientMeans") -> "PatientMeans":
+        """What gives the difference of the means."""
+        return PatientMeans(self.means - other.means)
+
+    def by_seed(self, weights: np.ndarray) -> np.ndarray:
+        """The mean over patients B×S."""
+        return weights @ self.means.T / weights.sum(axis=1, keepdims=True)
 
 
 class Resamples(NamedTuple):
@@ -69,10 +104,9 @@ def pair_counts(scores: np.ndarray, labels: np.ndarray, patients: np.ndarray) ->
     return PairCounts(concordant, pairs.astype(float))
 
 
-def auroc(counts: PairCounts, weights: np.ndarray) -> np.ndarray:
-    """AUROC B×S of each training seed, for each row of `weights` (B×P patient multiplicities)."""
-    concordant = np.stack([_form(matrix, weights) for matrix in counts.concordant], axis=1)
-    return concordant / _form(counts.pairs, weights)[:, None]
+def patient_means(scores: np.ndarray, patients: np.ndarray) -> PatientMeans:
+    """Means within patients of scores S×N, one row for each training seed; `patients` are N codes from 0 to P-1."""
+    return PatientMeans(np.stack([np.bincount(patients, row) for row in scores]) / np.bincount(patients))
 
 
 def resample(labels: np.ndarray, patients: np.ndarray, seeds: int, resamples: int, seed: int) -> Resamples:
@@ -117,15 +151,14 @@ def percentile_interval(value: float, draws: np.ndarray) -> Estimate:
     return Estimate(float(value), float(low), float(high), float(draws.std(ddof=1)))
 
 
-def auroc_interval(counts: PairCounts, resamples: Resamples) -> Estimate:
-    """AUROC of all patients, mean over seeds, with its bootstrap interval."""
-    return interval(auroc(counts, resamples.with_sample), resamples)
+def measure_interval(summary: Summary, resamples: Resamples) -> Estimate:
+    """AUROC or Dice of all patients, mean over seeds, with its bootstrap interval."""
+    return interval(summary.by_seed(resamples.with_sample), resamples)
 
 
-def gain_interval(candidate: PairCounts, baseline: PairCounts, resamples: Resamples) -> Estimate:
-    """Paired ΔAUROC, candidate minus baseline, on the same slices; patients and seeds of a resample serve both."""
-    difference = PairCounts(candidate.concordant - baseline.concordant, candidate.pairs)
-    return interval(auroc(difference, resamples.with_sample), resamples, least=-1.0)
+def gain_interval(candidate: Summary, baseline: Summary, resamples: Resamples) -> Estimate:
+    """The paired difference, candidate minus baseline, on the same slices; a resample serves both."""
+    return interval(candidate.minus(baseline).by_seed(resamples.with_sample), resamples, least=-1.0)
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -182,12 +215,12 @@ def delong(candidate: np.ndarray, baseline: np.ndarray, labels: np.ndarray, pati
 
 
 def smallest_detectable_effect(se: float) -> float:
-    """The true ΔAUROC that a two-sided 5 % test with this standard error finds with 80 % power."""
+    """The true gain that a two-sided 5 % test with this standard error finds with 80 % power."""
     return (Z975 + Z80) * se
 
 
 def power(effect: float, gain: Estimate, more: float) -> float:
-    """Chance that the interval of a true ΔAUROC of `effect` lies above 0, with `more` times the patients of `gain`."""
+    """Chance that the interval of a true gain of `effect` lies above 0, with `more` times the patients of `gain`."""
     se = math.sqrt((gain.se**2 - gain.seed_se**2) / more + gain.seed_se**2)
     return NormalDist().cdf(effect / se - Z975) if se else float(effect > 0)
 

@@ -1,22 +1,24 @@
-"""Whether synthetic slices make a classifier better: arms that differ only in what their batches are made of."""
+"""Whether synthetic slices make a classifier or segmenter better: arms differ only in what batches are made of."""
 
 import math
 import os
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import nn
 from tqdm import tqdm
 
-from lungsynth.errors import LungsynthError
-from lungsynth.evaluation.classifier import ClassifierConfig, Pool, Recipe, new_classifier, scores, train_classifier
+from lungsynth.evaluation.classifier import ClassifierConfig, Pool, Recipe
+from lungsynth.evaluation.filters import FilterConfig, Sieve
 from lungsynth.evaluation.predictions import Predictions, Role
-from lungsynth.evaluation.sampler import Sampler, draw
+from lungsynth.evaluation.sampler import PairSampler, Realness, Sampler
+from lungsynth.evaluation.tasks import TASKS, Task, TaskName
 from lungsynth.imaging.store import SliceDataset
 
 Baseline = Literal["real", "real+balanced", "real+classical", "real+classical+mix"]
@@ -33,6 +35,8 @@ BASELINES: dict[Baseline, Recipe] = {
 class UtilityConfig(ClassifierConfig):
     """The arms, and the classifiers of each."""
 
+    task: TaskName = "classification"
+    """`segmentation`: a U-Net learns what the dataset's masks outline; the generator has to draw masks as well."""
     seeds: int = Field(
         5, ge=1, description="classifiers in an arm, seeded 0, 1, …; at least 5 for a verdict to rest on"
     )
@@ -40,12 +44,14 @@ class UtilityConfig(ClassifierConfig):
         (0.25, 0.5, 1.0, 2.0, 3.0), min_length=1, description="synthetic slices for each real one in a batch, > 0"
     )
     baselines: tuple[Baseline, ...] = Field(tuple(BASELINES), min_length=1)
-    """Arms without synthetic slices, all of which a generator has to beat."""
+    """Arms without synthetic slices, all of which a generator has to beat; in segmentation the two that apply."""
     controls: tuple[Control, ...] = ("shuffled", "synthetic only")
     """`shuffled`: one synthetic slice for each real one, under labels of others. `synthetic only`: no real slice."""
     pool_seed: int = Field(
         0, ge=0, description="of the synthetic slices, which are drawn anew for each classifier seed"
     )
+    filters: FilterConfig = FilterConfig()
+    """Of synthetic slices, each measured by an arm of its own; in classification alone."""
     workers: int = Field(0, ge=0, description="classifiers that train side by side on a CPU; 0: one on each core")
 
     @field_validator("ratios")
@@ -54,6 +60,29 @@ class UtilityConfig(ClassifierConfig):
         if min(value) <= 0:
             raise ValueError(f"a ratio is above 0, not {min(value):g}")
         return value
+
+    @model_validator(mode="after")
+    def _something_to_beat(self) -> Self:
+        if not set(self.baselines) & set(TASKS[self.task].plain):
+            raise ValueError(f"baselines: {self.task} has {', '.join(TASKS[self.task].plain)}; name one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _filters_by_class(self) -> Self:
+        if self.filters.use and self.task != "classification":
+            raise ValueError(f"filters are measured in classification, not in {self.task}: leave filters.use out")
+        return self
+
+    @property
+    def most_drawn(self) -> float:
+        """Synthetic slices for each real one that the arms need."""
+        return max(*self.ratios, self.filters.candidates if self.filters.use else 0)
+
+    @property
+    def protocol(self) -> str:
+        """What a result depends on, as JSON; so not `workers`, nor in classification what it has no use for."""
+        of_others = {"task", "unet_width"} if self.task == "classification" else set()
+        return self.model_dump_json(exclude={"workers", *of_others})
 
 
 Pools = dict[str, Pool]
@@ -71,9 +100,10 @@ class Arm(NamedTuple):
     shuffled: bool = False
 
 
-def arms(config: UtilityConfig, samplers: dict[str, Sampler]) -> list[Arm]:
-    """Every arm of a run; controls are of the sampler `synthetic`."""
-    found = [Arm(name, "baseline", BASELINES[name]) for name in config.baselines]
+def arms(config: UtilityConfig, samplers: Iterable[str]) -> list[Arm]:
+    """Every arm of a run with samplers of these names; controls are of `synthetic`."""
+    plain = TASKS[config.task].plain
+    found = [Arm(name, "baseline", BASELINES[name]) for name in config.baselines if name in plain]
     for name in samplers:
         role: Role = "champion" if name == "champion" else "candidate"
         for ratio in config.ratios:
@@ -85,24 +115,36 @@ def arms(config: UtilityConfig, samplers: dict[str, Sampler]) -> list[Arm]:
             found.append(Arm("real+classical+shuffled@1", "control", recipe, "synthetic", 1.0, shuffled=True))
         if "synthetic only" in config.controls:
             found.append(Arm("synthetic+classical", "control", Recipe(synthetic=1.0), "synthetic", 1.0))
+        for name in config.filters.use:
+            recipe = Recipe(synthetic=0.5)
+            found.append(Arm(f"real+classical+synthetic@1+{name}", "control", recipe, f"synthetic+{name}", 1.0))
     return found
 
 
-def measure_utility(dataset: SliceDataset, samplers: dict[str, Sampler], config: UtilityConfig) -> Predictions:
-    """Train every arm's classifiers on `train` and score `val` and `test`.
+def measure_utility(
+    dataset: SliceDataset,
+    samplers: Mapping[str, Sampler | PairSampler],
+    config: UtilityConfig,
+    realness: Realness | None = None,
+) -> Predictions:
+    """Train every arm's classifiers or segmenters on `train` and score `val` and `test`.
 
     All take the same number of steps; those of one seed share initial weights, real slices, synthetic slices and
     augmentation. On a CPU each trains in one thread, several side by side: their number does not change a score.
 
     Args:
-        samplers: by name, `synthetic` and where there is one `champion`.
+        samplers: by name, `synthetic` and where there is one `champion`; with masks for segmentation.
+        realness: of the generator behind `synthetic`, for the filter `discriminator`.
 
     Raises:
-        LungsynthError: there are not two classes, a split lacks one, or a sampler's slices do not fit the dataset's.
+        LungsynthError: the dataset does not allow the task, as where there are not two classes or a split lacks one, or
+            a sampler's slices do not fit the dataset's.
     """
-    _require_classes(dataset)
+    task = TASKS[config.task](dataset, config)
+    task.check()
     train, held_out = dataset.rows("train"), dataset.rows("val", "test")
-    real, unseen = Pool(np.array(dataset.images[train]), dataset.labels[train]), np.array(dataset.images[held_out])
+    real, unseen = task.pool(train), task.pool(held_out)
+    sieve = Sieve(config.filters, config, real, task.pool(dataset.rows("val")), realness)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     workers = 1 if device == "cuda" else config.workers or os.cpu_count()
     found, table, before = arms(config, samplers), dataset.table.iloc[held_out], torch.get_num_threads()
@@ -112,15 +154,18 @@ def measure_utility(dataset: SliceDataset, samplers: dict[str, Sampler], config:
         with tqdm(total=len(found) * config.seeds, unit="classifier", desc="utility") as bar:
             for seed in range(config.seeds):
                 drawn = {
-                    name: _drawn(sampler, len(train) * max(config.ratios), config.pool_seed + seed, dataset.meta.size)
+                    name: _drawn(task, sampler, len(train) * config.most_drawn, config.pool_seed + seed)
                     for name, sampler in samplers.items()
                 }
-                untrained = new_classifier(config, seed, device)
+                untrained = task.new(seed, device)
+                if "synthetic" in drawn:
+                    drawn |= pool.submit(sieve.sift, drawn["synthetic"], untrained, seed).result()
+                    found = [arm for arm in found if arm.sampler not in sieve.poor]
 
                 def work(arm: Arm, seed: int = seed, drawn: Pools = drawn, model: nn.Module = untrained) -> np.ndarray:
                     torch.set_num_threads(1)  # with more, sums depend on how many there are
                     synthetic = _synthetic(arm, drawn, len(train), seed)
-                    return scores(train_classifier(deepcopy(model), real, synthetic, arm.recipe, seed, config), unseen)
+                    return task.score(task.train(deepcopy(model), real, synthetic, arm.recipe, seed), unseen)
 
                 for arm, result in zip(found, pool.map(work, found), strict=True):
                     facts = {"arm": arm.name, "role": arm.role, "seed": seed, "split": table["split"], "row": held_out}
@@ -130,13 +175,16 @@ def measure_utility(dataset: SliceDataset, samplers: dict[str, Sampler], config:
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
-    return Predictions(pd.concat(parts), dataset.meta.classes)
+    scored = pd.concat(parts)
+    kept = scored[scored["arm"].isin([arm.name for arm in found])]
+    return Predictions(kept, dataset.meta.classes, task.measure, sieve.notes)
 
 
-def _drawn(sampler: Sampler, count: float, seed: int, size: int) -> Pool:
-    """At least `count` slices, of both classes in turn."""
-    labels = np.arange(math.ceil(count / 2) * 2) % 2
-    return Pool(draw(sampler, labels, seed, size), labels)
+def _drawn(task: Task, sampler: Any, count: float, seed: int) -> Pool:
+    """At least `count` slices, of all classes in turn."""
+    classes = len(task.dataset.meta.classes)
+    labels = np.arange(math.ceil(count / classes) * classes) % classes
+    return task.draw(sampler, labels, seed)
 
 
 def _synthetic(arm: Arm, pools: Pools, real: int, seed: int) -> Pool | None:
@@ -149,19 +197,3 @@ def _synthetic(arm: Arm, pools: Pools, real: int, seed: int) -> Pool | None:
     if arm.shuffled:
         labels = np.random.default_rng(seed).permutation(labels)
     return Pool(pool.images[:count], labels)
-
-
-def _require_classes(dataset: SliceDataset) -> None:
-    classes = dataset.meta.classes
-    if len(classes) != 2:
-        raise LungsynthError(
-            f"utility is measured on two classes, the dataset has {len(classes)} ({', '.join(classes)}): "
-            "choose two, the positive one last, by cohort.classes"
-        )
-    for split in ("train", "val", "test"):
-        present = set(dataset.table["label"].iloc[dataset.rows(split)])
-        for name in classes:
-            if name not in present:
-                raise LungsynthError(
-                    f"the {split} split has no {name} slice: enlarge the cohort or change the split's shares or salt"
-                )

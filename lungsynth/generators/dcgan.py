@@ -48,9 +48,7 @@ class Generator(GeneratorNetwork):
                 nn.LeakyReLU(0.2) if block < 2 else nn.ReLU(),
             ]
             channels = width
-        self.main = nn.Sequential(
-            *layers, nn.ConvTranspose2d(channels, config.channels, 4, 2, 1, bias=False), nn.Tanh()
-        )
+        self.main = nn.Sequential(*layers, nn.ConvTranspose2d(channels, config.planes, 4, 2, 1, bias=False), nn.Tanh())
         for layer in self.main:
             if isinstance(layer, nn.ConvTranspose2d):
                 nn.init.normal_(layer.weight, std=INIT_STD)
@@ -73,7 +71,7 @@ class Discriminator(DiscriminatorNetwork):
         super().__init__()
         self.config = config
         layers: list[nn.Module] = []
-        channels: int = config.channels
+        channels: int = config.planes
         for block in range(int(math.log2(config.size)) - 2):
             width = config.ndf * min(2**block, 8)
             layers += [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]

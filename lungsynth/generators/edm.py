@@ -19,7 +19,9 @@ class EdmConfig(UnetConfig):
     """Architecture and sampler. A latent vector is the noise that sampling starts from: a number for each pixel."""
 
     family: Literal["edm"] = "edm"
-    nz: int = Field(default=64**2, ge=1, description="length of the latent vector; left out: channels · size²")
+    nz: int = Field(
+        default=64**2, ge=1, description="length of the latent vector; left out: channels · size², also for masks"
+    )
     sigma_data: float = Field(
         default=0.5, gt=0, description="standard deviation that images in [-1, 1] are taken to have; table 1"
     )
@@ -37,14 +39,15 @@ class EdmConfig(UnetConfig):
     def _one_number_a_pixel(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        size, channels = (value.get(name, cls.model_fields[name].default) for name in ("size", "channels"))
-        if isinstance(size, int) and isinstance(channels, int):  # else their own errors say what is wrong
-            return {"nz": channels * size**2, **value}
+        numbers = [value.get(name, cls.model_fields[name].default) for name in ("size", "channels", "masks")]
+        if all(isinstance(number, int) for number in numbers):  # else their own errors say what is wrong
+            size, channels, masks = numbers
+            return {"nz": (channels + masks) * size**2, **value}
         return value
 
     @model_validator(mode="after")
     def _consistent(self) -> "EdmConfig":
-        pixels = self.channels * self.size**2
+        pixels = self.planes * self.size**2
         if self.nz != pixels:
             raise ValueError(
                 f"nz is {self.nz}, but edm starts from one number for each pixel, channels·size² = {pixels}: "
@@ -71,7 +74,7 @@ class Generator(GeneratorNetwork):
         One call is 2·`steps` - 1 passes of the network.
         """
         size = self.config.size
-        noise = z.view(-1, self.config.channels, size, size) * self.sigmas[0]
+        noise = z.view(-1, self.config.planes, size, size) * self.sigmas[0]
         return solve(lambda x, sigma: self.denoise(x, x.new_full(x.shape[:1], sigma), labels), noise, self.sigmas)
 
     def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None, rng: torch.Generator | None = None) -> Tensor:

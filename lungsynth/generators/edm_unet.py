@@ -60,7 +60,7 @@ class Unet(nn.Module):
     def __init__(self, config: UnetConfig) -> None:
         super().__init__()
         self.patch, self.blocks = config.patch, config.blocks
-        pixels, features = config.channels * config.patch**2, 4 * config.width
+        pixels, features = config.planes * config.patch**2, 4 * config.width
         low, high = map(math.log2, FREQUENCIES)
         self.frequencies: Tensor
         self.register_buffer("frequencies", torch.logspace(low, high, config.width // 2, 2), persistent=False)

@@ -32,6 +32,7 @@ class GeneratorConfig(Config):
     size: int = Field(ge=4, description="height and width of a slice, pixels; a power of two")
     nz: int = Field(ge=1, description="length of the latent vector")
     channels: Literal[1, 3] = Field(default=1, description="1 for CT; 3 for pictures in colour, as in mode counts")
+    masks: bool = Field(default=False, description="draw a mask with each slice, as one more channel")
     classes: tuple[str, ...] = Field(
         default=CLASSES, description="names in the order of their codes; none: unconditional"
     )
@@ -44,6 +45,11 @@ class GeneratorConfig(Config):
         if cls is GeneratorConfig and fields:
             return object.__new__(family(str(fields.get("family", DEFAULT))).config)
         return object.__new__(cls)
+
+    @property
+    def planes(self) -> int:
+        """Channels of what the networks draw and judge: the image's and then, where there is one, the mask's."""
+        return self.channels + self.masks
 
     @property
     def of_one_class(self) -> Self:
@@ -76,6 +82,8 @@ class GeneratorNetwork(nn.Module, ABC):
     @abstractmethod
     def forward(self, z: Tensor, labels: Tensor | None = None, rng: torch.Generator | None = None) -> Tensor:
         """Images B×C×H×W, about [-1, 1], of latents `z` B×nz, standard normal, and class codes `labels` int64 B.
+
+        C are the configuration's `planes`; a mask is -1 outside and 1 inside.
 
         Without `rng` the images follow from `z` and `labels` alone. Training hands over `rng`, on the network's device,
         for what a family makes random there (style mixing, noise).

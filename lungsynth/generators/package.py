@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +22,13 @@ from lungsynth.generators.weights import load_weights
 WEIGHTS, DISCRIMINATOR = "weights.safetensors", "discriminator.safetensors"
 BATCH = 64
 """Slices per forward pass of `sample`. A constant, so that no caller's batch size can change a sample."""
+
+
+class Pairs(NamedTuple):
+    """Slices uint8 N×H×W, and the masks of what they show, uint8 N×H×W of 0 and 1."""
+
+    images: np.ndarray
+    masks: np.ndarray
 
 
 class GeneratorCard(Config):
@@ -104,13 +112,25 @@ class GeneratorPackage:
         Raises:
             LungsynthError: a label is not a code of this generator's classes.
         """
-        generator = self.load()
+        return draw(self.load(), *self._asked(labels, seed))
+
+    def sample_pairs(self, labels: np.ndarray, seed: int) -> Pairs:
+        """The slices that `sample` gives, with the masks that were drawn with them.
+
+        Raises:
+            LungsynthError: a label is not a code of this generator's classes, or it draws no masks.
+        """
+        if not self.card.generator.masks:
+            raise LungsynthError(f"{self.folder}: draws no masks; train a generator with generator.masks: true")
+        return draw_pairs(self.load(), *self._asked(labels, seed))
+
+    def _asked(self, labels: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
+        """Latents N×nz of the seed, and class codes int64 N."""
         known = len(self.classes)
         if known and not np.isin(labels, np.arange(known)).all():
             raise LungsynthError(f"{self.folder}: has the class codes 0 to {known - 1}, but others were asked for")
         latents = torch.randn(len(labels), self.card.generator.nz, generator=torch.Generator().manual_seed(seed))
-        codes = torch.as_tensor(np.asarray(labels, dtype=np.int64))
-        return draw(generator, latents, codes)
+        return latents, torch.as_tensor(np.asarray(labels, dtype=np.int64))
 
     def load_discriminator(self) -> DiscriminatorNetwork | None:
         """The discriminator, on the CPU, in evaluation mode; None where the package has none.
@@ -129,13 +149,13 @@ class GeneratorPackage:
         return network.eval()
 
     def realness(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
-        """Scores float32 N of the discriminator, higher is more real; None where the package has none.
+        """Scores float32 N of the discriminator, higher is more real; None where there is none, or it wants masks too.
 
         Of slices uint8 N×H×W said to be of the classes `labels` int64 N. Some discriminators look at neighbours in the
         batch as well: the order is shuffled, for those of one patient would be taken for a generator's repeats.
         """
         network = self.load_discriminator()
-        if network is None:
+        if network is None or self.card.generator.masks:
             return None
         count = len(images)
         order = np.random.default_rng(0).permutation(count)
@@ -165,9 +185,22 @@ class GeneratorPackage:
         return cls(folder)
 
 
-@torch.inference_mode()
 def draw(generator: GeneratorNetwork, latents: Tensor, labels: Tensor) -> np.ndarray:
-    """Slices uint8 N×H×W of `latents` N×nz and `labels` int64 N, `BATCH` at a time; all on the generator's device."""
+    """Slices uint8 N×H×W, N×3×H×W in colour, of `latents` N×nz and `labels` int64 N; all on the generator's device."""
+    images = _draw_planes(generator, latents, labels)[:, : generator.config.channels]
+    return images[:, 0] if images.shape[1] == 1 else images
+
+
+def draw_pairs(generator: GeneratorNetwork, latents: Tensor, labels: Tensor) -> Pairs:
+    """The slices that `draw` gives, and their masks, of a generator that draws these."""
+    planes = _draw_planes(generator, latents, labels)
+    images, masks = np.split(planes, [generator.config.channels], axis=1)
+    return Pairs(images[:, 0] if images.shape[1] == 1 else images, (masks[:, 0] > 127).astype(np.uint8))
+
+
+@torch.inference_mode()
+def _draw_planes(generator: GeneratorNetwork, latents: Tensor, labels: Tensor) -> np.ndarray:
+    """All that the generator draws, uint8 N×C×H×W, `BATCH` at a time."""
     size = generator.config.size
     batches = [
         interpolate(generator(z, y), size)  # where it has not grown to its size yet
@@ -176,11 +209,10 @@ def draw(generator: GeneratorNetwork, latents: Tensor, labels: Tensor) -> np.nda
     return (
         torch.cat([to_uint8(batch) for batch in batches]).cpu().numpy()
         if batches
-        else np.empty((0, size, size), np.uint8)
+        else np.empty((0, generator.config.planes, size, size), np.uint8)
     )
 
 
-def to_uint8(images: Tensor) -> Tensor:
-    """Grey values B×H×W of generated slices B×1×H×W in [-1, 1]; B×3×H×W where they are in colour."""
-    values = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return values[:, 0] if values.shape[1] == 1 else values
+def to_uint8(planes: Tensor) -> Tensor:
+    """Grey values uint8 of what was drawn in [-1, 1], of any shape."""
+    return ((planes + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

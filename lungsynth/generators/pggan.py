@@ -68,7 +68,7 @@ class Generator(Growing, GeneratorNetwork):
         self.first = EqualLinear(inputs, 16 * widths[0], gain=math.sqrt(2) / 4)  # as of a padded 4×4 convolution
         self.mix = EqualConv2d(widths[0], widths[0], 3)
         self.blocks = nn.ModuleList(GeneratorBlock(*pair) for pair in pairwise(widths))
-        self.to_image = nn.ModuleList(EqualConv2d(width, config.channels, 1, gain=1) for width in widths)
+        self.to_image = nn.ModuleList(EqualConv2d(width, config.planes, 1, gain=1) for width in widths)
 
     def forward(self, z: Tensor, labels: Tensor | None = None, rng: torch.Generator | None = None) -> Tensor:
         """Images B×C×S×S, S = 2^⌈level⌉, of `z` B×nz and `labels` int64 B, which only classes need; none is random."""
@@ -110,7 +110,7 @@ class Discriminator(Growing, DiscriminatorNetwork):
         widths = config.widths
         super().__init__(len(widths) - 1)
         self.config = config
-        self.from_image = nn.ModuleList(EqualConv2d(config.channels, width, 1) for width in widths)
+        self.from_image = nn.ModuleList(EqualConv2d(config.planes, width, 1) for width in widths)
         self.blocks = nn.ModuleList(DiscriminatorBlock(width, channels) for channels, width in pairwise(widths))
         self.mix = EqualConv2d(widths[0] + 1, widths[0], 3)
         self.hidden = EqualLinear(16 * widths[0], widths[0], gain=math.sqrt(2))

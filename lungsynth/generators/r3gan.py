@@ -113,7 +113,7 @@ class Generator(GeneratorNetwork):
         self.basis = nn.Parameter(torch.randn(widths[0], 4, 4))
         self.stages = nn.ModuleList(_stage(width, config) for width in widths)
         self.transitions = nn.ModuleList(_change(*pair) for pair in pairwise(widths))
-        self.to_image = _linear_map(widths[-1], config.channels)
+        self.to_image = _linear_map(widths[-1], config.planes)
         _drawn(self.modulate, 1)
         if self.embed is not None:
             nn.init.normal_(self.embed.weight, std=CLASS_SPREAD)
@@ -136,7 +136,7 @@ class Discriminator(DiscriminatorNetwork):
         super().__init__()
         self.config = config
         widths = config.widths[::-1]
-        self.from_image = _linear_map(config.channels, widths[0])
+        self.from_image = _linear_map(config.planes, widths[0])
         self.stages = nn.ModuleList(_stage(width, config) for width in widths)
         self.transitions = nn.ModuleList(_change(*pair) for pair in pairwise(widths))
         self.basis = PenalisedConv2d(widths[-1], widths[-1], 4, groups=widths[-1], bias=False)

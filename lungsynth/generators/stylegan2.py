@@ -155,7 +155,7 @@ class Generator(GeneratorNetwork):
         for before, after, side in zip(widths[:-1], widths[1:], sides[1:], strict=True):
             convs += [StyledConv(before, after, side, nw, up=True), StyledConv(after, after, side, nw)]
         self.convs = nn.ModuleList(convs)
-        self.greys = nn.ModuleList(ToGrey(width, config.channels, nw) for width in widths)
+        self.greys = nn.ModuleList(ToGrey(width, config.planes, nw) for width in widths)
 
     def forward(self, z: Tensor, labels: Tensor | None = None, rng: torch.Generator | None = None) -> Tensor:
         """Images B×C×H×W, about [-1, 1], of `z` B×nz and `labels` int64 B, which only classes need.
@@ -212,7 +212,7 @@ class Discriminator(DiscriminatorNetwork):
         self.config = config
         widths = [config.channels_at(side) for side in reversed(config.sides)]
         last = widths[-1]
-        self.from_grey = EqualConv2d(config.channels, widths[0], 1)
+        self.from_grey = EqualConv2d(config.planes, widths[0], 1)
         self.blocks = nn.Sequential(*(DownBlock(before, after) for before, after in pairwise(widths)))
         self.mix = EqualConv2d(last + 1, last, 3)
         self.hidden = EqualLinear(last * 16, last, gain=GAIN)

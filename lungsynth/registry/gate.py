@@ -1,4 +1,4 @@
-"""The gate: a generator becomes champion for what its slices did for classifiers, or not at all."""
+"""The gate: a generator becomes champion for what its slices did for classifiers or segmenters, or not at all."""
 
 from typing import Literal
 
@@ -12,16 +12,16 @@ from lungsynth.evaluation.comparison import (
     Contender,
     compare,
     contender,
-    mean_auroc,
-    patients_per_class,
     subgroup_gains,
 )
 from lungsynth.evaluation.predictions import Predictions
 from lungsynth.evaluation.scorecard import Metric, Scorecard
-from lungsynth.evaluation.statistics import Estimate, power
+from lungsynth.evaluation.statistics import Estimate, Measure, power
 
 POWER_STEPS = (1, 2, 4, 8, 16, 32)
 """How many times the test patients the power curve looks at."""
+TRAINED: dict[Measure, str] = {"AUROC": "classifiers", "Dice": "segmenters"}
+"""What an arm consists of."""
 Outcome = Literal["promote", "reject", "underpowered", "blocked"]
 Rule = Literal[
     "privacy",
@@ -38,16 +38,18 @@ Rule = Literal[
 class GateConfig(Config):
     """What a generator has to show."""
 
-    min_gain: float = Field(0.0, ge=0, lt=1, description="ΔAUROC that the whole 95 % interval has to exceed")
-    worthwhile_gain: float = Field(0.02, gt=0, lt=1, description="ΔAUROC worth having; 0.02 as in Khosravi 2024")
+    min_gain: float = Field(0.0, ge=0, lt=1, description="ΔAUROC or ΔDice that the whole 95 % interval has to exceed")
+    worthwhile_gain: float = Field(0.02, gt=0, lt=1, description="gain worth having; AUROC: 0.02 as in Khosravi 2024")
     harm_margin: float = Field(
-        0.05, ge=0, lt=1, description="AUROC that a subgroup of patients may lose; a surely lower one blocks"
+        0.05, ge=0, lt=1, description="AUROC or Dice that a subgroup of patients may lose; a surely lower one blocks"
     )
     least_modes: float = Field(
         0.5, ge=0, le=1, description="modes drawn, against those of held-out slices, below which a generator collapsed"
     )
     resamples: int = Field(2000, ge=200, description="bootstrap resamples of test patients")
-    min_patients_per_class: int = Field(10, ge=2, description="test patients of each class; fewer make no bootstrap")
+    min_patients_per_class: int = Field(
+        10, ge=2, description="test patients of each class, for Dice of any; fewer make no bootstrap"
+    )
     seed: int = Field(0, ge=0, description="of the resamples")
 
 
@@ -77,9 +79,9 @@ def decide(
 ) -> tuple[Scorecard, Verdict]:
     """The whole scorecard, and the verdict.
 
-    Which synthetic arm stands for the generator is chosen by AUROC on `val`; `test` decides. It has to beat every arm
-    without synthetic slices, so that none of these needs to be chosen (an intersection-union test, which asks for no
-    correction; Berger 1982, doi:10.1080/00401706.1982.10487790); the better one on `test` is called the baseline.
+    Which synthetic arm stands for the generator is chosen on `val`, by AUROC or Dice; `test` decides. It has to beat
+    every arm without synthetic slices, so that none of these needs to be chosen (an intersection-union test, which asks
+    for no correction; Berger 1982, doi:10.1080/00401706.1982.10487790); the best one on `test` is called the baseline.
 
     The first rule that applies wins: a privacy breach blocks; too few test patients are underpowered; a collapse
     rejects; gains whose intervals all lie above `min_gain`, also against the champion's slices, promote; an
@@ -94,10 +96,12 @@ def decide(
     """
     card = fidelity + privacy + score_arms(predictions, config.resamples, config.seed)
     candidate = contender(predictions, predictions.arms_of("candidate"))
-    patients = dict(zip(predictions.classes, patients_per_class(candidate.test), strict=True))
+    measure = predictions.measure
+    counted = predictions.classes if measure == "AUROC" else ("all",)
+    patients = dict(zip(counted, candidate.patients, strict=True))
     comparisons: list[Comparison] = []
-    rivals = [Contender(arm, predictions.of(arm, "test")) for arm in predictions.arms_of("baseline")]
-    rivals.sort(key=lambda rival: -mean_auroc(rival.test))
+    rivals = [Contender(arm, predictions.of(arm, "test"), measure) for arm in predictions.arms_of("baseline")]
+    rivals.sort(key=lambda rival: -rival.mean)
     roles = ["baseline", *(rival.arm for rival in rivals[1:])]
     if previous := predictions.arms_of("champion"):
         rivals, roles = [*rivals, contender(predictions, previous)], [*roles, "champion"]
@@ -106,7 +110,7 @@ def decide(
             compare(candidate, rival, role, config.resamples, config.seed)
             for role, rival in zip(roles, rivals, strict=True)
         ]
-    outcome, rule, reason = _judge(fidelity, privacy, patients, comparisons, config)
+    outcome, rule, reason = _judge(fidelity, privacy, patients, measure, comparisons, config)
     subgroups = subgroup_gains(
         candidate,
         rivals[0],
@@ -119,10 +123,10 @@ def decide(
     if outcome == "promote":
         for name, gain in subgroups.items():
             if gain.value < -config.harm_margin and gain.high < 0:
-                outcome, rule, reason = "blocked", "subgroup", _harm(name, gain, rivals[0].arm, config)
+                outcome, rule, reason = "blocked", "subgroup", _harm(name, gain, measure, rivals[0].arm, config)
+    with_slice = "patients with a slice of the class" if measure == "AUROC" else "patients with a slice"
     counts = tuple(
-        Metric(name=f"test_patients/{name}", value=count, computed_with="patients with a slice of the class")
-        for name, count in patients.items()
+        Metric(name=f"test_patients/{name}", value=count, computed_with=with_slice) for name, count in patients.items()
     )
     numbers = sum((comparison.metrics() for comparison in comparisons), counts)
     how = f"against {rivals[0].arm}, patients of this group alone, bootstrap of patients and seeds ×{config.resamples}"
@@ -144,6 +148,7 @@ def _judge(
     fidelity: Scorecard,
     privacy: Scorecard,
     patients: dict[str, int],
+    measure: Measure,
     comparisons: list[Comparison],
     config: GateConfig,
 ) -> tuple[Outcome, Rule, str]:
@@ -156,6 +161,8 @@ def _judge(
     if not comparisons:
         found = " and ".join(f"{count} with {name} slices" for name, count in patients.items())
         needed = f"{config.min_patients_per_class} of each are needed for an interval to mean anything"
+        if measure == "Dice":
+            found, needed = f"{patients['all']} patients", needed.replace(" of each", "")
         return "underpowered", "test patients", f"The test split has {found}; {needed}."
 
     if reason := _collapse(fidelity, config):
@@ -166,21 +173,21 @@ def _judge(
         return (
             "promote",
             "gain",
-            f"Synthetic slices changed test AUROC by {gains}: surely more than {config.min_gain:g}.",
+            f"Synthetic slices changed test {measure} by {gains}: surely more than {config.min_gain:g}.",
         )
     worthwhile = f"{config.worthwhile_gain:g}, the least gain worth having"
     for c in failed:
         if c.gain.high < config.worthwhile_gain:
-            reason = f"Synthetic slices changed test AUROC by {c.phrase}: that excludes {worthwhile}."
+            reason = f"Synthetic slices changed test {measure} by {c.phrase}: that excludes {worthwhile}."
             return "reject", "worthwhile gain excluded", reason
     for c in failed:
         if c.detectable > config.worthwhile_gain:
             most = c.gain.seed_se**2 > c.gain.se**2 / 2
-            remedy = "train more classifiers in each arm" if most else "add test patients"
+            remedy = f"train more {TRAINED[measure]} in each arm" if most else "add test patients"
             sees = f"this test only sees gains of {c.detectable:.3f} or more, not {worthwhile}; {remedy}"
-            reason = f"Synthetic slices changed test AUROC by {c.phrase}: {sees}."
+            reason = f"Synthetic slices changed test {measure} by {c.phrase}: {sees}."
             return "underpowered", "smallest detectable effect", reason
-    reason = f"Synthetic slices changed test AUROC by {failed[0].phrase}: not surely more than {config.min_gain:g}."
+    reason = f"Synthetic slices changed test {measure} by {failed[0].phrase}: not surely more than {config.min_gain:g}."
     return "reject", "no gain", reason
 
 
@@ -222,8 +229,9 @@ def _power(comparison: Comparison, patients: int, config: GateConfig) -> tuple[M
     )
 
 
-def _harm(name: str, gain: Estimate, arm: str, config: GateConfig) -> str:
+def _harm(name: str, gain: Estimate, measure: Measure, arm: str, config: GateConfig) -> str:
     return (
-        f"Synthetic slices help on average, but changed the test AUROC of patients with {name} by {gain.value:+.3f} "
-        f"(95 % interval {gain.low:+.3f} to {gain.high:+.3f}) against {arm}: more than {config.harm_margin:g} is lost."
+        f"Synthetic slices help on average, but changed the test {measure} of patients with {name} by "
+        f"{gain.value:+.3f} (95 % interval {gain.low:+.3f} to {gain.high:+.3f}) against {arm}: more than "
+        f"{config.harm_margin:g} is lost."
     )

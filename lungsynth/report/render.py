@@ -14,10 +14,10 @@ from PIL import Image
 
 from lungsynth import __version__
 from lungsynth.cohort.cohort import Cohort
-from lungsynth.evaluation.scorecard import Metric, Scorecard
+from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.imaging.store import SliceDataset
-from lungsynth.registry.gate import Verdict
+from lungsynth.registry.gate import TRAINED, Verdict
 from lungsynth.registry.mlflow_registry import Registration
 from lungsynth.report import tables
 from lungsynth.report.build import PICTURES
@@ -37,14 +37,14 @@ REMEDIES = {
     "test patients": "Enlarge the cohort, or give the test split a greater share.",
     "worthwhile gain excluded": "More test patients would not change this. Train the generator longer or on more "
     "slices, or change the share of synthetic slices in a batch (utility.ratios).",
-    "smallest detectable effect": "Enlarge the cohort, give the test split a greater share or train more classifiers "
-    "in each arm (utility.seeds), until the smallest detectable gain falls below the gain worth having.",
+    "smallest detectable effect": "Enlarge the cohort, give the test split a greater share or raise utility.seeds, "
+    "until the smallest detectable gain falls below the gain worth having.",
     "subgroup": "Train on more patients like those who lose, or balance them in training; look at their slices.",
     "no gain": "Train the generator longer or on more slices, or enlarge the test split to narrow the interval.",
 }
 """What would have to change, by the rule that refused."""
 KEY_NUMBERS = {
-    "gain/baseline": "gain in test AUROC",
+    "gain/baseline": "gain in test {measure}",
     "gain/champion": "gain over the champion",
     "kid_lung": "KID, lung features",
     "privacy/near": "share of near slices",
@@ -109,7 +109,10 @@ def render_report(
         "subject": "axial lung CT slices" if "CT" in set(cohort.images["modality"]) else "chest radiographs",
         "key_numbers": _key_numbers(scorecard, verdict),
         "topics": {topic: tables.metric_rows(metrics) for topic, metrics in topics.items()},
-        "arms": tables.arm_rows(topics["utility"]),
+        "measure": scorecard.measure,
+        "trained": TRAINED[scorecard.measure],
+        "arm_measures": tables.ARM_MEASURES[scorecard.measure].values(),
+        "arms": tables.arm_rows(topics["utility"], scorecard.measure),
         "gate_rows": tables.metric_rows(verdict.numbers),
         "notes": scorecard.notes,
         "origin": tables.origin(cohort),
@@ -125,7 +128,7 @@ def render_report(
         "pairs": {theme: _png_uri(pair_sheet(closest_pairs, theme)) for theme in THEMES},
         "progress": _uri(film.read_bytes(), "image/gif") if film.exists() else None,
         "build": {path.stem: _uri(path.read_bytes(), "image/png") for path in _copied_build(dataset, folder)},
-        **_charts(package, topics["utility"], verdict),
+        **_charts(package, scorecard, verdict),
     }
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -163,9 +166,11 @@ def _window(dataset: SliceDataset) -> str:
     return f"{window[0]:g} to {window[1]:g} HU" if window else ""
 
 
-def _charts(package: GeneratorPackage, utility: list[Metric], verdict: Verdict) -> dict[str, dict[str, str] | None]:
+def _charts(package: GeneratorPackage, scorecard: Scorecard, verdict: Verdict) -> dict[str, dict[str, str] | None]:
     """Charts as data URIs by name and theme; None for a chart without data, as for gains that were not compared."""
-    arms = {metric.name.removeprefix("auroc/"): metric for metric in utility if metric.name.startswith("auroc/")}
+    measure = scorecard.measure
+    prefix = f"{measure.lower()}/"
+    arms = {m.name.removeprefix(prefix): m for m in scorecard.metrics if m.name.startswith(prefix)}
     roles = {"baseline": verdict.baseline_arm, "champion": "the champion's arm"}  # others are arms
     names = [metric.name.split("/") for metric in verdict.numbers]
     gains = {
@@ -177,9 +182,9 @@ def _charts(package: GeneratorPackage, utility: list[Metric], verdict: Verdict) 
     log = package.folder / "training_log.jsonl"
     charts: dict[str, Callable[[str], bytes]] = {}
     if arms:
-        charts["arms"] = lambda theme: forest(arms, "AUROC on test patients, 95 % interval", theme)
+        charts["arms"] = lambda theme: forest(arms, f"{measure} on test patients, 95 % interval", theme)
     if gains:
-        charts["gains"] = lambda theme: forest(gains, "gain in AUROC, 95 % interval", theme, mark=0)
+        charts["gains"] = lambda theme: forest(gains, f"gain in {measure}, 95 % interval", theme, mark=0)
     if chances:
         charts["power"] = lambda theme: power_curve(chances, theme)
     if log.exists():
@@ -197,7 +202,8 @@ def _key_numbers(scorecard: Scorecard, verdict: Verdict) -> list[tuple[str, str,
             floor = numbers.get(f"{name}/floor")
             beside = f"real slices: {tables.number(floor.value)}" if floor else tables.interval(numbers[name])
             value = numbers[name].value
-            found.append((what, f"{value:+.3f}" if name.startswith("gain") else tables.number(value), beside))
+            shown = f"{value:+.3f}" if name.startswith("gain") else tables.number(value)
+            found.append((what.format(measure=scorecard.measure), shown, beside))
     return found
 
 

@@ -15,7 +15,7 @@ from lungsynth.report.tables import MetricRow, metric_rows
 
 COLOURS = {"promote": "green", "reject": "red", "underpowered": "yellow", "blocked": "red"}
 SHOWN = ("kid_lung", "privacy/near", "privacy/duplicates")
-"""What of the scorecard is shown beside the arms' AUROC and the gate's numbers."""
+"""What of the scorecard is shown beside the arms' AUROC or Dice and the gate's numbers."""
 
 
 def summary_table(
@@ -33,7 +33,7 @@ def summary_table(
     table.add_row("slices", Text(_slices(dataset)))
     table.add_row("generator", Text(_generator(package)))
     for row in metric_rows(scorecard.metrics):
-        if row.name in SHOWN or row.name.startswith("auroc/"):
+        if row.name in SHOWN or row.name.startswith(f"{scorecard.measure.lower()}/"):
             table.add_row(row.name, Text(_numbers(row)))
     for row in metric_rows(verdict.numbers):
         if not row.name.startswith("power/"):  # a curve, in the report

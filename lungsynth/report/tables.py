@@ -7,10 +7,22 @@ import pandas as pd
 
 from lungsynth.cohort.cohort import SPLITS, Cohort
 from lungsynth.evaluation.scorecard import Metric, Scorecard
+from lungsynth.evaluation.statistics import Measure
 from lungsynth.imaging.store import SliceDataset
 
 FIDELITY = ("fid_", "kid_", "precision_", "recall_", "density_", "coverage_", "modes_", "ms_ssim")
-ARM_MEASURES = ("auroc", "average_precision", "sensitivity", "specificity", "brier", "calibration_error")
+ARM_MEASURES: dict[Measure, dict[str, str]] = {
+    "AUROC": {
+        "auroc": "AUROC",
+        "average_precision": "average precision",
+        "sensitivity": "sensitivity",
+        "specificity": "specificity",
+        "brier": "Brier",
+        "calibration_error": "calibration error",
+    },
+    "Dice": {"dice": "Dice"},
+}
+"""Metrics of an arm, by what arms are compared by, with their names in a table."""
 
 
 class MetricRow(NamedTuple):
@@ -56,11 +68,13 @@ def metric_rows(metrics: tuple[Metric, ...] | list[Metric]) -> list[MetricRow]:
     ]
 
 
-def arm_rows(utility: list[Metric]) -> list[dict[str, object]]:
+def arm_rows(utility: list[Metric], measure: Measure) -> list[dict[str, object]]:
     """One row for each arm, with the metrics of `ARM_MEASURES` that it has."""
-    found = {metric.name: metric for metric in utility}
-    arms = [metric.name.removeprefix("auroc/") for metric in utility if metric.name.startswith("auroc/")]
-    return [{"arm": arm, "cells": [_cell(found.get(f"{measure}/{arm}")) for measure in ARM_MEASURES]} for arm in arms]
+    found, prefix = {metric.name: metric for metric in utility}, f"{measure.lower()}/"
+    arms = [name.removeprefix(prefix) for name in found if name.startswith(prefix)]
+    return [
+        {"arm": arm, "cells": [_cell(found.get(f"{name}/{arm}")) for name in ARM_MEASURES[measure]]} for arm in arms
+    ]
 
 
 def _cell(metric: Metric | None) -> tuple[str, str]:

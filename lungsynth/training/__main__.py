@@ -25,7 +25,7 @@ def main() -> int:
         "-c", "--config", type=Path, required=True, help="run file; its sections generator and training count"
     )
     parser.add_argument(
-        "--data", type=Path, required=True, help="folder of a slice dataset; or .npz of images, labels[, splits]"
+        "--data", type=Path, required=True, help="folder of a slice dataset; or .npz of images, labels[, splits, masks]"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the generator package")
     parser.add_argument(
@@ -53,8 +53,8 @@ def _train(options: argparse.Namespace) -> GeneratorPackage:
     for folder in (options.out, options.checkpoints):
         _make(folder)
     return train_generator(
-        data.of("train"),
-        data.of("val"),
+        data.of("train", sections.generator.masks),
+        data.of("val", sections.generator.masks),
         window_hu=data.window_hu,
         data_sha256=data.sha256,
         generator=sections.generator,

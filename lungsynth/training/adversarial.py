@@ -42,6 +42,7 @@ def adversarial_step(
     assert isinstance(loss, AdversarialLoss)
     assert discriminator is not None
     assert state.discriminator_optimizer is not None
+    masks = generator.config.masks
     discriminator_loss, generator_loss = LOSSES[loss.kind]
     gammas = at(loss.r1_gamma, state.kimg), at(loss.r2_gamma, state.kimg)
     penalised = state.step % loss.penalty_every == 0 and max(*gammas, loss.slope) > 0
@@ -58,9 +59,9 @@ def adversarial_step(
         with autocast(fabric, False), torch.set_grad_enabled(len(passes) == 1):
             fakes.append(generator(part.latents, part.labels, draws.local).float())
         with autocast(fabric, penalised):
-            reals.append(augment(part.real, part.changes[0], config.augment))
+            reals.append(augment(part.real, part.changes[0], config.augment, masks))
             shown = reals[-1].detach().requires_grad_(penalised)
-            drawn = augment(fakes[-1].detach(), part.changes[1], config.augment).requires_grad_(penalised)
+            drawn = augment(fakes[-1].detach(), part.changes[1], config.augment, masks).requires_grad_(penalised)
             scores = discriminator(torch.cat([shown, drawn]), part.labels.repeat(2)).float().chunk(2)
             loss_d = discriminator_loss(*scores)
             total = loss_d + loss.drift * scores[0].square().mean()
@@ -80,7 +81,7 @@ def adversarial_step(
         with autocast(fabric, False):
             if len(passes) > 1:
                 fake = generator(part.latents, part.labels, draws.local)
-            fake_scores = discriminator(augment(fake, part.changes[2], config.augment), part.labels).float()
+            fake_scores = discriminator(augment(fake, part.changes[2], config.augment, masks), part.labels).float()
             real_scores = fake_scores.detach()  # which only the relativistic loss looks at
             if loss.kind == "relativistic":
                 with torch.no_grad():

@@ -75,14 +75,18 @@ def draw_changes(count: int, p: Tensor, config: AugmentConfig, draws: Draws) -> 
     )
 
 
-def augment(images: Tensor, changes: Tensor, config: AugmentConfig) -> Tensor:
-    """`images` B×C×H×H in [-1, 1], changed as `changes` B×8 says; the border is repeated outwards."""
+def augment(images: Tensor, changes: Tensor, config: AugmentConfig, masks: bool = False) -> Tensor:
+    """`images` B×C×H×H in [-1, 1], changed as `changes` B×8 says; the border is repeated outwards.
+
+    Where the last channel `masks` the others, it moves with them, but keeps its brightness.
+    """
     if config.translate:
         images = _shift(images, changes[:, 0], changes[:, 1])
     if config.scale or config.rotate_degrees:
         images = _zoom_and_turn(images, changes[:, 2], changes[:, 3])
     if config.brightness:
-        images = images + changes[:, 4, None, None, None]
+        grey = changes[:, 4, None, None, None]
+        images = torch.cat([images[:, :-1] + grey, images[:, -1:]], dim=1) if masks else images + grey
     if config.cutout:
         images = _cut_out(images, *changes[:, 5:].T)
     return images

@@ -25,12 +25,14 @@ PIECE = 64 << 20
 class Slices:
     """Some of a dataset's slices: `images` uint8 N×H×W (N×C×H×W in colour), class codes int64 N, and which rows count.
 
-    `images` may be a memory map: only the rows that a step draws are read.
+    `images` may be a memory map: only the rows that a step draws are read. So may `masks`, uint8 N×H×W of 0 and 1: they
+    are there if the generator is to draw them with the images.
     """
 
     images: Any
     labels: np.ndarray
     rows: np.ndarray
+    masks: Any = None
 
     @classmethod
     def all(cls, images: np.ndarray, labels: np.ndarray) -> "Slices":
@@ -46,11 +48,21 @@ class Slices:
         Raises:
             LungsynthError: they cannot be read.
         """
+        images = self._read(self.images, places)
+        return images if images.ndim == 4 else images[:, None]
+
+    def planes(self, places: np.ndarray) -> np.ndarray:
+        """The same with the masks, 0 and 255, as the last channel, where there are any."""
+        images = self.take(places)
+        if self.masks is None:
+            return images
+        return np.concatenate([images, 255 * self._read(self.masks, places)[:, None]], axis=1)
+
+    def _read(self, array: Any, places: np.ndarray) -> np.ndarray:
         try:
-            images = np.asarray(self.images[self.rows[places]])
+            return np.asarray(array[self.rows[places]])
         except OSError as error:
             raise LungsynthError(f"training data: slices cannot be read: {error}") from error
-        return images if images.ndim == 4 else images[:, None]
 
     @property
     def codes(self) -> np.ndarray:
@@ -99,7 +111,7 @@ class Source:
     def draw(self, step: int, batch: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
         """Images B×C×H×W in [-1, 1] and class codes int64 B: process `rank`'s share of a batch of `batch` slices.
 
-        Drawn with replacement; where balanced, each class is equally likely.
+        Drawn with replacement; where balanced, each class is equally likely. A mask is the last channel.
 
         Raises:
             LungsynthError: the slices cannot be read.
@@ -123,7 +135,7 @@ class Source:
         stratum = rng.integers(len(self._counts), size=share.batch)
         drawn = self._starts[stratum] + (rng.random(share.batch) * self._counts[stratum]).astype(np.int64)
         places = self._order[np.array_split(drawn, share.world)[share.rank]]
-        images = torch.from_numpy(places if self._images is not None else self._slices.take(places))
+        images = torch.from_numpy(places if self._images is not None else self._slices.planes(places))
         parts = [images, torch.from_numpy(self._codes[places])]
         return [part.pin_memory() for part in parts] if self._device.type == "cuda" else parts
 
@@ -143,13 +155,13 @@ def fit(slices: Slices, device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return len(slices) * slices.take(np.arange(1)).nbytes <= SHARE * free
+    return len(slices) * slices.planes(np.arange(1)).nbytes <= SHARE * free
 
 
 def _to_device(slices: Slices, device: torch.device) -> Tensor:
     """All slices, uint8 n×C×H×W; in pieces, since a memory map may be larger than the memory."""
-    first = slices.take(np.arange(1))
+    first = slices.planes(np.arange(1))
     images = torch.empty(len(slices), *first.shape[1:], dtype=torch.uint8, device=device)
     for piece in torch.arange(len(slices)).split(max(1, PIECE // first.nbytes)):
-        images[piece[0] : piece[-1] + 1] = torch.from_numpy(slices.take(piece.numpy()))
+        images[piece[0] : piece[-1] + 1] = torch.from_numpy(slices.planes(piece.numpy()))
     return images

@@ -308,6 +308,15 @@ def _check(slices: Slices, generator: GeneratorConfig) -> None:
         found = f"{images.dtype} {'×'.join(map(str, images.shape))} with {len(labels)} labels"
         shape = "×".join(map(str, ("N", *expected[1:])))
         raise LungsynthError(f"training data: need uint8 {shape}, one label each; got {found}")
+    if (slices.masks is not None) != generator.masks:
+        raise LungsynthError(
+            "generator.masks is true, but the slices have no masks; build them with slices.masks: true"
+            if generator.masks
+            else "the slices come with masks, but generator.masks is false"
+        )
+    if slices.masks is not None and tuple(slices.masks.shape) != (len(labels), *expected[-2:]):
+        found = "×".join(map(str, slices.masks.shape))
+        raise LungsynthError(f"training data: need a mask of 0 and 1 for each slice, of its size; got {found}")
     codes = slices.codes
     if generator.classes and not np.isin(codes, np.arange(len(generator.classes))).all():
         raise LungsynthError(f"training data: a label is not the code of one of {', '.join(generator.classes)}")

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def train_generator(
 
 
 def _of_class(slices: Slices, code: int) -> Slices:
-    return Slices(slices.images, np.zeros_like(slices.labels), slices.rows[slices.codes == code])
+    return replace(slices, labels=np.zeros_like(slices.labels), rows=slices.rows[slices.codes == code])
 
 
 def _pass_on(on_log: Callable[[Row], None], earlier: float, row: Row) -> None:

@@ -27,7 +27,7 @@ SPLITS = ("train", "val", "test")
 class TrainingData:
     """Slices uint8 N×H×W (N×3×H×W in colour), class codes int64 N and split codes N: places in `SPLITS`.
 
-    `classes` are empty where the data do not name them.
+    `classes` are empty where the data do not name them. `masks` are uint8 N×H×W of 0 and 1, where there are any.
     """
 
     images: Any
@@ -36,14 +36,16 @@ class TrainingData:
     classes: tuple[str, ...]
     window_hu: tuple[float, float] | None
     sha256: str
+    masks: Any = None
 
-    def of(self, split: str) -> Slices:
-        """The slices of one split."""
-        return Slices(self.images, self.labels, np.flatnonzero(self.splits == SPLITS.index(split)))
+    def of(self, split: str, masks: bool = False) -> Slices:
+        """The slices of one split, with their masks where `masks` are wanted and there."""
+        rows = np.flatnonzero(self.splits == SPLITS.index(split))
+        return Slices(self.images, self.labels, rows, self.masks if masks else None)
 
 
 def read(path: Path) -> TrainingData:
-    """The folder of a slice dataset, or a file `.npz` with the arrays `images`, `labels` and, where wanted, `splits`.
+    """A slice dataset's folder, or a file `.npz` with the arrays `images`, `labels` and maybe `splits` and `masks`.
 
     Raises:
         LungsynthError: it is neither, or older than this library.
@@ -79,14 +81,20 @@ def _folder(folder: Path) -> TrainingData:
     except (OSError, SafetensorError) as error:
         raise LungsynthError(f"{codes}: cannot be read ({error}); build the slices again") from error
     meta, shards = manifest["meta"], manifest["shards"]
-    files = [folder / "shards" / shard["name"] / "images.safetensors" for shard in shards]
+    rows = [shard["rows"] for shard in shards]
+
+    def mapped(what: str) -> MappedSlices:
+        files = [folder / "shards" / shard["name"] / f"{what}.safetensors" for shard in shards]
+        return MappedSlices(files, rows, meta["size"])
+
     return TrainingData(
-        images=MappedSlices(files, [shard["rows"] for shard in shards], meta["size"]),
+        images=mapped("images"),
         labels=arrays["labels"],
         splits=arrays["splits"],
         classes=tuple(meta["classes"]),
         window_hu=meta["window_hu"] and tuple(meta["window_hu"]),
         sha256=manifest["sha256"],
+        masks=mapped("masks") if manifest["masks"] else None,
     )
 
 
@@ -95,12 +103,13 @@ def _file(path: Path) -> TrainingData:
         with np.load(path) as arrays:
             images, labels = arrays["images"], arrays["labels"].astype(np.int64)
             splits = arrays["splits"] if "splits" in arrays else np.zeros(len(labels), np.uint8)
+            masks = arrays.get("masks")
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise LungsynthError(f"{path}: is no .npz file with the arrays images and labels ({error})") from error
     if len(splits) != len(labels):
         raise LungsynthError(f"{path}: has {len(labels)} labels, but {len(splits)} splits")
     digest = hashlib.sha256()
-    for array in (images, labels, splits):
+    for array in (images, labels, splits, *([] if masks is None else [masks])):
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
-    return TrainingData(images, labels, splits, (), None, digest.hexdigest())
+    return TrainingData(images, labels, splits, (), None, digest.hexdigest(), masks)

@@ -6,11 +6,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from lungsynth.evaluation.statistics import (
     Estimate,
-    auroc,
-    auroc_interval,
     average_precision,
     delong,
     gain_interval,
+    measure_interval,
     pair_counts,
     power,
     resample,
@@ -40,7 +39,7 @@ def test_auroc_and_average_precision_of_multiplicities_equal_sklearn_on_repeated
     rng = np.random.default_rng(0)
     scores, labels, patients = clustered(rng, 20, 1.0)
     weights = resample(labels, patients, 1, 5, seed=1).patients
-    ours = auroc(pair_counts(scores[None], labels, patients), weights)[:, 0]
+    ours = pair_counts(scores[None], labels, patients).by_seed(weights)[:, 0]
     precision = average_precision(scores, labels, weights[:, patients])
     for b, row in enumerate(weights.astype(int)):
         repeated = np.repeat(np.arange(len(labels)), row[patients])
@@ -54,8 +53,8 @@ def test_auroc_of_seeds_and_their_mean():
     both = np.stack([scores, rng.normal(size=scores.size)])
     expected = [roc_auc_score(labels, row) for row in both]
     counts = pair_counts(both, labels, patients)
-    assert auroc(counts, np.ones((1, 20)))[0] == pytest.approx(expected, abs=1e-12)
-    assert auroc_interval(counts, resample(labels, patients, 2, 50, 0)).value == pytest.approx(np.mean(expected))
+    assert counts.by_seed(np.ones((1, 20)))[0] == pytest.approx(expected, abs=1e-12)
+    assert measure_interval(counts, resample(labels, patients, 2, 50, 0)).value == pytest.approx(np.mean(expected))
 
 
 def test_resamples_keep_the_number_of_patients_with_and_without_cancer():
@@ -74,7 +73,7 @@ def test_bootstrap_interval_covers_the_true_auroc():
     covered = 0
     for trial in range(100):
         scores, labels, patients = clustered(np.random.default_rng(trial), 60, 1.0)
-        found = auroc_interval(pair_counts(scores[None], labels, patients), resample(labels, patients, 1, 300, trial))
+        found = measure_interval(pair_counts(scores[None], labels, patients), resample(labels, patients, 1, 300, trial))
         covered += found.low <= truth <= found.high
     assert 87 <= covered <= 99  # 95 %, less the percentile interval's known shortfall, within binomial error
 
@@ -138,14 +137,14 @@ def test_seeds_that_differ_widen_the_interval_and_few_widen_it_more():
     scores, labels, patients = clustered(rng, 200, 1.0)
     shift = rng.normal(0, 0.6, 8)
     seeds = scores + shift[:, None] * labels
-    same = auroc_interval(pair_counts(scores[None], labels, patients), resample(labels, patients, 1, 1000, 0))
+    same = measure_interval(pair_counts(scores[None], labels, patients), resample(labels, patients, 1, 1000, 0))
     wide = {
-        count: auroc_interval(
+        count: measure_interval(
             pair_counts(seeds[:count], labels, patients), resample(labels, patients, count, 1000, 0)
         ).se
         for count in (3, 8)
     }
-    by_seed = auroc(pair_counts(seeds, labels, patients), np.ones((1, 200)))[0]
+    by_seed = pair_counts(seeds, labels, patients).by_seed(np.ones((1, 200)))[0]
     for count in wide:
         expected = student_t.ppf(0.975, count - 1) / 1.959964 * by_seed[:count].std(ddof=1) / np.sqrt(count)
         assert wide[count] == pytest.approx(np.hypot(same.se, expected), rel=0.1)
@@ -164,7 +163,7 @@ def test_the_bootstrap_has_the_standard_error_of_hanley_and_mcneil(count):
     for _ in range(20):
         labels, patients = np.repeat([0, 1], count), np.arange(2 * count)
         scores = rng.exponential(np.where(labels, 3.0, 1.0))  # for which their formula is exact
-        estimate = auroc_interval(pair_counts(scores[None], labels, patients), resample(labels, patients, 1, 400, 0))
+        estimate = measure_interval(pair_counts(scores[None], labels, patients), resample(labels, patients, 1, 400, 0))
         found.append(estimate.se)
         areas.append(estimate.value)
     assert np.mean(found) == pytest.approx(hanley_mcneil(float(np.mean(areas)), count), rel=0.06)

@@ -8,6 +8,7 @@ from lungsynth import CLASSES
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.classifier import ClassicalConfig, augment, build_classifier, mix
 from lungsynth.evaluation.predictions import Predictions
+from lungsynth.evaluation.tasks import Classification
 from lungsynth.evaluation.utility import UtilityConfig, _drawn, _synthetic, arms, measure_utility
 from lungsynth.imaging.store import SliceDataset
 
@@ -111,8 +112,8 @@ def test_slices_and_their_targets_are_mixed_alike():
 
 
 def test_shuffled_labels_keep_their_counts(toy, fresh_sampler):
-    pool = _drawn(fresh_sampler, 101, 0, 32)
-    arm = arms(QUICK, {"synthetic": fresh_sampler})[-2]
+    pool = _drawn(Classification(toy, QUICK), fresh_sampler, 101, 0)
+    arm = arms(QUICK, ["synthetic"])[-2]
     shuffled = _synthetic(arm, {"synthetic": pool}, 101, seed=0)
     assert (arm.name, arm.role) == ("real+classical+shuffled@1", "control")
     assert shuffled.labels.sum() == 51

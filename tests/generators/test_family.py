@@ -55,6 +55,7 @@ def test_one_file_and_one_run_file_make_a_family(toy):
         "channels": 1,
         "classes": ("non-cancer", "cancer"),
         "per_class": False,
+        "masks": False,
         "gain": 0.5,
     }
     assert (config.training.kimg, config.training.batch) == (0.8, 8)  # the recipe's, and the run file's own

@@ -125,14 +125,19 @@ def _train(inputs: Tensor, targets: Tensor, config: LungTrainingConfig) -> Unet:
             pair = torch.stack([as_grey(inputs[rows])[:, 0], targets[rows].float() / 255], dim=1).to(device)
             pair = _moved(pair, config)
             logits, target = network(pair[:, :1]), pair[:, 1:]
-            lung = logits.sigmoid()
-            overlap = 2 * (lung * target).sum() / (lung.sum() + target.sum()).clamp(min=1)
-            loss = F.binary_cross_entropy_with_logits(logits, target) + 1 - overlap
+            loss = overlap_loss(logits, target)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
     return network.eval()
+
+
+def overlap_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy plus soft Dice, of `logits` and `target` in 0 to 1, of one shape."""
+    found = logits.sigmoid()
+    overlap = 2 * (found * target).sum() / (found.sum() + target.sum()).clamp(min=1)
+    return F.binary_cross_entropy_with_logits(logits, target) + 1 - overlap
 
 
 def _moved(pair: Tensor, config: LungTrainingConfig) -> Tensor:
