@@ -21,6 +21,8 @@ from lungsynth.evaluation.statistics import (
 def score_arms(predictions: Predictions, resamples: int, seed: int) -> Scorecard:
     """AUROC, average precision, sensitivity, specificity, Brier and calibration error of every arm on `test`.
 
+    `auroc_patient` tells patients with a positive slice from those without, by their slices' mean score.
+
     All are means over training seeds. Sensitivity and specificity hold at the threshold that is best on `val` (Youden),
     Brier and calibration error after a logistic fit on `val`, both for each classifier. Where each class has but one
     patient there is no interval: nothing can be resampled, and one of no width would lie.
@@ -36,17 +38,34 @@ def score_arms(predictions: Predictions, resamples: int, seed: int) -> Scorecard
         sensitivity, specificity = _operating_point(val, test, drawn)
         squared, gap = _calibration(val, test, drawn)
         fitted = f"recalibrated on val, {how}"
-        for name, method, (value, low, high, *_) in (
+        found = [
             ("auroc", how, auroc_interval(pair_counts(*test), drawn)),
             ("average_precision", how, _average_precision(test, drawn)),
             ("sensitivity", at_val, sensitivity),
             ("specificity", at_val, specificity),
             ("brier", fitted, squared),
             ("calibration_error", fitted, gap),
-        ):
+        ]
+        whole = _by_patient(test)
+        if np.ptp(whole.labels):
+            of_means = f"each patient's mean over slices, {how}"
+            found.append(("auroc_patient", of_means, auroc_interval(pair_counts(*whole), drawn)))
+        for name, method, (value, low, high, *_) in found:
             bounds = {"low": low, "high": high} if varied else {}
             metrics.append(Metric(name=f"{name}/{arm}", value=value, **bounds, n=n, computed_with=method))
     return Scorecard(metrics=tuple(metrics))
+
+
+def _by_patient(test: Scores) -> Scores:
+    """Each patient as one slice: positive with any positive slice, and scored by the mean over slices.
+
+    Not by the greatest score, for of many slices that is greater than of few, and patients with a lesion have fewer
+    labelled slices than those without.
+    """
+    counts = np.bincount(test.patients)
+    means = np.stack([np.bincount(test.patients, row) for row in test.scores]) / counts
+    positive = np.bincount(test.patients, test.labels) > 0
+    return Scores(means, positive.astype(int), np.arange(len(counts)))
 
 
 def _average_precision(test: Scores, drawn: Resamples) -> Estimate:
