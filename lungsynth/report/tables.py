@@ -10,7 +10,16 @@ from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.imaging.store import SliceDataset
 
 FIDELITY = ("fid_", "kid_", "precision_", "recall_", "density_", "coverage_", "modes_", "ms_ssim")
-ARM_MEASURES = ("auroc", "average_precision", "sensitivity", "specificity", "brier", "calibration_error")
+ARM_MEASURES = {
+    "auroc": "AUROC",
+    "auroc_patient": "AUROC by patient",
+    "average_precision": "average precision",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "brier": "Brier score",
+    "calibration_error": "calibration error",
+}
+"""What the table of arms shows, with its headings."""
 
 
 class MetricRow(NamedTuple):
