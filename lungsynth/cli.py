@@ -1,5 +1,6 @@
-"""`lungsynth …`: what a run does before it trains, one piece at a time and without ZenML."""
+"""`lungsynth …`: what a run does before it trains, one piece at a time, and what runs came to; without ZenML."""
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,7 @@ def run_file(command: Callable) -> Callable:
 
 @click.group(cls=OneLine)
 def main() -> None:
-    """Synthetic lung CT: cohorts, slices and lung masks, one piece at a time."""
+    """Synthetic lung CT: cohorts, slices and lung masks, one piece at a time; and the verdicts so far."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 
@@ -95,6 +96,29 @@ def train_lungs(dataset: Path, folder: Path, steps: int, seed: int) -> None:
 
     card = train(SliceDataset(dataset), LungTrainingConfig(steps=steps, seed=seed), folder)
     click.echo(f"{folder}: Dice {card.dice:.3f} on the slices of val")
+
+
+@main.command(short_help="List every verdict so far.")
+@run_file
+@click.option("--last", type=click.IntRange(1, 50_000), default=50, show_default=True, help="verdicts to list at most")
+@click.option("--json", "as_json", is_flag=True, help="print all that is known of them as JSON")
+def history(config: Path, last: int, as_json: bool) -> None:
+    """List the verdicts of the gate, newest first, also those that refused a generator. Reads MLflow alone."""
+    from rich.console import Console
+
+    from lungsynth.registry.history import history as verdicts
+    from lungsynth.registry.mlflow_registry import shown
+    from lungsynth.report.history import history_table
+    from lungsynth.run_file import load, run_config
+
+    registry = run_config(config, load(config)).registry
+    entries = verdicts(registry, last)
+    if as_json:
+        click.echo(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=2))
+    elif entries:
+        Console().print(history_table(entries, registry.alias))
+    else:
+        click.echo(f"no verdict yet in experiment {registry.experiment} at {shown(registry.tracking_uri)}")
 
 
 def _settings_and_cohort(config: Path, saved: Path | None) -> tuple[Any, Any]:

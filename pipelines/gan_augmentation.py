@@ -57,6 +57,6 @@ def gan_augmentation(
     fidelity_card = measure_fidelity(dataset, package, features, fidelity)
     privacy_card, closest_pairs = audit_privacy(dataset, package, features, privacy)
     predictions = measure_utility(dataset, package, champion, utility)
-    scorecard, verdict = decide(who, predictions, fidelity_card, privacy_card, utility, gate)
+    scorecard, verdict = decide(who, dataset, predictions, fidelity_card, privacy_card, utility, gate)
     registration = register(dataset, package, champion, scorecard, verdict, registry)
     report(who, dataset, package, closest_pairs, scorecard, verdict, registration, registry)

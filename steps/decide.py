@@ -11,6 +11,7 @@ from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.evaluation.subgroups import patient_groups
 from lungsynth.evaluation.utility import UtilityConfig
 from lungsynth.hashing import combine
+from lungsynth.imaging.store import SliceDataset
 from lungsynth.registry.gate import GateConfig, Verdict
 from lungsynth.registry.gate import decide as judge
 from steps import code
@@ -19,6 +20,7 @@ from steps import code
 @step(cache_policy=CachePolicy(cache_func=code.evaluation))
 def decide(
     cohort: Cohort,
+    dataset: SliceDataset,
     predictions: Predictions,
     fidelity: Scorecard,
     privacy: Scorecard,
@@ -27,5 +29,6 @@ def decide(
 ) -> tuple[Annotated[Scorecard, "scorecard"], Annotated[Verdict, "verdict"]]:
     """Promote, reject, block, or say that the test could not tell."""
     protocol = combine([utility.protocol, gate.model_dump_json()])
-    scorecard, verdict = judge(predictions, fidelity, privacy, patient_groups(cohort), gate, protocol)
+    groups = patient_groups(cohort, dataset.series)
+    scorecard, verdict = judge(predictions, fidelity, privacy, groups, gate, protocol)
     return scorecard, verdict  # ZenML sees two outputs only in a literal pair

@@ -50,6 +50,7 @@ SLICE_LABEL_COLUMNS = {
     "instance_number": "Int64",  # missing where the evidence names the slice by UID
     "label": "string",
     "evidence": "string",  # one of EVIDENCE
+    "lesion_mm": "Float64",  # longest diameter of the lesion in the slice; missing where the evidence does not say
 }
 FUNNEL_COLUMNS = {"rule": "string", "series": "Int64", "patients": "Int64"}
 """One row a rule in the order in which they applied: what was left after it; the first row is what there was."""

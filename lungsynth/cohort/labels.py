@@ -159,8 +159,14 @@ def find_lesion_segs(series: pd.DataFrame, names: tuple[str, ...], min_instances
 
 
 def _clinical(images: pd.DataFrame, config: ClinicalConfig | None, source: Source, min_instances: int) -> pd.DataFrame:
-    """For each image its patient's status, sex and age, and the number of the slice that shows cancer, or NA."""
-    columns = {"status": "string", "sex": "string", "age": "Int64", "instance_number": "Int64"}
+    """For each image its patient's status, sex and age, and number and lesion_mm of the slice with cancer, or NA."""
+    columns = {
+        "status": "string",
+        "sex": "string",
+        "age": "Int64",
+        "instance_number": "Int64",
+        "lesion_mm": "Float64",
+    }
     if config is None:
         return pd.DataFrame(index=images.index, columns=list(columns)).astype(columns)
     cancers = read_cancers(source)
@@ -228,6 +234,7 @@ def _slice_labels(images: pd.DataFrame, clinical: pd.DataFrame, csv: pd.DataFram
             "instance_number": clinical["instance_number"].reindex(numbered.index),
             "label": POSITIVE,
             "evidence": "clinical",
+            "lesion_mm": clinical["lesion_mm"].reindex(numbered.index),
         }
     )
     in_csv = images.loc[images["evidence"] == "slice_labels", "series_uid"]

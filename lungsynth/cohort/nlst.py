@@ -19,9 +19,9 @@ SCREENS = (0, 1, 2)
 PARTICIPANTS = ("dicom_patient_id", "age", "gender", "can_scr", "candx_days")
 SCREEN_DAYS = tuple(f"scr_days{screen}" for screen in SCREENS)
 CANCERS = ("dicom_patient_id", "lc_order", "candx_days", "lc_topog")
-ABNORMALITIES = ("dicom_patient_id", "study_yr", "sct_ab_desc", "sct_epi_loc", "sct_slice_num")
+ABNORMALITIES = ("dicom_patient_id", "study_yr", "sct_ab_desc", "sct_epi_loc", "sct_slice_num", "sct_long_dia")
 NODULE = 51  # sct_ab_desc: non-calcified nodule or mass of at least 4 mm
-NO_SLICE = 999  # sct_slice_num: missing
+NO_NUMBER = 999  # sct_slice_num, sct_long_dia: missing
 SEX = {1: "M", 2: "F"}
 
 
@@ -69,11 +69,12 @@ def read_participants(source: Source, cancers: pd.DataFrame) -> pd.DataFrame:
 def read_cancer_slices(
     source: Source, participants: pd.DataFrame, cancers: pd.DataFrame, window_days: int
 ) -> pd.DataFrame:
-    """The slices that show a cancer: patient, study_yr (0, 1, 2) and instance_number, at most one row a screen.
+    """The slices that show a cancer: patient, study_yr (0, 1, 2), instance_number, lesion_mm; at most one a screen.
 
     A screen has one where a cancer was diagnosed within `window_days` after it and the radiologist's list of nodules
     leaves no choice: all that may be the cancer have one and the same slice number. These are the nodules in the
     cancer's lobe; where there is none, those whose lobe is not known; where the cancer's lobe is not known, all.
+    `lesion_mm` is the longest diameter (`sct_long_dia`) of the largest of them.
     """
     screens = _cancers_at_screens(participants, cancers, window_days)
     nodules = source.clinical("nlst_ctab", ABNORMALITIES).rename(columns={"dicom_patient_id": "patient"})
@@ -81,16 +82,18 @@ def read_cancer_slices(
     nodules = nodules.assign(
         study_yr=number(nodules["study_yr"]),
         lobe=number(nodules["sct_epi_loc"]).where(lambda code: code.between(1, 6)),
-        slice=number(nodules["sct_slice_num"]).where(lambda value: value.between(1, NO_SLICE - 1)),
+        slice=number(nodules["sct_slice_num"]).where(lambda value: value.between(1, NO_NUMBER - 1)),
+        mm=number(nodules["sct_long_dia"]).where(lambda value: value.between(1, NO_NUMBER - 1)),
     )
     pairs = nodules.merge(screens, on=["patient", "study_yr"])
     rows = []
     for (patient, year), screen in pairs.groupby(["patient", "study_yr"]):
-        found = _candidates(screen)["slice"].unique()
+        nodules_of_cancer = _candidates(screen)
+        found = nodules_of_cancer["slice"].unique()
         if len(found) == 1 and pd.notna(found[0]):
-            rows.append((patient, year, found[0]))
-    table = pd.DataFrame(rows, columns=["patient", "study_yr", "instance_number"])
-    return table.astype({"patient": "string", "study_yr": "Int64", "instance_number": "Int64"})
+            rows.append((patient, year, found[0], nodules_of_cancer["mm"].max()))
+    columns = {"patient": "string", "study_yr": "Int64", "instance_number": "Int64", "lesion_mm": "Float64"}
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
 def _candidates(screen: pd.DataFrame) -> pd.DataFrame:

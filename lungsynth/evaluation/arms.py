@@ -22,6 +22,8 @@ from lungsynth.evaluation.statistics import (
 def score_arms(predictions: Predictions, resamples: int, seed: int) -> Scorecard:
     """AUROC, average precision, sensitivity, specificity, Brier and calibration error of every arm on `test`, or Dice.
 
+    `auroc_patient` tells patients with a positive slice from those without, by their slices' mean score.
+
     All are means over training seeds. Sensitivity and specificity hold at the threshold that is best on `val` (Youden),
     Brier and calibration error after a logistic fit on `val`, both for each classifier. Where each class has but one
     patient there is no interval: nothing can be resampled, and one of no width would lie.
@@ -49,7 +51,7 @@ def _of_classes(val: Scores, test: Scores, drawn: Resamples, how: str) -> dict[s
     at_val, fitted = f"threshold by Youden on val, {how}", f"recalibrated on val, {how}"
     sensitivity, specificity = _operating_point(val, test, drawn)
     squared, gap = _calibration(val, test, drawn)
-    return {
+    found = {
         "auroc": (how, measure_interval(pair_counts(*test), drawn)),
         "average_precision": (how, _average_precision(test, drawn)),
         "sensitivity": (at_val, sensitivity),
@@ -57,6 +59,22 @@ def _of_classes(val: Scores, test: Scores, drawn: Resamples, how: str) -> dict[s
         "brier": (fitted, squared),
         "calibration_error": (fitted, gap),
     }
+    whole = _by_patient(test)
+    if np.ptp(whole.labels):
+        of_means = f"each patient's mean over slices, {how}"
+        found["auroc_patient"] = (of_means, measure_interval(pair_counts(*whole), drawn))
+    return found
+
+
+def _by_patient(test: Scores) -> Scores:
+    """Each patient as one slice: positive with any positive slice, and scored by the mean over slices.
+
+    Not by the greatest score, for of many slices that is greater than of few, and patients with a lesion have fewer
+    labelled slices than those without.
+    """
+    means = patient_means(test.scores, test.patients).means
+    positive = np.bincount(test.patients, test.labels) > 0
+    return Scores(means, positive.astype(int), np.arange(len(positive)))
 
 
 def _average_precision(test: Scores, drawn: Resamples) -> Estimate:

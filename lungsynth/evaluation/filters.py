@@ -26,8 +26,8 @@ class FilterConfig(Config):
     """Filters to measure, and what passes them."""
 
     use: tuple[Filter, ...] = ()
-    """`discriminator`: looks more real than most real slices. `confidence`: probability of their own class by a classifier that saw
-    real slices alone. `novelty`: no copies of training slices."""
+    """`discriminator`: slices that look more real than most real ones. `confidence`: those that a classifier, which saw
+    real slices alone, gives their own class. `novelty`: no copies of training slices."""
     candidates: float = Field(2, ge=1, description="synthetic slices drawn for each real one, to pick from")
     least_realness: float = Field(
         0.7, gt=0, lt=1, description="share of unseen real slices that look less real; 0.7 as in cxr-dcgan"

@@ -26,7 +26,7 @@ NOT_LESIONS = {
 @dataclass(frozen=True)
 class Lesion:
     """One connected outline in slice `index`: its bounding box in pixels of the volume, where 0 is the outer edge of
-    the first pixel, and its area."""
+    the first pixel, its area, and its longest diameter, as a radiologist measures in an axial slice."""
 
     index: int
     top: float
@@ -34,6 +34,7 @@ class Lesion:
     bottom: float
     right: float
     area_px: float
+    diameter_mm: float
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -86,8 +87,19 @@ def _outlines(
     axes = np.stack([volume.down, volume.across]) / np.array(volume.spacing_mm)[:, None]
     steps = axes @ np.stack([down, across], axis=1)
     offset = axes @ (first - volume.corners_mm[index]) + 0.5
-    count, _, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
-    for left, top, width, height, area in stats[1:count].astype(float):
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    for part, (left, top, width, height, area) in enumerate(stats[1:count].astype(float), start=1):
         edges = np.array([[top, left], [top + height, left + width]]) - 0.5
         (y0, x0), (y1, x1) = np.sort(edges @ steps.T + offset, axis=0).tolist()
-        yield Lesion(index, y0, x0, y1, x1, float(area * abs(np.linalg.det(steps))))
+        diameter_mm = _longest(parts == part, down, across)
+        yield Lesion(index, y0, x0, y1, x1, float(area * abs(np.linalg.det(steps))), diameter_mm)
+
+
+def _longest(part: np.ndarray, down: np.ndarray, across: np.ndarray) -> float:
+    """Longest distance in mm across a part of a frame (bool, not empty), between middles of outer edges of its pixels.
+
+    There runs the contour that marching squares would draw, of which PyRadiomics takes `Maximum2DDiameter`.
+    """
+    middles = np.argwhere(part)[:, None] + [(-0.5, 0), (0.5, 0), (0, -0.5), (0, 0.5)]
+    hull = cv2.convexHull(middles.reshape(-1, 2).astype(np.float32))[:, 0] @ np.stack([down, across])
+    return float(np.linalg.norm(hull[:, None] - hull[None], axis=-1).max())

@@ -213,7 +213,8 @@ class _Work:
                 state, reason, detail = "rejected", str(rejected.reason), rejected.detail
             notes = "\n".join(slices.notes) if slices else ""
             who = (uid, image["patient_key"], image["split"], image["label"])
-            rows.append((*who, state, reason, detail, notes, int(counts.get(uid, 0))))
+            lesion_mm = slices.lesion_mm if slices else float("nan")
+            rows.append((*who, state, reason, detail, notes, int(counts.get(uid, 0)), lesion_mm))
         return pd.DataFrame(rows, columns=list(SERIES_COLUMNS)).astype(SERIES_COLUMNS)
 
     def _pictures(self) -> dict[str, np.ndarray]:

@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SliceLabels:
-    """Label and evidence of each slice, none where nothing says; the lesions that segmentations outline; oddities."""
+    """Label and evidence of each slice, none where nothing says; the lesions that segmentations outline; oddities.
+
+    `lesion_mm` is the longest diameter of the lesions that are outlined, or else of those that the slice labels name;
+    NaN where neither is there or says.
+    """
 
     labels: list[str | None]
     evidence: list[str | None]
     lesions: tuple[Lesion, ...]
+    lesion_mm: float
     notes: tuple[str, ...]
 
 
@@ -62,7 +67,8 @@ def label_slices(
     if not any(labels):
         detail = "; ".join(notes) or f"{len(job.lesion_folders)} lesion segmentations mark no slice"
         raise SeriesRejected(Reason.NO_LESION_EVIDENCE, detail)
-    return SliceLabels(labels, evidence, lesions, notes)
+    sizes = [lesion.diameter_mm for lesion in lesions] or job.slice_labels["lesion_mm"].dropna().tolist()
+    return SliceLabels(labels, evidence, lesions, max(sizes, default=float("nan")), notes)
 
 
 def _lesions(volume: Volume, job: "SeriesJob") -> tuple[tuple[Lesion, ...], list[str]]:

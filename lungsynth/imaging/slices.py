@@ -95,7 +95,8 @@ class SeriesSlices:
     """The slices of one series, from feet to head.
 
     `images` is uint8 N×S×S, N ≥ 1; `masks` uint8 (0 or 1) N×S×S or none; `table` has `store.COLUMNS`; `notes` are what
-    was odd; `hu_histogram` (int64) counts a sample of the voxels of the slices taken, in the bins `store.HU_BINS`.
+    was odd; `hu_histogram` (int64) counts a sample of the voxels of the slices taken, in the bins `store.HU_BINS`;
+    `lesion_mm` is as in `SliceLabels`, and of pictures NaN.
     """
 
     images: np.ndarray
@@ -104,6 +105,7 @@ class SeriesSlices:
     notes: tuple[str, ...]
     hu_histogram: np.ndarray
     previews: list[Preview]
+    lesion_mm: float = float("nan")
 
 
 def slices_of_series(job: SeriesJob, config: SliceConfig, classes: tuple[str, ...]) -> SeriesSlices:
@@ -157,6 +159,7 @@ def _slices(volume: Volume, job: SeriesJob, config: SliceConfig, classes: tuple[
         notes=(*volume.notes, *found.notes, *lungs.notes),
         hu_histogram=_hu_histogram(volume.hu[chosen, ::16, ::16]),
         previews=[_preview(volume, job, config, found.labels, lungs, views)],
+        lesion_mm=found.lesion_mm,
     )
 
 

@@ -46,6 +46,7 @@ SERIES_COLUMNS = {
     "detail": "string",  # numbers and file names behind the reason
     "notes": "string",  # oddities that were mended or are worth knowing, one a line
     "slices": "int64",
+    "lesion_mm": "float64",  # longest in-plane diameter of the largest lesion; missing where unknown or there is none
 }
 HU_BINS = np.arange(-1024, 1025, 32)
 """Edges in HU of the histogram that a build keeps of each split's voxels."""

@@ -82,11 +82,11 @@ def find_champion(config: RegistryConfig, challenger: GeneratorPackage, folder: 
         LungsynthError: the server does not answer, or the champion was not registered by this project, is damaged or
             draws other classes.
     """
-    with _connect(config) as client:
+    with connect(config) as client:
         holder = settle(client, config.model_name, config.alias)
         if holder is None or holder.tags.get("weights_sha256") == challenger.sha256:
             return None
-        name = f"version {holder.version} of {config.model_name} at {_shown(config.tracking_uri)}"
+        name = f"version {holder.version} of {config.model_name} at {shown(config.tracking_uri)}"
         if "weights_sha256" not in holder.tags:
             raise LungsynthError(f"{name} has no generator package: move the alias {config.alias} to one that has")
         uri = f"models:/{config.model_name}/{holder.version}/artifacts/package"
@@ -131,8 +131,8 @@ def register(
     compared = f"version {champion.version}" if champion else "none"
     params = {"candidate_arm": verdict.candidate_arm, "baseline_arm": verdict.baseline_arm, "champion": compared}
     metrics = _numbers((*scorecard.metrics, *verdict.numbers))
-    with _connect(config) as client, _run(client, f"{verdict.outcome} {package.sha256[:8]}", config) as run_id:
-        mlflow.set_tags({**tags, "gate_reason": verdict.reason})
+    name = f"{verdict.outcome} {package.sha256[:8]}"
+    with connect(config) as client, _run(client, name, {**tags, "gate_reason": verdict.reason}, config) as run_id:
         mlflow.log_params(params)
         mlflow.log_metrics(metrics)
         version, alias, message = None, None, f"{config.model_name}: no version was registered ({verdict.outcome})"
@@ -140,7 +140,7 @@ def register(
             version = _existing_version(client, tags, config) or _new_version(package, metrics, tags, config)
             alias, message = _give_alias(client, version, champion, config)
         return Registration(
-            tracking_uri=_shown(mlflow.get_tracking_uri()),
+            tracking_uri=shown(mlflow.get_tracking_uri()),
             run_id=run_id,
             model_name=config.model_name,
             version=version,
@@ -155,14 +155,14 @@ def attach_report(registration: Registration, folder: Path, config: RegistryConf
     Raises:
         LungsynthError: the server does not answer or refuses.
     """
-    with _connect(config) as client:
+    with connect(config) as client:
         for path in (folder / name for name in PUBLISHED):
             if path.exists():
                 client.log_artifact(registration.run_id, str(path))
 
 
 @contextmanager
-def _connect(config: RegistryConfig) -> Iterator[MlflowClient]:
+def connect(config: RegistryConfig) -> Iterator[MlflowClient]:
     """A client of the configured server. The process's own tracking URI is put back afterwards."""
     before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     mlflow.set_tracking_uri(answering(config.tracking_uri))
@@ -170,15 +170,15 @@ def _connect(config: RegistryConfig) -> Iterator[MlflowClient]:
         yield MlflowClient()
     except (MlflowException, SQLAlchemyError) as error:
         first_line = str(error).partition("\n")[0]
-        raise LungsynthError(f"MLflow at {_shown(config.tracking_uri)}: {first_line}") from error
+        raise LungsynthError(f"MLflow at {shown(config.tracking_uri)}: {first_line}") from error
     finally:
         mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None unsets it, though its annotation forgets that
 
 
 @contextmanager
-def _run(client: MlflowClient, name: str, config: RegistryConfig) -> Iterator[str]:
-    """A new run in the configured experiment; its id."""
-    with mlflow.start_run(experiment_id=experiment_of(client, config), run_name=name) as run:
+def _run(client: MlflowClient, name: str, tags: dict[str, str], config: RegistryConfig) -> Iterator[str]:
+    """A new run in the configured experiment, which has its tags from the first moment; its id."""
+    with mlflow.start_run(experiment_id=experiment_of(client, config), run_name=name, tags=tags) as run:
         yield run.info.run_id
 
 
@@ -187,7 +187,7 @@ def experiment_of(client: MlflowClient, config: RegistryConfig) -> str:
     experiment = client.get_experiment_by_name(config.experiment)
     if experiment is not None:
         return experiment.experiment_id
-    database = _sqlite_file(config.tracking_uri)
+    database = sqlite_file(config.tracking_uri)
     if database is None:
         return client.create_experiment(config.experiment)
     # MLflow's own default is ./mlruns of whatever process comes first.
@@ -200,7 +200,7 @@ def answering(uri: str) -> str:
     Raises:
         LungsynthError: the server does not answer.
     """
-    database = _sqlite_file(uri)
+    database = sqlite_file(uri)
     try:
         if database is not None:
             database.parent.mkdir(parents=True, exist_ok=True)
@@ -211,16 +211,17 @@ def answering(uri: str) -> str:
         error.close()
     except OSError as error:
         raise LungsynthError(
-            f"MLflow at {_shown(uri)} does not answer ({error}): start the server or change registry.tracking_uri"
+            f"MLflow at {shown(uri)} does not answer ({error}): start the server or change registry.tracking_uri"
         ) from error
     return uri
 
 
-def _sqlite_file(uri: str) -> Path | None:
+def sqlite_file(uri: str) -> Path | None:
+    """The database that a SQLite URI names, absolute; None of other URIs."""
     return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
 
 
-def _shown(uri: str) -> str:
+def shown(uri: str) -> str:
     """The URI without a password."""
     return re.sub(r"//[^/@]*@", "//", uri)
 

@@ -21,11 +21,11 @@ from lungsynth.report.figures import INKS, OTHER, SHEET_GREYS, SYNTHETIC
 PICTURES = ("contact_sheet.png", "rejected.png", "histograms.png")
 ACROSS, MOST = 6, 24
 TILE = 224  # pixels
-GAP, EDGE, LINE = 10, 16, 20  # pixels: between tiles, around the sheet, of a line of text
+GAP, EDGE, LINE = 10, 16, 22  # pixels: between tiles, around the sheet, of a line of text
 TEXT_LINES = 5
 """Lines of text under a rejected case at most; the rest is in the table of series."""
 OUTLINE = (255, 176, 46)
-GROUND, INK = ((grey, grey, grey) for grey in SHEET_GREYS["light"])
+GROUND, INK = ((grey, grey, grey) for grey in SHEET_GREYS)
 EMPTY = (232, 232, 232)
 COLOURS = dict(zip(SPLITS, (SYNTHETIC, OTHER, INKS["light"]), strict=True))
 
@@ -152,7 +152,7 @@ def _sheet(title: Sequence[str], tiles: Sequence[Image.Image], texts: Sequence[S
 @cache
 def _font() -> ImageFont.FreeTypeFont:
     # Pillow's own font has no ×.
-    return ImageFont.truetype(findfont("DejaVu Sans"), 13)
+    return ImageFont.truetype(findfont("DejaVu Sans"), 15)
 
 
 def _wrap(pen: ImageDraw.ImageDraw, text: str, width: int) -> list[str]:

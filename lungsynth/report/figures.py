@@ -17,46 +17,39 @@ THEMES = ("light", "dark")
 INKS = {"light": "#33404d", "dark": "#c3ccd6"}
 """Colour of text and axes, which have to stand out from the page's light or dark ground."""
 SYNTHETIC, OTHER = "#0f8b8d", "#c9772b"
-SHEET_GREYS = {"light": (255, 32), "dark": (24, 216)}  # ground and text
+SHEET_GREYS = 255, 32  # ground and text
 COLUMNS, ROWS = 4, 2
 TILE = 96  # pixels, so that the sheet is about as wide as a README
 GAP, GUTTER, BAND = 4, 28, 40  # pixels: between slices, between real and synthetic, above each class
 
 
-def sample_sheet(real: np.ndarray, synthetic: np.ndarray, classes: tuple[str, ...], theme: str) -> Image.Image:
+def sample_sheet(real: np.ndarray, synthetic: np.ndarray, classes: tuple[str, ...]) -> Image.Image:
     """Real slices on the left, synthetic ones on the right, one labelled band for each class.
 
     Args:
         real: uint8, classes × (`ROWS`·`COLUMNS`) × H × W; and so is `synthetic`.
         classes: names, in the order of the arrays' first axis.
-        theme: `light` or `dark`, the ground.
     """
-    ground, ink = SHEET_GREYS[theme]
-    block, band = COLUMNS * (TILE + GAP) - GAP, BAND + ROWS * (TILE + GAP)
-    sheet = Image.new("L", (2 * block + GUTTER, len(classes) * band - GAP), ground)
+    ground, ink = SHEET_GREYS
+    width, band = COLUMNS * (TILE + GAP) - GAP, BAND + ROWS * (TILE + GAP)
+    sheet = Image.new("L", (2 * width + GUTTER, len(classes) * band - GAP), ground)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=24)
     for row, name in enumerate(classes):
-        for left, kind, slices in ((0, "real", real[row]), (block + GUTTER, "synthetic", synthetic[row])):
+        for left, kind, slices in ((0, "real", real[row]), (width + GUTTER, "synthetic", synthetic[row])):
             pen.text((left, row * band + BAND // 2), f"{name}, {kind}", fill=ink, font=font, anchor="lm")
-            for place, pixels in enumerate(slices):
-                down, along = divmod(place, COLUMNS)
-                tile = Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.BICUBIC)
-                sheet.paste(tile, (left + along * (TILE + GAP), row * band + BAND + down * (TILE + GAP)))
+            grey, opaque = block(slices, COLUMNS, TILE).split()
+            sheet.paste(grey, (left, row * band + BAND), opaque)
     return sheet
 
 
-def pair_sheet(pairs: np.ndarray, theme: str) -> Image.Image:
-    """Synthetic slices above the training slices that are most like them, uint8 K×2×H×W."""
-    ground, ink = SHEET_GREYS[theme]
-    band = BAND + TILE + GAP
-    sheet = Image.new("L", (len(pairs) * (TILE + GAP) - GAP, 2 * band - GAP), ground)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=24)
-    for row, name in enumerate(("synthetic", "training slice most like it")):
-        pen.text((0, row * band + BAND // 2), name, fill=ink, font=font, anchor="lm")
-        for place, pixels in enumerate(pairs[:, row]):
-            tile = Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.BICUBIC)
-            sheet.paste(tile, (place * (TILE + GAP), row * band + BAND))
-    return sheet
+def block(slices: np.ndarray, across: int, tile: int) -> Image.Image:
+    """Slices (uint8, K×H×W) in rows of `across`, each `tile` pixels wide and high; the gaps between are transparent."""
+    down, step = -(-len(slices) // across), tile + GAP
+    picture = Image.new("LA", (across * step - GAP, down * step - GAP))
+    for place, pixels in enumerate(slices):
+        resized = Image.fromarray(pixels).resize((tile, tile), Image.Resampling.BICUBIC)
+        picture.paste(resized.convert("LA"), (place % across * step, place // across * step))
+    return picture
 
 
 def forest(rows: Mapping[str, Metric], label: str, theme: str, mark: float | None = None) -> bytes:
@@ -86,6 +79,19 @@ def power_curve(chances: Mapping[int, float], theme: str) -> bytes:
     figure, axes = _axes(ink, height=2.8)
     axes.axhline(0.8, color=ink, linewidth=1, linestyle=(0, (4, 3)))
     axes.plot(list(chances), list(chances.values()), "o-", color=SYNTHETIC, linewidth=2, markersize=7)
+    for count, chance in chances.items():
+        above = chance < 0.7  # nearer to the top are the dashed line and the edge
+        place, side = ((0, 9), "bottom") if above else ((0, -9), "top")
+        axes.annotate(
+            f"{chance:.0%}",
+            (count, chance),
+            place,
+            textcoords="offset points",
+            ha="center",
+            va=side,
+            color=ink,
+            size=12,
+        )
     axes.set_xscale("log", base=2)
     axes.set_xticks(list(chances), [f"{count:,}" for count in chances])
     axes.minorticks_off()

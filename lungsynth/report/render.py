@@ -21,7 +21,7 @@ from lungsynth.registry.gate import TRAINED, Verdict
 from lungsynth.registry.mlflow_registry import Registration
 from lungsynth.report import tables
 from lungsynth.report.build import PICTURES
-from lungsynth.report.figures import COLUMNS, ROWS, THEMES, forest, losses, pair_sheet, power_curve, sample_sheet
+from lungsynth.report.figures import COLUMNS, ROWS, THEMES, TILE, block, forest, losses, power_curve, sample_sheet
 
 HEADLINES = {
     "promote": "Promoted",
@@ -51,6 +51,8 @@ KEY_NUMBERS = {
     "privacy/duplicates": "share of copies",
     "privacy/membership": "AUROC of a membership attack",
 }
+SHARP = 2 * TILE
+"""Pixels a side of a slice on the page: of a sharp screen."""
 LIBRARIES = ("torch", "torchvision", "numpy", "pydicom", "torch-fidelity", "mlflow")
 
 
@@ -85,8 +87,8 @@ def render_report(
         run_config: the configuration of the run, as YAML.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sheets = _sample_sheets(dataset, package)
-    sheets["light"].save(folder / "samples.png", optimize=True)
+    classes, (real, synthetic) = dataset.meta.classes, _samples(dataset, package)
+    sample_sheet(real, synthetic, classes).save(folder / "samples.png", optimize=True)
     film = package.folder / "progress.gif"
     if film.exists():
         shutil.copyfile(film, folder / "progress.gif")
@@ -111,9 +113,9 @@ def render_report(
         "topics": {topic: tables.metric_rows(metrics) for topic, metrics in topics.items()},
         "measure": scorecard.measure,
         "trained": TRAINED[scorecard.measure],
-        "arm_measures": tables.ARM_MEASURES[scorecard.measure].values(),
+        "arm_measures": list(tables.ARM_MEASURES[scorecard.measure].values()),
         "arms": tables.arm_rows(topics["utility"], scorecard.measure),
-        "gate_rows": tables.metric_rows(verdict.numbers),
+        "gate_rows": tables.metric_rows([m for m in verdict.numbers if not m.name.startswith("power/")]),  # a curve
         "notes": scorecard.notes,
         "origin": tables.origin(cohort),
         "splits": tables.splits(dataset),
@@ -124,8 +126,12 @@ def render_report(
         "run_config": run_config,
     }
     pictures = {
-        "samples": {theme: _png_uri(sheet) for theme, sheet in sheets.items()},
-        "pairs": {theme: _png_uri(pair_sheet(closest_pairs, theme)) for theme in THEMES},
+        "samples": {
+            f"{name}, {kind}": _png_uri(block(slices[code], COLUMNS, SHARP))
+            for code, name in enumerate(classes)
+            for kind, slices in (("real", real), ("synthetic", synthetic))
+        },
+        "pairs": [_png_uri(block(pair, 1, SHARP)) for pair in closest_pairs],
         "progress": _uri(film.read_bytes(), "image/gif") if film.exists() else None,
         "build": {path.stem: _uri(path.read_bytes(), "image/png") for path in _copied_build(dataset, folder)},
         **_charts(package, scorecard, verdict),
@@ -150,14 +156,13 @@ def _copied_build(dataset: SliceDataset, folder: Path) -> list[Path]:
     return [Path(shutil.copyfile(path, folder / path.name)) for path in there]
 
 
-def _sample_sheets(dataset: SliceDataset, package: GeneratorPackage) -> dict[str, Image.Image]:
-    """The sample sheet in both themes; the real slices are spread evenly over each class."""
+def _samples(dataset: SliceDataset, package: GeneratorPackage) -> tuple[np.ndarray, np.ndarray]:
+    """Real slices, spread evenly over each class, and synthetic ones: uint8, classes × (`ROWS`·`COLUMNS`) × H × W."""
     count, classes = ROWS * COLUMNS, dataset.meta.classes
     members = [np.flatnonzero(dataset.labels == code) for code in range(len(classes))]
     real = [dataset.images[rows[np.linspace(0, len(rows) - 1, count).astype(int)]] for rows in members]
     synthetic = package.sample(np.repeat(np.arange(len(classes)), count), seed=0)
-    pair = np.stack(real), synthetic.reshape(len(classes), count, *synthetic.shape[1:])
-    return {theme: sample_sheet(*pair, classes, theme) for theme in THEMES}
+    return np.stack(real), synthetic.reshape(len(classes), count, *synthetic.shape[1:])
 
 
 def _window(dataset: SliceDataset) -> str:

@@ -14,10 +14,11 @@ FIDELITY = ("fid_", "kid_", "precision_", "recall_", "density_", "coverage_", "m
 ARM_MEASURES: dict[Measure, dict[str, str]] = {
     "AUROC": {
         "auroc": "AUROC",
+        "auroc_patient": "AUROC by patient",
         "average_precision": "average precision",
         "sensitivity": "sensitivity",
         "specificity": "specificity",
-        "brier": "Brier",
+        "brier": "Brier score",
         "calibration_error": "calibration error",
     },
     "Dice": {"dice": "Dice"},

@@ -16,8 +16,13 @@ def cancer(pid: str, candx_days: str, lc_order: str = "1", lc_topog: str = "C349
 
 
 def nodule(
-    pid: str, sct_slice_num: str, sct_epi_loc: str = "1", study_yr: str = "0", sct_ab_desc: str = "51"
+    pid: str,
+    sct_slice_num: str,
+    sct_epi_loc: str = "1",
+    study_yr: str = "0",
+    sct_ab_desc: str = "51",
+    sct_long_dia: str = "12",
 ) -> dict[str, str]:
     """A row of `nlst_ctab`."""
     row = {"dicom_patient_id": pid, "study_yr": study_yr, "sct_ab_desc": sct_ab_desc, "sct_ab_num": sct_slice_num}
-    return row | {"sct_epi_loc": sct_epi_loc, "sct_slice_num": sct_slice_num}
+    return row | {"sct_epi_loc": sct_epi_loc, "sct_slice_num": sct_slice_num, "sct_long_dia": sct_long_dia}

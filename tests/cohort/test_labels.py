@@ -194,6 +194,13 @@ def test_only_an_unambiguous_nodule_names_a_slice(case, nodules, found):
     assert case.numbered(scan("1.1", "7", 999), scan("1.2", "1")) == found
 
 
+@pytest.mark.parametrize(("diameters", "largest"), [(["12"], 12), (["9", "14"], 14), ([".M"], None), (["999", "8"], 8)])
+def test_a_named_slice_has_the_diameter_of_its_largest_nodule(case, diameters, largest):
+    case.tables("nlst_ctab", *(nodule("7", "40", sct_long_dia=diameter) for diameter in diameters))
+    slices = case.label(scan("1.1", "7"), scan("1.2", "1"), clinical={}).slices
+    assert slices["lesion_mm"].dropna().tolist() == ([largest] if largest else [])
+
+
 @pytest.mark.parametrize(
     ("cancers", "lobes", "found"),
     [
@@ -240,7 +247,7 @@ def test_clinical_tables_of_other_people_are_an_error(trial):
 def test_missing_clinical_columns_are_named(trial):
     trial.tables("nlst_ctab", {"dicom_patient_id": "1", "study_yr": "0"})
     with pytest.raises(
-        LungsynthError, match=r"nlst_ctab .* lacks the column\(s\) sct_ab_desc, sct_epi_loc, sct_slice_num"
+        LungsynthError, match=r"nlst_ctab .* lacks the column\(s\) sct_ab_desc, sct_epi_loc, sct_slice_num, sct_long"
     ):
         trial.label(scan("1.1", "1"), clinical={})
 

@@ -54,7 +54,8 @@ def test_whole_slices_are_padded_to_squares(shape, spacing, expected):
 
 
 def test_patch_is_centred_on_the_largest_lesion():
-    small, large = Lesion(0, 10, 10, 14, 14, area_px=16), Lesion(0, 90.5, 100, 110.5, 120, area_px=300)
+    small = Lesion(0, 10, 10, 14, 14, area_px=16, diameter_mm=5)
+    large = Lesion(0, 90.5, 100, 110.5, 120, area_px=300, diameter_mm=25)
     crop = lesion_patch([small, large], 32, (0.5, 1.0))
     assert (crop.height, crop.width) == (64, 32)
     assert crop.top + crop.height / 2 == pytest.approx(100.5, abs=0.5)
@@ -79,12 +80,12 @@ def distance(crop: Crop, lesion: Lesion) -> float:
 
 
 def test_random_patches_lie_in_the_lung_away_from_every_lesion():
-    lesion = Lesion(5, 60, 40, 90, 80, area_px=900)
+    lesion = Lesion(5, 60, 40, 90, 80, area_px=900, diameter_mm=50)
     near = [crop for crop in patches(200, [lesion], index=6) if crop]
     assert len({(crop.top, crop.left) for crop in near}) > 50
     assert min(distance(crop, lesion) for crop in near) >= 10
     assert min(distance(crop, lesion) for crop in patches(200, [lesion], index=7)) < 0  # 10 mm up: far enough
-    assert patches(2, [Lesion(5, 0, 0, 256, 256, area_px=1)], index=5) == [None, None]
+    assert patches(2, [Lesion(5, 0, 0, 256, 256, area_px=1, diameter_mm=1)], index=5) == [None, None]
 
 
 def test_random_patches_are_mostly_lung_and_cover_both_lungs():

@@ -212,3 +212,16 @@ def test_real_lesion_lies_where_its_tissue_is(mirror, mirror_series):
     row, column = map(int, largest.centre)
     assert volume.hu[largest.index, row - 3 : row + 4, column - 3 : column + 4].mean() > -100
     assert 20 < (largest.right - largest.left) * volume.spacing_mm[1] < 60
+
+
+def test_diameter_is_the_longest_across_the_largest_part_of_a_frame(write_ct, tmp_path):
+    series = write_ct(np.tile(STORED, (1, 4, 4)), complete, spacing_mm=(0.5, 2.0))
+    array = np.zeros((10, 32, 32), dtype=bool)
+    array[2, 4:28, 7] = True  # 24 pixels of 0.5 mm
+    array[2, 10, 20:24] = True  # 4 of 2 mm, across
+    rows, columns = np.mgrid[:32, :32]
+    array[5] = np.hypot(0.5 * (rows - 16), 2.0 * (columns - 16)) < 7.6
+    found = find_lesions(read_series(series), write_seg(tmp_path / "seg" / "1.dcm", series, [array]))
+    diameters = {index: [one.diameter_mm for one in found if one.index == index] for index in (2, 5)}
+    assert sorted(diameters[2]) == pytest.approx([8.0, 12.0], rel=0.01)
+    assert diameters[5] == pytest.approx([15.2], abs=2.0)  # a pixel

@@ -39,7 +39,9 @@ def job(folder: Path, **changes: object) -> SeriesJob:
 def named(labels: pd.Series) -> pd.DataFrame:
     """A slice-label table from labels by SOP Instance UID."""
     rows = pd.DataFrame({"sop_uid": labels.index, "label": labels.to_numpy()})
-    return rows.assign(series_uid="", instance_number=pd.NA, evidence="slice_labels").astype(SLICE_LABEL_COLUMNS)
+    return rows.assign(series_uid="", instance_number=pd.NA, evidence="slice_labels", lesion_mm=pd.NA).astype(
+        SLICE_LABEL_COLUMNS
+    )
 
 
 def test_one_series(chest_folder):
@@ -150,6 +152,17 @@ def test_the_lesion_view_centres_on_the_lesion(phantom):
     assert middle[28:36, 28:36].min() > 190  # soft tissue in the lung
     again = slices_of_series(job(ct, label="cancer", lesion_folders=(seg,)), config, CLASSES)
     assert np.array_equal(made.images, again.images)
+
+
+def test_a_lesion_is_as_large_as_its_outline_or_as_the_label_says(phantom):
+    ct, seg = phantom
+    outlined = slices_of_series(job(ct, label="cancer", lesion_folders=(seg,)), CONFIG, CLASSES)
+    assert 22 < outlined.lesion_mm < 36  # 25 to 30, but for the ball's bumps
+    assert np.isnan(slices_of_series(job(ct), CONFIG, CLASSES).lesion_mm)
+    label = named(pd.Series({outlined.table["sop_uid"].iloc[0]: "cancer"}))
+    for stated, lesion_mm in ((9.0, 9.0), (pd.NA, np.nan)):
+        made = slices_of_series(job(ct, label="cancer", slice_labels=label.assign(lesion_mm=stated)), CONFIG, CLASSES)
+        assert made.lesion_mm == pytest.approx(lesion_mm, nan_ok=True)
 
 
 def test_negative_patches_are_of_lung_and_repeat(phantom):

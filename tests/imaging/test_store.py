@@ -15,7 +15,7 @@ from lungsynth.imaging.store import SERIES_COLUMNS, SliceDataset, SliceMeta, ass
 
 META = SliceMeta(8, (-1350.0, 150.0), "abc")
 SERIES = pd.DataFrame(
-    [("1.2", "p1", "val", "cancer", "rejected", "no_lungs", "0.00 litres", "", 0)], columns=list(SERIES_COLUMNS)
+    [("1.2", "p1", "val", "cancer", "rejected", "no_lungs", "0.00 litres", "", 0, 12.5)], columns=list(SERIES_COLUMNS)
 )
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from experiments import experiment
+from sklearn.metrics import roc_auc_score
 
 from lungsynth import CLASSES
 from lungsynth.evaluation.predictions import Predictions
@@ -191,6 +192,45 @@ def test_the_scorecard_holds_fidelity_privacy_and_every_arm():
             metric = card[f"{name}/{arm}"]
             assert metric.low <= metric.value <= metric.high
             assert metric.n == {"slices": 160, "patients": 40, "seeds": 3}
+
+
+def test_a_patient_is_scored_by_the_mean_of_its_slices():
+    scores = plant({"real": 1.0, SYNTHETIC: 2.0}, 40)
+    card, _ = decide(scores, FIDELITY, privacy(False), NO_GROUPS, CONFIG, "")
+    test = scores.table[scores.table["split"] == "test"]
+    for arm in ("real", SYNTHETIC):
+        by_seed = []
+        for _, rows in test[test["arm"] == arm].groupby("seed"):
+            patients = rows.groupby("patient").agg(score=("score", "mean"), label=("label", "max"))
+            by_seed.append(roc_auc_score(patients["label"], patients["score"]))
+        metric = card[f"auroc_patient/{arm}"]
+        assert metric.value == pytest.approx(np.mean(by_seed))
+        assert metric.low < metric.value <= metric.high
+        assert metric.value > card[f"auroc/{arm}"].value  # the mean of several slices errs less
+
+
+def test_where_every_patient_has_a_positive_slice_none_is_told_from_another():
+    table = plant({"real": 1.0, SYNTHETIC: 2.0}, 30).table
+    mixed = table.assign(label=table["row"] % 2)
+    card, _ = decide(Predictions(mixed, CLASSES), FIDELITY, privacy(False), NO_GROUPS, CONFIG, "")
+    names = {metric.name for metric in card.metrics}
+    assert {"auroc/real", f"auroc/{SYNTHETIC}"} <= names
+    assert not any(name.startswith("auroc_patient") for name in names)
+
+
+def test_a_generator_that_harms_those_with_small_lesions_is_blocked():
+    scores = plant({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 2.8}, 300)
+    ill = scores.table.loc[scores.table["label"] == 1, "patient"].unique()
+    size = pd.Series("15 mm and over", ill, dtype="string")
+    size[ill[:30]] = "under 6 mm"
+    table = scores.table.copy()
+    harmed = table["patient"].isin(ill[:30]) & table["arm"].eq(SYNTHETIC)
+    table.loc[harmed, "score"] -= 2.2
+    found = decide(Predictions(table, CLASSES), FIDELITY, privacy(False), size.to_frame("lesion"), CONFIG, "")[1]
+    numbers = {metric.name: metric for metric in found.numbers}
+    assert numbers["gain/baseline/lesion 15 mm and over"].low > 0
+    assert (found.outcome, found.rule) == ("blocked", "subgroup")
+    assert "patients with lesion under 6 mm" in found.reason
 
 
 def test_one_patient_of_each_class_gives_no_interval():

@@ -30,7 +30,7 @@ def slices(count: int) -> pd.DataFrame:
 
 def series(*reasons: str) -> pd.DataFrame:
     """One built series, and one rejected for each reason; their UIDs are 1.0, 1.1, …"""
-    blank = dict.fromkeys(SERIES_COLUMNS, "") | {"split": "val", "label": "cancer", "slices": 0}
+    blank = dict.fromkeys(SERIES_COLUMNS, "") | {"split": "val", "label": "cancer", "slices": 0, "lesion_mm": None}
     rows = [blank | {"series_uid": "1.9", "state": "built", "slices": 9}]
     for number, reason in enumerate(reasons):
         rows.append(blank | {"series_uid": f"1.{number}", "state": "rejected", "reason": reason, "detail": LONG})

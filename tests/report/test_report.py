@@ -25,10 +25,10 @@ from lungsynth.imaging.store import SERIES_COLUMNS, SliceDataset, SliceMeta
 from lungsynth.registry.gate import Rule, Verdict
 from lungsynth.registry.mlflow_registry import PUBLISHED, Registration
 from lungsynth.report import tables
-from lungsynth.report.figures import BAND, COLUMNS, GAP, GUTTER, ROWS, TILE, forest, power_curve, sample_sheet
+from lungsynth.report.figures import BAND, COLUMNS, GAP, GUTTER, ROWS, TILE, block, forest, power_curve, sample_sheet
 from lungsynth.report.render import REMEDIES, render_report
 from lungsynth.report.summary import summary_table
-from lungsynth.report.tables import metric_rows, number
+from lungsynth.report.tables import ARM_MEASURES, metric_rows, number
 
 PATIENT = "PATIENT-4711"
 ARM = "real+classical+synthetic@1"
@@ -182,7 +182,7 @@ def test_page_shows_numbers_with_floors_and_where_the_data_come_from(render):
 def test_page_needs_nothing_from_outside_and_escapes_what_it_shows(render):
     page = render(PROMOTED, 4)
     sources = re.findall(r'(?:src|srcset)="([^"]*)"', page)
-    assert len(sources) == 11  # three charts, the samples and the pairs in two themes, and the film
+    assert len(sources) == 21  # three charts in two themes, the film, four blocks of samples and ten pairs
     assert all(source.startswith("data:image/") for source in sources)
     assert set(re.findall(r'https?://[^"<]+', page)) == {"https://doi.org/10.7937/TCIA.HMQ8-J677"}
     assert "<script" not in page
@@ -246,16 +246,32 @@ def test_every_refusing_rule_has_a_remedy():
     assert set(REMEDIES) == set(get_args(Rule)) - {"gain"}
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_sheet_holds_real_slices_left_and_synthetic_ones_right(theme):
+def test_sheet_holds_real_slices_left_and_synthetic_ones_right():
     count = ROWS * COLUMNS
     real = np.arange(2 * count, dtype=np.uint8).reshape(2, count, 1, 1) * np.ones((32, 32), np.uint8)
-    sheet = np.asarray(sample_sheet(real, real + 100, CLASSES, theme))
+    sheet = np.asarray(sample_sheet(real, real + 100, CLASSES))
     block, band = COLUMNS * (TILE + GAP) - GAP, BAND + ROWS * (TILE + GAP)
     centre = BAND + TILE // 2
     assert sheet[centre, TILE // 2] == real[0, 0, 0, 0]
     assert sheet[band + centre + TILE + GAP, block - TILE // 2] == real[1, -1, 0, 0]
     assert sheet[centre, block + GUTTER + TILE // 2] == real[0, 0, 0, 0] + 100
+
+
+def test_block_sets_slices_in_rows_with_clear_gaps():
+    slices = np.arange(1, 7, dtype=np.uint8)[:, None, None] * np.full((8, 8), 30, np.uint8)
+    picture = block(slices, 4, TILE)
+    grey, opaque = (np.asarray(channel) for channel in picture.split())
+    assert picture.size == (4 * (TILE + GAP) - GAP, 2 * (TILE + GAP) - GAP)
+    assert [grey[TILE // 2, TILE // 2 + place * (TILE + GAP)] for place in range(4)] == [30, 60, 90, 120]
+    assert grey[TILE + GAP, 2 * TILE] == 180
+    assert opaque.mean() == pytest.approx(255 * 6 * TILE**2 / grey.size)
+    assert (opaque[:, TILE : TILE + GAP] == 0).all()
+
+
+def test_every_number_of_an_arm_says_what_it_is_where_headings_have_no_room(render):
+    page = render(PROMOTED, 4)
+    for heading in ARM_MEASURES.values():
+        assert page.count(f'data-measure="{heading}"') == 2  # arms
 
 
 def test_forest_puts_a_higher_value_further_right():
@@ -288,7 +304,9 @@ def test_floor_stands_beside_its_metric():
 def test_a_power_curve_is_drawn_where_the_gate_gives_one(render):
     chances = tuple(metric(f"power/{count}", chance) for count, chance in ((24, 0.1), (48, 0.4), (96, 0.9)))
     verdict = PROMOTED.model_copy(update={"numbers": PROMOTED.numbers + chances})
-    assert "Power by number of test patients" in render(verdict, 4)
+    page = render(verdict, 4)
+    assert "Power by number of test patients" in page
+    assert "power/" not in re.sub("<wbr>", "", page)  # the curve says it all
     assert power_curve({24: 0.1, 48: 0.4, 96: 0.9}, "light")[1:4] == b"PNG"
 
 

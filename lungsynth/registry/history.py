@@ -1,0 +1,109 @@
+"""What the gate decided so far: every verdict from MLflow, also those that made no model version."""
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from pydantic import BaseModel, ConfigDict
+
+from lungsynth.registry.gate import Outcome
+from lungsynth.registry.mlflow_registry import RegistryConfig, connect, sqlite_file
+from lungsynth.registry.succession import holder_of
+
+Reign = Literal["holds", "held", "never"]
+"""Of a version: it has the alias, had it once, or never did."""
+
+
+class Entry(BaseModel):
+    """One verdict, as its MLflow run holds it; what the run does not have is None."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    when: datetime
+    """Start of the run, UTC."""
+    run_name: str
+    run_id: str
+    complete: bool
+    """False where the registration broke off, or still goes on."""
+    outcome: Outcome
+    rule: str
+    """One of `gate.Rule`; runs of earlier releases may name others."""
+    reason: str
+    candidate_arm: str | None
+    baseline_arm: str | None
+    gain: float | None
+    """Against the baseline, with its 95 % interval; None where nothing was compared."""
+    gain_low: float | None
+    gain_high: float | None
+    fid_lung: float | None
+    kid_lung: float | None
+    version: int | None
+    """Of a promoted generator: its newest version under this protocol. A refused one has none."""
+    alias: Reign | None
+    """What the version has to do with the configured alias; None without a version."""
+
+
+def history(config: RegistryConfig, last: int) -> list[Entry]:
+    """The `last` verdicts of the configured experiment, newest first; runs of trainings are no verdicts.
+
+    It only reads: where there is no database or no experiment yet, there are no verdicts, and none is made.
+
+    Raises:
+        LungsynthError: the server does not answer or refuses.
+    """
+    database = sqlite_file(config.tracking_uri)
+    if database is not None and not database.exists():
+        return []
+    with connect(config) as client:
+        experiment = client.get_experiment_by_name(config.experiment)
+        if experiment is None:
+            return []
+        runs = client.search_runs(
+            [experiment.experiment_id], "tags.gate_result LIKE '%'", max_results=last, order_by=["start_time DESC"]
+        )
+        versions, holder = _promoted(client, config), holder_of(client, config.model_name, config.alias)
+        return [_entry(run, versions, holder) for run in runs]
+
+
+Promoted = dict[tuple[str | None, str | None], ModelVersion]
+"""Versions by SHA-256 of weights and of protocol."""
+
+
+def _promoted(client: MlflowClient, config: RegistryConfig) -> Promoted:
+    found = client.search_model_versions(f"name = '{config.model_name}'")
+    return {_generator(version.tags): version for version in sorted(found, key=lambda version: int(version.version))}
+
+
+def _generator(tags: dict[str, str]) -> tuple[str | None, str | None]:
+    return tags.get("weights_sha256"), tags.get("protocol_sha256")
+
+
+def _entry(run: Run, versions: Promoted, holder: ModelVersion | None) -> Entry:
+    tags, params, metrics = run.data.tags, run.data.params, run.data.metrics
+    version = versions.get(_generator(tags)) if tags["gate_result"] == "promote" else None
+    return Entry(
+        when=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+        run_name=run.info.run_name,
+        run_id=run.info.run_id,
+        complete=run.info.status == "FINISHED",
+        outcome=tags["gate_result"],
+        rule=tags.get("gate_rule", ""),
+        reason=tags.get("gate_reason", ""),
+        candidate_arm=params.get("candidate_arm"),
+        baseline_arm=params.get("baseline_arm"),
+        gain=metrics.get("gain/baseline"),
+        gain_low=metrics.get("gain/baseline.low"),
+        gain_high=metrics.get("gain/baseline.high"),
+        fid_lung=metrics.get("fid_lung"),
+        kid_lung=metrics.get("kid_lung"),
+        version=int(version.version) if version else None,
+        alias=_reign(version, holder) if version else None,
+    )
+
+
+def _reign(version: ModelVersion, holder: ModelVersion | None) -> Reign:
+    if holder is not None and int(holder.version) == int(version.version):
+        return "holds"
+    return "held" if "was_champion" in version.tags else "never"
