@@ -73,6 +73,27 @@ def forest(rows: Mapping[str, Metric], label: str, theme: str, mark: float | Non
     return _png(figure)
 
 
+def moves(synthetic: Mapping[str, Metric], floor: Mapping[str, Metric], label: str, theme: str) -> bytes:
+    """PNG: a distance under several normalisations, filled for synthetic slices and hollow for held-out ones."""
+    ink = INKS[theme]
+    figure, axes = _axes(ink, height=0.9 + 0.45 * len(synthetic))
+    names = list(synthetic)[::-1]
+    sides = ((synthetic, SYNTHETIC, SYNTHETIC, 0.13, "synthetic slices"), (floor, ink, "none", -0.13, "real slices"))
+    for metrics, colour, fill, shift, side in sides:
+        places = [place + shift for place in range(len(names))]
+        bounds = [(metrics[name].low, metrics[name].high) for name in names]
+        axes.hlines(places, *zip(*bounds, strict=True), color=colour, linewidth=2.5)
+        values = [metrics[name].value for name in names]
+        axes.plot(values, places, "o", color=colour, markerfacecolor=fill, markersize=8, label=side)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.set_xlabel(label)
+    axes.locator_params(axis="x", nbins=5)
+    axes.grid(axis="x", color=ink, alpha=0.15)
+    axes.legend(frameon=False, labelcolor=ink, fontsize=12)
+    return _png(figure)
+
+
 def power_curve(chances: Mapping[int, float], theme: str) -> bytes:
     """PNG: the chance of a promotion by number of test patients; dashed at 80 %."""
     ink = INKS[theme]

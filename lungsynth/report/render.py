@@ -21,7 +21,18 @@ from lungsynth.registry.gate import TRAINED, Verdict
 from lungsynth.registry.mlflow_registry import Registration
 from lungsynth.report import tables
 from lungsynth.report.build import PICTURES
-from lungsynth.report.figures import COLUMNS, ROWS, THEMES, TILE, block, forest, losses, power_curve, sample_sheet
+from lungsynth.report.figures import (
+    COLUMNS,
+    ROWS,
+    THEMES,
+    TILE,
+    block,
+    forest,
+    losses,
+    moves,
+    power_curve,
+    sample_sheet,
+)
 
 HEADLINES = {
     "promote": "Promoted",
@@ -98,7 +109,7 @@ def render_report(
     tables.public_cohort(cohort).to_csv(folder / "cohort.csv", index=False)
     dataset.series.to_csv(folder / "series.csv", index=False)
 
-    topics = tables.by_topic(scorecard)
+    topics, normalised = tables.by_topic(scorecard), tables.normalised_rows(scorecard)
     facts = {
         "run_name": run_name,
         "headline": HEADLINES[verdict.outcome],
@@ -116,6 +127,8 @@ def render_report(
         "arm_measures": list(tables.ARM_MEASURES[scorecard.measure].values()),
         "arms": tables.arm_rows(topics["utility"], scorecard.measure),
         "gate_rows": tables.metric_rows([m for m in verdict.numbers if not m.name.startswith("power/")]),  # a curve
+        "normalised": normalised,
+        "number": tables.number,
         "notes": scorecard.notes,
         "origin": tables.origin(cohort),
         "splits": tables.splits(dataset),
@@ -134,6 +147,7 @@ def render_report(
         "pairs": [_png_uri(block(pair, 1, SHARP)) for pair in closest_pairs],
         "progress": _uri(film.read_bytes(), "image/gif") if film.exists() else None,
         "build": {path.stem: _uri(path.read_bytes(), "image/png") for path in _copied_build(dataset, folder)},
+        "normalised": _moves(normalised),
         **_charts(package, scorecard, verdict),
     }
     templates = Environment(
@@ -196,6 +210,15 @@ def _charts(package: GeneratorPackage, scorecard: Scorecard, verdict: Verdict) -
         charts["losses"] = lambda theme: losses(log, theme)
     drawn = {name: {theme: _uri(chart(theme)) for theme in THEMES} for name, chart in charts.items()}
     return {name: drawn.get(name) for name in ("arms", "gains", "power", "losses")}
+
+
+def _moves(rows: list[tables.NormalisedRow]) -> dict[str, dict[str, str]]:
+    """A chart for each extractor, by theme: of FID, or of KID where there were too few slices for FID."""
+    best = {row.measure.partition("_")[2]: row for row in reversed(rows)}  # FID comes first, and so stays
+    return {
+        row.measure: {theme: _uri(moves(row.synthetic, row.floor, row.measure, theme)) for theme in THEMES}
+        for row in best.values()
+    }
 
 
 def _key_numbers(scorecard: Scorecard, verdict: Verdict) -> list[tuple[str, str, str]]:

@@ -10,6 +10,7 @@ from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.evaluation.statistics import Measure
 from lungsynth.imaging.store import SliceDataset
 
+DISTANCES = ("fid_", "kid_")
 FIDELITY = ("fid_", "kid_", "precision_", "recall_", "density_", "coverage_", "modes_", "ms_ssim")
 ARM_MEASURES: dict[Measure, dict[str, str]] = {
     "AUROC": {
@@ -69,6 +70,26 @@ def metric_rows(metrics: tuple[Metric, ...] | list[Metric]) -> list[MetricRow]:
     ]
 
 
+class NormalisedRow(NamedTuple):
+    """A distance under every normalisation: those of synthetic slices, and of held-out ones, by normalisation."""
+
+    measure: str
+    synthetic: dict[str, Metric]
+    floor: dict[str, Metric]
+
+
+def normalised_rows(scorecard: Scorecard) -> list[NormalisedRow]:
+    """The distances that were measured under several normalisations; none if all were under the dataset's window."""
+    found = {metric.name: metric for metric in scorecard.metrics}
+    names = [name.split("@") for name in found if name.startswith(DISTANCES) and "@" in name and f"{name}/floor" in found]
+    rows = []
+    for measure in dict.fromkeys(measure for measure, _ in names):
+        under = {"window": measure} | {how: f"{measure}@{how}" for base, how in names if base == measure}
+        floors = {how: found[f"{name}/floor"] for how, name in under.items()}
+        rows.append(NormalisedRow(measure, {how: found[name] for how, name in under.items()}, floors))
+    return rows
+
+
 def arm_rows(utility: list[Metric], measure: Measure) -> list[dict[str, object]]:
     """One row for each arm, with the metrics of `ARM_MEASURES` that it has."""
     found, prefix = {metric.name: metric for metric in utility}, f"{measure.lower()}/"
@@ -88,7 +109,8 @@ def by_topic(scorecard: Scorecard) -> dict[str, list[Metric]]:
     for metric in scorecard.metrics:
         prefix = metric.name.partition("/")[0]
         topic = "privacy" if prefix == "privacy" else "fidelity" if prefix.startswith(FIDELITY) else "utility"
-        topics[topic].append(metric)
+        if topic != "fidelity" or "@" not in metric.name:  # see `normalised_rows`
+            topics[topic].append(metric)
     return topics
 
 
