@@ -26,6 +26,7 @@ def radiographs(tmp_path_factory):
             Image.fromarray(noisy).save(folder / kind / f"person{patient}_{number}.png")
             Image.fromarray(lungs).save(folder / "masks" / kind / f"person{patient}_{number}.png")
     (folder / "NORMAL" / "person98_0.png").write_bytes(b"\x89PNG, and then nothing")
+    Image.fromarray(lungs).save(folder / "masks" / "NORMAL" / "person98_0.png")
     return folder
 
 
