@@ -31,7 +31,7 @@ NOTICE = "Research only: not a medical device. The images are synthetic; none sh
 
 
 def export_network(package: GeneratorPackage, path: Path) -> None:
-    """Write the generator to `path` as a torch.export archive: (z float32 B×nz, labels int64 B) to B×1×H×W, any B."""
+    """Write the generator to `path` as a torch.export archive: (z float32 B×nz, labels int64 B) to B×C×H×W, any B."""
     z, labels = torch.zeros(2, package.card.generator.nz), torch.zeros(2, dtype=torch.int64)
     batch = torch.export.Dim("batch", min=1)
     network = package.load().requires_grad_(False)

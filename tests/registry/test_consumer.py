@@ -8,10 +8,12 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from lungsynth.errors import LungsynthError
+from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.generators.dcgan import DcganConfig, Generator
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
 from lungsynth.registry.export import log_generator
@@ -127,3 +129,19 @@ def test_generator_without_classes_is_refused(tmp_path: Path):
     package = GeneratorPackage.write(tmp_path / "unconditional", Generator(config), card)
     with pytest.raises(LungsynthError, match="an unconditional generator cannot be registered"):
         log_generator(package)
+
+
+def test_of_a_generator_of_pairs_the_images_are_served(make_verdict, config, tmp_path, monkeypatch):
+    pairs = DcganConfig(size=32, nz=8, ngf=4, masks=True)
+    card = GeneratorCard(generator=pairs, window_hu=None)
+    with torch.random.fork_rng():
+        package = GeneratorPackage.write(tmp_path / "pairs", Generator(pairs), card)
+    verdict = make_verdict()
+    dice = Metric(name=f"dice/{verdict.candidate_arm}", value=0.91, computed_with="bootstrap")
+    register(package, Scorecard(metrics=(dice,)), verdict, None, data_sha256="d", code_version="0", config=config)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", config.tracking_uri)
+    model = mlflow.pyfunc.load_model("models:/lung-ct-generator@champion")
+    drawn = model.predict(pd.DataFrame({"label": ["cancer", "non-cancer"] * 32}), params={"seed": 5})
+    np.testing.assert_array_equal(drawn, package.sample(np.array([1, 0] * 32), seed=5))
+    (version,) = mlflow.MlflowClient().search_model_versions("name = 'lung-ct-generator'")
+    assert version.tags["score"] == "0.910000"
