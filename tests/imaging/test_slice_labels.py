@@ -21,7 +21,7 @@ VOLUME = axial_volume(np.zeros((10, 4, 4), np.int16), instance_numbers=(10, 9, 8
 
 def table(*rows: tuple[str | None, int | None, str, str]) -> pd.DataFrame:
     """Rows of (SOP Instance UID, instance number, label, evidence)."""
-    return pd.DataFrame([("1.2.3", *row) for row in rows], columns=list(SLICE_LABEL_COLUMNS)).astype(
+    return pd.DataFrame([("1.2.3", *row, None) for row in rows], columns=list(SLICE_LABEL_COLUMNS)).astype(
         SLICE_LABEL_COLUMNS
     )
 
@@ -33,7 +33,7 @@ def label(tmp_path, monkeypatch):
     def read(volume: Volume, path: Path) -> list[Lesion]:
         if path.stem == "bad":
             raise SeriesRejected(Reason.NO_LESION_EVIDENCE, "bad: EOFError")
-        return [Lesion(int(index), 0, 0, 1, 1, 1) for index in path.stem.split("-")]
+        return [Lesion(int(index), 0, 0, 1, 1, 1, 1) for index in path.stem.split("-")]
 
     monkeypatch.setattr(slice_labels, "find_lesions", read)
 
