@@ -103,12 +103,16 @@ def train_lungs(dataset: Path, folder: Path, steps: int, seed: int) -> None:
 @click.option("--last", type=click.IntRange(1, 50_000), default=50, show_default=True, help="verdicts to list at most")
 @click.option("--json", "as_json", is_flag=True, help="print all that is known of them as JSON")
 def history(config: Path, last: int, as_json: bool) -> None:
-    """List the verdicts of the gate, newest first, also those that refused a generator. Reads MLflow alone."""
+    """List the verdicts of the gate, newest first, also those that refused a generator. Reads MLflow alone.
+
+    Below, from five generators on, whether distances by several extractors rank these alike, and as their gain does.
+    """
     from rich.console import Console
 
     from lungsynth.registry.history import history as verdicts
+    from lungsynth.registry.history import rank_correlations
     from lungsynth.registry.mlflow_registry import shown
-    from lungsynth.report.history import history_table
+    from lungsynth.report.history import correlation_table, history_table
     from lungsynth.run_file import load, run_config
 
     registry = run_config(config, load(config)).registry
@@ -117,6 +121,8 @@ def history(config: Path, last: int, as_json: bool) -> None:
         click.echo(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=2))
     elif entries:
         Console().print(history_table(entries, registry.alias))
+        if correlations := rank_correlations(entries):
+            Console().print(correlation_table(correlations))
     else:
         click.echo(f"no verdict yet in experiment {registry.experiment} at {shown(registry.tracking_uri)}")
 

@@ -1,17 +1,27 @@
 """What the gate decided so far: every verdict from MLflow, also those that made no model version."""
 
+import math
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Literal
+from itertools import combinations
+from typing import Literal, NamedTuple
 
+import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from pydantic import BaseModel, ConfigDict
+from scipy.stats import spearmanr
 
+from lungsynth.evaluation.statistics import Z975
 from lungsynth.registry.gate import Outcome
 from lungsynth.registry.mlflow_registry import RegistryConfig, connect, sqlite_file
 from lungsynth.registry.succession import holder_of
 
+DISTANCE = re.compile("(fid|kid)_[a-z0-9]+")
+FEWEST = 5
+"""Generators that a rank correlation needs."""
 Reign = Literal["holds", "held", "never"]
 """Of a version: it has the alias, had it once, or never did."""
 
@@ -37,8 +47,9 @@ class Entry(BaseModel):
     """Against the baseline, with its 95 % interval; None where nothing was compared."""
     gain_low: float | None
     gain_high: float | None
-    fid_lung: float | None
-    kid_lung: float | None
+    distances: dict[str, float]
+    """FID and KID of all slices by name, as `fid_lung`."""
+    weights_sha256: str
     version: int | None
     """Of a promoted generator: its newest version under this protocol. A refused one has none."""
     alias: Reign | None
@@ -65,6 +76,38 @@ def history(config: RegistryConfig, last: int) -> list[Entry]:
         )
         versions, holder = _promoted(client, config), holder_of(client, config.model_name, config.alias)
         return [_entry(run, versions, holder) for run in runs]
+
+
+class Correlation(NamedTuple):
+    """Spearman's rank correlation of two numbers over `generators`, with its 95 % interval (Bonett & Wright 2000)."""
+
+    first: str
+    second: str
+    rho: float
+    low: float
+    high: float
+    generators: int
+
+
+def rank_correlations(entries: Sequence[Entry]) -> list[Correlation]:
+    """Whether extractors agree on which generator is better, and whether any of them knows which one helps.
+
+    Between distances of one kind, FID or KID, by different extractors, and between each distance and the gain; over
+    generators that have both, the newest verdict on each. Fewer than `FEWEST` of these say nothing, and are left out.
+    """
+    newest = {entry.weights_sha256: entry for entry in reversed(entries)}.values()
+    table = pd.DataFrame([{**entry.distances, "gain": entry.gain} for entry in newest], dtype=float)
+    found = []
+    for first, second in combinations(sorted(table.columns, key=lambda name: name == "gain"), 2):
+        both = table[[first, second]].dropna()
+        of_one_kind = first.partition("_")[0] == second.partition("_")[0]
+        if len(both) < FEWEST or (both.nunique() == 1).any() or not (of_one_kind or second == "gain"):
+            continue
+        rho = float(spearmanr(both[first], both[second]).statistic)
+        reach = Z975 * math.sqrt((1 + rho**2 / 2) / (len(both) - 3))
+        centre = math.atanh(max(-1 + 1e-9, min(1 - 1e-9, rho)))
+        found.append(Correlation(first, second, rho, math.tanh(centre - reach), math.tanh(centre + reach), len(both)))
+    return found
 
 
 Promoted = dict[tuple[str | None, str | None], ModelVersion]
@@ -96,8 +139,8 @@ def _entry(run: Run, versions: Promoted, holder: ModelVersion | None) -> Entry:
         gain=metrics.get("gain/baseline"),
         gain_low=metrics.get("gain/baseline.low"),
         gain_high=metrics.get("gain/baseline.high"),
-        fid_lung=metrics.get("fid_lung"),
-        kid_lung=metrics.get("kid_lung"),
+        distances={name: value for name, value in metrics.items() if DISTANCE.fullmatch(name)},
+        weights_sha256=tags.get("weights_sha256", ""),
         version=int(version.version) if version else None,
         alias=_reign(version, holder) if version else None,
     )

@@ -6,10 +6,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from lungsynth.registry.history import Entry
+from lungsynth.registry.history import Correlation, Entry
 from lungsynth.report.summary import COLOURS
 from lungsynth.report.tables import number
 
+SHOWN = ("fid_lung", "kid_lung")
 ALIAS = {"holds": "{alias}", "held": "was {alias}", "never": "never {alias}"}
 
 
@@ -27,9 +28,18 @@ def history_table(entries: Iterable[Entry], alias: str) -> Table:
             Text(f"{entry.when.astimezone():%Y-%m-%d %H:%M}\n{entry.run_name}"),
             Text.assemble(outcome, "" if entry.complete else ", unfinished", f"\n{entry.rule}"),
             Text(f"{_gain(entry)}\n{entry.candidate_arm or ''}"),
-            "\n".join("" if value is None else number(value) for value in (entry.fid_lung, entry.kid_lung)),
+            "\n".join(number(entry.distances[name]) if name in entry.distances else "" for name in SHOWN),
             Text(f"{entry.version}\n{ALIAS[entry.alias].format(alias=alias)}" if entry.alias else ""),
         )
+    return table
+
+
+def correlation_table(found: Iterable[Correlation]) -> Table:
+    """One row for each two numbers whose ranks were compared."""
+    table = Table("Spearman's rank correlation of", "and", "rho", "95 % interval", "generators", box=box.SIMPLE_HEAD)
+    for one in found:
+        bounds = f"{one.low:+.2f} to {one.high:+.2f}"
+        table.add_row(one.first, one.second, f"{one.rho:+.2f}", bounds, str(one.generators))
     return table
 
 

@@ -81,7 +81,9 @@ class NormalisedRow(NamedTuple):
 def normalised_rows(scorecard: Scorecard) -> list[NormalisedRow]:
     """The distances that were measured under several normalisations; none if all were under the dataset's window."""
     found = {metric.name: metric for metric in scorecard.metrics}
-    names = [name.split("@") for name in found if name.startswith(DISTANCES) and "@" in name and f"{name}/floor" in found]
+    names = [
+        name.split("@") for name in found if name.startswith(DISTANCES) and "@" in name and f"{name}/floor" in found
+    ]
     rows = []
     for measure in dict.fromkeys(measure for measure, _ in names):
         under = {"window": measure} | {how: f"{measure}@{how}" for base, how in names if base == measure}

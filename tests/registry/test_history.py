@@ -16,7 +16,7 @@ from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.registry import mlflow_registry
 from lungsynth.registry.gate import Verdict
-from lungsynth.registry.history import Entry, history
+from lungsynth.registry.history import Correlation, Entry, history, rank_correlations
 from lungsynth.registry.mlflow_registry import Champion, RegistryConfig, find_champion, register
 from lungsynth.registry.tracking import tracked
 from lungsynth.report.history import history_table
@@ -101,7 +101,7 @@ def test_registration_that_crashed_keeps_its_verdict(entries):
 def test_numbers_are_those_of_verdict_and_scorecard(entries):
     rejected, unmeasured = entries[4], entries[2]
     assert (rejected.gain, rejected.gain_low, rejected.gain_high) == (0.03, 0.01, 0.05)
-    assert (rejected.fid_lung, rejected.kid_lung) == (0.5, None)
+    assert rejected.distances == {"fid_lung": 0.5}
     assert rejected.candidate_arm == "real+classical+synthetic@1"
     assert unmeasured.gain is None
 
@@ -112,6 +112,37 @@ def test_crashed_registration_shows_its_version_once_it_was_done_again(registry,
     again, _, crashed = history(registry, last=3)
     assert (again.version, again.alias) == (crashed.version, crashed.alias) == (3, "never")
     assert (again.complete, crashed.complete) == (True, False)
+
+
+def test_extractors_that_rank_generators_alike_correlate(entries):
+    gains = (0.01, 0.05, 0.02, 0.03, 0.06)
+
+    def ranked(inception: tuple[float, ...]) -> dict[tuple[str, str], Correlation]:
+        planted = [
+            entries[0].model_copy(
+                update={
+                    "distances": {"fid_lung": 1.0 + place, "fid_inception": value, "kid_lung": 0.1 * place},
+                    "gain": gain,
+                    "weights_sha256": str(place),
+                }
+            )
+            for place, (value, gain) in enumerate(zip(inception, gains, strict=True))
+        ]
+        again = planted[0].model_copy(update={"distances": {"fid_lung": 99.0, "fid_inception": 0.0}})  # an older run
+        return {(one.first, one.second): one for one in rank_correlations([*planted, again])}
+
+    alike = ranked((20.0, 21.0, 40.0, 41.0, 50.0))
+    assert set(alike) == {
+        ("fid_lung", "fid_inception"),
+        *[(name, "gain") for name in ("fid_lung", "fid_inception", "kid_lung")],
+    }
+    agreed = alike["fid_lung", "fid_inception"]
+    assert (agreed.rho, agreed.generators) == (pytest.approx(1), 5)
+    turned = ranked((50.0, 41.0, 40.0, 20.0, 21.0))["fid_lung", "fid_inception"]
+    assert turned.rho == pytest.approx(-0.9)
+    assert turned.low == pytest.approx(-0.99, abs=0.02)
+    assert turned.high > -0.5
+    assert rank_correlations(entries[:4]) == []
 
 
 def test_table_fits_a_narrow_terminal(entries):

@@ -274,6 +274,21 @@ def test_every_number_of_an_arm_says_what_it_is_where_headings_have_no_room(rend
         assert page.count(f'data-measure="{heading}"') == 2  # arms
 
 
+def test_distances_under_other_normalisations_have_a_table_and_a_chart_of_their_own(render, monkeypatch):
+    assert "Under other normalisations" not in render(PROMOTED, 4)
+    names = ("kid_lung", "kid_lung@clip", "fid_lung", "fid_lung@clip")
+    sides = (*names, *(f"{name}/floor" for name in names))
+    distances = [metric(name, 0.1 + place, 0.05 + place, 0.2 + place) for place, name in enumerate(sides)]
+    ratio = metric("fid_ratio_lung@clip", 0.5, 0.4, 0.6)
+    card = SCORECARD.model_copy(update={"metrics": (*SCORECARD.metrics[2:], *distances, ratio)})
+    monkeypatch.setitem(globals(), "SCORECARD", card)
+    page = render(PROMOTED, 4)
+    assert page.count('data-measure="clip"') == 2
+    assert page.count("under several normalisations") == 1  # one chart an extractor, of FID
+    assert "real 5.1" in page
+    assert "@" not in page.partition("<h2>Fidelity</h2>")[2].partition("Under other")[0]
+
+
 def test_forest_puts_a_higher_value_further_right():
     def centre(value: float) -> float:
         rows = {ARM: metric("a", value, value - 0.01, value + 0.01), "real": metric("b", 0.5, 0.0, 1.0)}
