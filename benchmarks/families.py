@@ -21,7 +21,7 @@ from narrow import narrow
 from phantoms import extractor, simulate
 from torch_fidelity.metric_prc import KEY_METRIC_RECALL, prc_features_to_metric
 
-from lungsynth.evaluation.distances import DistancesConfig, kid, kid_draws
+from lungsynth.evaluation.distances import DistancesConfig, kernels, kid, kid_draws
 from lungsynth.evaluation.extractor import Extractor
 from lungsynth.evaluation.sides import Images
 from lungsynth.generators.family import GeneratorConfig, families
@@ -50,9 +50,10 @@ def main() -> None:
 
     def scores(images: np.ndarray, clusters: np.ndarray) -> str:
         found = _images(judge, images, clusters)
-        recall = prc_features_to_metric(*(torch.from_numpy(side.features) for side in (found, real)), verbose=False)
-        value = kid(real.features, found.features, DistancesConfig())
-        reach = 1.96 * kid_draws(real, found, DistancesConfig()).std(ddof=1)
+        recall = prc_features_to_metric(*(torch.from_numpy(side.values) for side in (found, real)), verbose=False)
+        between = kernels(real.values, found.values)
+        value = kid(between, DistancesConfig())
+        reach = 1.96 * kid_draws(between, real, found, DistancesConfig()).std(ddof=1)
         return f"{value:>12.4f} ±{reach:<7.4f}{recall[KEY_METRIC_RECALL]:>8.2f}"
 
     shown, each = rows[: len(val)], np.arange(len(val))

@@ -1,6 +1,6 @@
-"""Quality for a time budget: the demo's generator beside PyTorch's DCGAN tutorial, on the same slices, for as long.
+"""Quality for a time budget: our generator beside PyTorch's DCGAN tutorial, on the same slices, for as long.
 
-    python benchmarks/time_budget.py [--data FOLDER] [--config configs/demo.yaml] [--widths 64 24] [--out FOLDER]
+    python benchmarks/time_budget.py [--data FOLDER] [--config configs/phantom.yaml] [--widths 64 24] [--out FOLDER]
 
 Ours is trained as the run file says, then the tutorial's loop (its networks of `--widths`, BCE, Adam 2e-4, batches of
 128, float32) for the same seconds. `--data` is the folder of a slice dataset; without it 160 phantoms are simulated
@@ -20,7 +20,7 @@ from phantoms import extractor, simulate
 from PIL import Image
 from torch import nn
 
-from lungsynth.evaluation.distances import DistancesConfig, kid
+from lungsynth.evaluation.distances import DistancesConfig, kernels, kid
 from lungsynth.generators.package import GeneratorPackage, to_uint8
 from lungsynth.imaging.store import SliceDataset
 from lungsynth.run_file import load, training_sections
@@ -34,7 +34,7 @@ def main() -> None:
     """Train both, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of a slice dataset of 64 px")
-    parser.add_argument("--config", type=Path, default=Path("configs/demo.yaml"))
+    parser.add_argument("--config", type=Path, default=Path("configs/phantom.yaml"))
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 24], help="the tutorial's ngf and ndf")
     parser.add_argument("--against", choices=("val", "train"), default="val")
     parser.add_argument("--out", type=Path, default=Path("outputs/time_budget"))
@@ -47,7 +47,7 @@ def main() -> None:
     real = judge.features(dataset.images[judged])
 
     def score(name: str, images: np.ndarray, kimg: float, seconds: float) -> None:
-        value = kid(real, judge.features(images), DistancesConfig())
+        value = kid(kernels(real, judge.features(images)), DistancesConfig())
         print(f"{name:24}{kimg:8.0f} kimg{seconds:8.0f} s   KID (lung) {value:.4f}", flush=True)
         shown = min(32, len(images) // COLUMNS * COLUMNS)
         Image.fromarray(grid(images[:: len(images) // shown][:shown])).save(options.out / f"{name}.png")

@@ -1,10 +1,12 @@
 """Distances between two sides of slices in feature space: FID and KID, with the resamples behind their intervals."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from pydantic import Field
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
-from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kernel_poly, kid_features_to_metric
+from torch_fidelity.metric_kid import kernel_poly
 
 from lungsynth.evaluation.features import FeaturesConfig
 from lungsynth.evaluation.sides import Images
@@ -27,14 +29,45 @@ def fid(real: np.ndarray, other: np.ndarray) -> float:
     return float(fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID])
 
 
-def kid(real: np.ndarray, other: np.ndarray, config: DistancesConfig) -> float:
-    """Kernel distance of features N×D (Bińkowski 2018), unbiased at any size, by torch-fidelity."""
-    sides = [torch.from_numpy(side) for side in (other, real)]
-    size = min(config.kid_subset_size, len(real), len(other))
-    found = kid_features_to_metric(
-        *sides, kid_subsets=config.kid_subsets, kid_subset_size=size, rng_seed=config.seed, verbose=False
-    )
-    return float(found[KEY_METRIC_KID_MEAN])
+class Kernels(NamedTuple):
+    """KID's kernel between slices: within the real side N×N and the other M×M, 0 on the diagonals, and across N×M."""
+
+    real: np.ndarray
+    other: np.ndarray
+    across: np.ndarray
+
+    def distances(self, real: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """The unbiased squared distance, B, of slices that come so often, B×N and B×M; none meets itself."""
+        w, v = real.astype(float), other.astype(float)
+        within = sum(
+            ((u @ kernel) * u).sum(axis=1) / (u.sum(axis=1) ** 2 - (u * u).sum(axis=1))
+            for u, kernel in ((w, self.real), (v, self.other))
+        )
+        return within - 2 * ((w @ self.across) * v).sum(axis=1) / (w.sum(axis=1) * v.sum(axis=1))
+
+
+def kernels(real: np.ndarray, other: np.ndarray) -> Kernels:
+    """The cubic kernel of features N×D and M×D (Bińkowski 2018, arXiv 1801.01401), by torch-fidelity."""
+    x, y = real.astype(float), other.astype(float)
+    found = Kernels(kernel_poly(x, x), kernel_poly(y, y), kernel_poly(x, y))
+    for kernel in (found.real, found.other):
+        np.fill_diagonal(kernel, 0)
+    return found
+
+
+def kid(found: Kernels, config: DistancesConfig) -> float:
+    """KID: the mean over random subsets of either side, the same that torch-fidelity draws.
+
+    It computes the kernel of every subset anew, which takes ten times as long.
+    """
+    counts = found.across.shape
+    size = min(config.kid_subset_size, *counts)
+    rng = np.random.RandomState(config.seed)
+    chosen = np.zeros((config.kid_subsets, counts[0])), np.zeros((config.kid_subsets, counts[1]))
+    for subset in range(config.kid_subsets):
+        for side in (1, 0):  # torch-fidelity's first side is the synthetic one
+            chosen[side][subset, rng.choice(counts[side], size, replace=False)] = 1
+    return float(found.distances(*chosen).mean())
 
 
 def fid_draws(real: Images, other: Images, config: DistancesConfig) -> np.ndarray:
@@ -54,17 +87,9 @@ def fid_draws(real: Images, other: Images, config: DistancesConfig) -> np.ndarra
     return draws
 
 
-def kid_draws(real: Images, other: Images, config: DistancesConfig) -> np.ndarray:
+def kid_draws(found: Kernels, real: Images, other: Images, config: DistancesConfig) -> np.ndarray:
     """KID of each of `config.resamples` bootstrap resamples of the clusters of both sides; take their spread alone."""
-    kernels = [kernel_poly(a.values, b.values) for a, b in ((real, real), (other, other), (real, other))]
-    for kernel in kernels[:2]:
-        np.fill_diagonal(kernel, 0)  # a slice drawn twice must not meet itself
-    w, v = (weights.astype(kernels[0].dtype) for weights in draw_weights(real, other, config))
-    within = sum(
-        ((u @ k) * u).sum(axis=1) / (u.sum(axis=1) ** 2 - (u * u).sum(axis=1))
-        for u, k in zip((w, v), kernels, strict=False)
-    )
-    return within - 2 * ((w @ kernels[2]) * v).sum(axis=1) / (w.sum(axis=1) * v.sum(axis=1))
+    return found.distances(*draw_weights(real, other, config))
 
 
 def draw_weights(real: Images, other: Images, config: DistancesConfig) -> tuple[np.ndarray, np.ndarray]:

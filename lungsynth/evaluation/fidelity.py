@@ -7,7 +7,7 @@ import numpy as np
 import torch_fidelity
 from pydantic import Field
 
-from lungsynth.evaluation.distances import DistancesConfig, fid, fid_draws, kid, kid_draws
+from lungsynth.evaluation.distances import DistancesConfig, fid, fid_draws, kernels, kid, kid_draws
 from lungsynth.evaluation.diversity import (
     COVERAGE_NEIGHBOURS,
     PRC_NEIGHBOURS,
@@ -143,8 +143,9 @@ def _distances(name: str, extractor: str, trio: Trio, config: FidelityConfig) ->
             computed_with=f"FID of held-out over FID of synthetic slices, ±1.96 SE of its logarithm, {how}",
         )
     for suffix, other, n in trio.pairs:
-        value = kid(trio.real.values, other.values, config)
-        yield metric_of_draws(f"kid_{name}{suffix}", value, kid_draws(trio.real, other, config), n, how)
+        found = kernels(trio.real.values, other.values)
+        spread = kid_draws(found, trio.real, other, config)
+        yield metric_of_draws(f"kid_{name}{suffix}", kid(found, config), spread, n, how)
 
 
 def _manifolds(name: str, extractor: str, trio: Trio, config: FidelityConfig) -> Iterator[Metric]:

@@ -129,7 +129,7 @@ def decide(
         Metric(name=f"test_patients/{name}", value=count, computed_with=with_slice) for name, count in patients.items()
     )
     numbers = sum((comparison.metrics() for comparison in comparisons), counts)
-    how = f"against {rivals[0].arm}, patients of this group alone, bootstrap of patients and seeds ×{config.resamples}"
+    how = f"against {rivals[0].arm}, this group of patients alone, bootstrap of patients and seeds ×{config.resamples}"
     numbers += tuple(Metric.of(f"gain/baseline/{name}", gain, how) for name, gain in subgroups.items())
     if comparisons:
         numbers += _power(comparisons[0], sum(patients.values()), config)

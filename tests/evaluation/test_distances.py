@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from lungsynth.evaluation.distances import DistancesConfig, draw_weights, fid, fid_draws, kid_draws
+from lungsynth.evaluation.distances import DistancesConfig, draw_weights, fid, fid_draws, kernels, kid, kid_draws
 from lungsynth.evaluation.sides import Images
 
 CONFIG = DistancesConfig(resamples=20)
@@ -28,7 +28,18 @@ def test_kid_without_repeats_equals_torch_fidelity(pair):
     once = [Images(values, np.zeros(60, int), np.zeros(60, int)) for values in (real, other)]  # one cluster: as it is
     options = {"kid_subsets": 1, "kid_subset_size": 60, "rng_seed": 0, "verbose": False}
     expected = kid_features_to_metric(torch.from_numpy(other), torch.from_numpy(real), **options)
-    assert kid_draws(*once, CONFIG) == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-4)
+    assert kid_draws(kernels(real, other), *once, CONFIG) == pytest.approx(
+        expected["kernel_inception_distance_mean"], rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("size", [60, 25])
+def test_kid_of_subsets_equals_torch_fidelity(pair, size):
+    real, other = (side.values for side in pair)
+    options = {"kid_subsets": 30, "kid_subset_size": size, "rng_seed": 0, "verbose": False}
+    expected = kid_features_to_metric(torch.from_numpy(other), torch.from_numpy(real), **options)
+    found = kid(kernels(real, other), DistancesConfig(kid_subsets=30, kid_subset_size=size))
+    assert found == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-4)
 
 
 def test_the_real_side_is_drawn_alike_for_every_other(pair):

@@ -1,0 +1,94 @@
+"""Does a trained generator help on phantoms, and from how few training patients on? The gate's own verdict, for each.
+
+    python benchmarks/does_it_help.py [--data FOLDER] [--patients 16 48 144] [--test 300] [--out FOLDER]
+
+Of one simulated cohort, a fixed set of patients tests and another one validates; of the rest the first so many train:
+the generator (as `--config` says), the feature extractor and all classifiers. The verdict is that of the
+pipeline's steps, with the arms below. `--data` is the folder of a slice dataset; without it 740 phantoms are simulated.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from phantoms import extractor, simulate
+
+from lungsynth.evaluation.fidelity import FidelityConfig, measure_fidelity
+from lungsynth.evaluation.privacy import PrivacyConfig, audit_privacy
+from lungsynth.evaluation.utility import UtilityConfig, measure_utility
+from lungsynth.generators.package import GeneratorPackage
+from lungsynth.imaging.store import SliceDataset
+from lungsynth.registry.gate import GateConfig, decide
+from lungsynth.run_file import load, training_sections
+from lungsynth.training import Slices, train_generator
+
+VAL = 60
+"""Patients to choose by."""
+UTILITY = UtilityConfig(
+    steps=200, ratios=(0.5, 1.0), baselines=("real", "real+classical", "real+classical+mix"), controls=("shuffled",)
+)
+
+
+def main() -> None:
+    """Train, measure and judge for every number of patients."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of a slice dataset")
+    parser.add_argument("--config", type=Path, default=Path("configs/demo.yaml"), help="of generator and training")
+    parser.add_argument("--patients", type=int, nargs="+", default=[16, 48, 144], help="to train on")
+    parser.add_argument("--test", type=int, default=300, help="patients to test on")
+    parser.add_argument("--workers", type=int, default=0, help="classifiers side by side; 0: one on each core")
+    parser.add_argument("--out", type=Path, default=Path("outputs/does_it_help"))
+    options = parser.parse_args()
+    whole = SliceDataset(options.data) if options.data else simulate(740, options.out)
+    for count in options.patients:
+        folder = options.out / f"{count} patients"
+        dataset = part(whole, count, options.test, folder / "slices")
+        package = _train(dataset, options, folder)
+        features = extractor(dataset, folder / "extractor")
+        fidelity = measure_fidelity(
+            dataset, package.sample, features, FidelityConfig(extractors=(), normalisations=(), cache=None)
+        )
+        privacy = audit_privacy(dataset, package.sample, features, PrivacyConfig(cache=None), package.realness)
+        config = UTILITY.model_copy(update={"workers": options.workers})
+        predictions = measure_utility(dataset, {"synthetic": package.sample}, config)
+        card, verdict = decide(predictions, fidelity, privacy.scorecard, pd.DataFrame(), GateConfig(), "study")
+        print(
+            f"\n{count} patients to train on, {len(dataset.rows('train'))} slices: {verdict.outcome}. {verdict.reason}"
+        )
+        for metric in (*card.metrics, *verdict.numbers):
+            if metric.name.startswith(("auroc/", "gain/", "kid_lung", "recall_lung", "privacy/")):
+                bounds = "" if metric.low is None else f"  ({metric.low:.4f} to {metric.high:.4f})"
+                print(f"  {metric.name:52}{metric.value:9.4f}{bounds}", flush=True)
+
+
+def part(whole: SliceDataset, train: int, test: int, folder: Path) -> SliceDataset:
+    """Slices of the first patients to test, of `VAL` others, and of `train` more, in an order that a seed gives."""
+    if folder.exists():
+        return SliceDataset(folder)
+    patients = whole.table["patient"].to_numpy(str)
+    order = np.random.default_rng(0).permutation(np.unique(patients))
+    sizes = {"test": test, "val": VAL, "train": train}
+    split = dict(zip(order[: sum(sizes.values())], np.repeat(list(sizes), list(sizes.values())), strict=True))
+    rows = np.flatnonzero([patient in split for patient in patients])
+    table = whole.table.iloc[rows].assign(split=[split[patient] for patient in patients[rows]])
+    return SliceDataset.write(folder, whole.images[rows], table, whole.meta)
+
+
+def _train(dataset: SliceDataset, options: argparse.Namespace, folder: Path) -> GeneratorPackage:
+    sections = training_sections(options.config, load(options.config))
+    train, val = (Slices(dataset.images, dataset.labels, dataset.rows(split)) for split in ("train", "val"))
+    return train_generator(
+        train,
+        val,
+        window_hu=dataset.meta.window_hu,
+        data_sha256=dataset.sha256,
+        generator=sections.generator,
+        training=sections.training,
+        folder=folder / "package",
+        checkpoints=folder / "checkpoints",
+    )
+
+
+if __name__ == "__main__":
+    main()
