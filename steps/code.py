@@ -9,8 +9,9 @@ def training() -> str:
 
 
 def evaluation() -> str:
-    """Key of the metrics and the gate; samples are drawn by the generators' code."""
-    return sources_sha256("evaluation", "generators", "registry/gate.py")
+    """Key of the metrics and the gate; samples come from the generators' code, segmenters are the lungs' U-Net."""
+    lungs = ("imaging/lungs/unet.py", "imaging/lungs/unet_training.py")
+    return sources_sha256("evaluation", "generators", "registry/gate.py", *lungs)
 
 
 def everything() -> str:

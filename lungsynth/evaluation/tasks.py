@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from torch import nn
 
+from lungsynth.cohort.cohort import SPLITS
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.classifier import ClassifierConfig, Pool, Recipe, new_classifier, scores, train_classifier
 from lungsynth.evaluation.sampler import draw, draw_pairs
@@ -15,7 +16,6 @@ from lungsynth.evaluation.statistics import Measure
 from lungsynth.imaging.store import SliceDataset
 
 TaskName = Literal["classification", "segmentation"]
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)

@@ -80,9 +80,9 @@ class UtilityConfig(ClassifierConfig):
 
     @property
     def protocol(self) -> str:
-        """What a result depends on, as JSON; so not `workers`, nor in classification what it has no use for."""
-        of_others = {"task", "unet_width"} if self.task == "classification" else set()
-        return self.model_dump_json(exclude={"workers", *of_others})
+        """What a result depends on, as JSON: not `workers`, nor what classification did not know before other tasks."""
+        later = {"task", "unet_width"} if self.task == "classification" else set()
+        return self.model_dump_json(exclude={"workers", *later})
 
 
 Pools = dict[str, Pool]
