@@ -70,7 +70,7 @@ def main() -> None:
 def _audited(dataset: SliceDataset, seed: int, options: argparse.Namespace) -> pd.DataFrame:
     """One row for each share and kind of copies: the numbers of its audit, and which of them blocked."""
     kinds: dict[str, Disguise] = {"plain": plain, "disguised": disguised}
-    config, rows = PrivacyConfig(seed=seed), []
+    config, rows = PrivacyConfig(seed=seed, cache=None), []
     with TemporaryDirectory() as scratch:
         deal = _deal(dataset, seed, options, Path(scratch) / "slices")
         extractor = train_extractor(deal.dataset, ExtractorConfig(seed=seed), Path(scratch) / "extractor")
@@ -129,7 +129,7 @@ def disguised(images: np.ndarray, others: np.ndarray, seed: int) -> np.ndarray:
 
 def _changed(images: np.ndarray, config: ClassicalConfig, seed: int) -> np.ndarray:
     rng = torch.Generator().manual_seed(seed)
-    return to_uint8(augment(normalise(torch.from_numpy(images)), config, rng)).numpy()
+    return to_uint8(augment(normalise(torch.from_numpy(images)), config, rng))[:, 0].numpy()
 
 
 def _one_each(images: np.ndarray, codes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -39,7 +39,9 @@ class PrivacyConfig(FeaturesConfig):
         description="least and greatest detail correlation above which a slice is a copy; in between, the greatest of "
         "held-out slices decides: 0.56 in four IDC patients, 0.84 in phantoms; noisy, shifted copies mostly keep 0.96",
     )
-    allowed_duplicates: float = Field(0.01, ge=0, lt=1, description="share of copies")
+    allowed_duplicates: float = Field(
+        0.003, ge=0, lt=1, description="share of copies; of 1000 fresh phantom slices up to two count as such"
+    )
     least_distance_ratio: float = Field(
         0.8, gt=0, le=1, description="distance to the nearest training slice over that to the nearest held-out slice"
     )

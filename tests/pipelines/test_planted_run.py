@@ -31,7 +31,7 @@ PARAMETERS = {
     "splits": {"method": "ranked", "train": 0.09, "val": 0.19, "test": 0.72},
     "slices": {"size": 32},
     "extractor": {"steps": 100},
-    "fidelity": {"inception": "off", "resamples": 20},
+    "fidelity": {"extractors": [], "normalisations": [], "resamples": 20},
     "privacy": {"synthetic": 300, "resamples": 200},
     "utility": {
         "seeds": 6,
