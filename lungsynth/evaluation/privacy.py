@@ -24,6 +24,8 @@ from lungsynth.imaging.store import SliceDataset
 
 PAIRS = 10
 """Closest pairs that a report shows."""
+IN_PIXELS, PIXEL_RESAMPLES = 500, 500
+"""Synthetic slices whose distances are taken in pixels too, and resamples of these."""
 
 
 class PrivacyConfig(FeaturesConfig):
@@ -78,8 +80,10 @@ def audit_privacy(
     `privacy/near`: share of synthetic slices nearer to a training slice than held-out slices are, in lung features
     (each scaled by its spread over `train`); of fresh slices about `near_percentile` % are. `privacy/duplicates`: share
     of copies, in pixels. `privacy/distance_ratio` and `privacy/membership`: see `closeness`. `privacy/patients_near`:
-    share of training patients who have an unusually near slice. `privacy/authentic` is reported and never blocks,
-    nor does `privacy/membership_discriminator`, the attack of whoever has the discriminator, which is never published.
+    share of training patients who have an unusually near slice.
+
+    Reported and never blocking: `privacy/authentic`; `privacy/pixel_ratio`, the distance ratio in aligned pixels; and
+    `privacy/membership_discriminator`, the attack of whoever has the discriminator, which is never published.
     `privacy/breach` is how many of the five lie wholly beyond what is allowed.
 
     Args:
@@ -187,8 +191,33 @@ def audit_privacy(
             ("/floor", "held-out slices", sides["held-out"].features),
         )
     ]
+    own.append(_in_pixels(synthetic, images, sides, config.seed))
     metrics = (breach, *(metric for metric, *_ in checks), floor, *own, *_by_discriminator(dataset, realness, n))
     return Audit(Scorecard(metrics=metrics), _closest(synthetic, images["train"], copies["synthetic"]))
+
+
+def _in_pixels(synthetic: np.ndarray, images: dict[str, np.ndarray], sides: dict[str, Side], seed: int) -> Metric:
+    """How unlike their nearest training slice synthetic slices are, over how unlike their nearest held-out slice.
+
+    Of both sides as many patients, for among more of them one is nearer by chance alone. They are drawn once: which
+    ones is not in the interval, and so this blocks nothing.
+    """
+    rng = np.random.default_rng(seed)
+    count = min(side.patients.max() + 1 for side in sides.values())
+    apart = []
+    for name, side in sides.items():
+        chosen = rng.choice(side.patients.max() + 1, count, replace=False)
+        target = images[name][np.isin(side.patients, chosen)]
+        apart.append(1 - detail_correlation(synthetic[:IN_PIXELS], target).correlation)
+    picks = rng.integers(len(apart[0]), size=(PIXEL_RESAMPLES, len(apart[0])))
+    draws = apart[0][picks].mean(axis=1) / apart[1][picks].mean(axis=1)
+    return Metric.of(
+        "privacy/pixel_ratio",
+        percentile_interval(float(apart[0].mean() / apart[1].mean()), draws),
+        f"1 minus detail correlation, to train over to as many held-out patients, bootstrap of synthetic slices "
+        f"×{PIXEL_RESAMPLES}; never blocks",
+        {"synthetic": len(apart[0]), "patients": int(count)},
+    )
 
 
 def _by_discriminator(dataset: SliceDataset, realness: Realness | None, n: dict[str, int]) -> Iterator[Metric]:

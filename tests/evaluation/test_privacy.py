@@ -37,6 +37,7 @@ def test_copies_of_training_slices_are_a_breach(toy, extractor, shift, sd):
     card = audit_privacy(toy, copier(toy, shift, sd), extractor, CONFIG).scorecard
     assert card["privacy/breach"].value >= 1
     assert card["privacy/duplicates"].value > 0.9
+    assert card["privacy/pixel_ratio"].high < 0.5
 
 
 def test_a_tenth_of_copies_among_fresh_slices_is_a_breach(toy, extractor, fresh_sampler):
@@ -50,6 +51,7 @@ def test_fresh_slices_are_none(toy, extractor, fresh_sampler):
     assert card["privacy/breach"].value == 0
     assert card["privacy/duplicates"].value == card["privacy/duplicates/floor"].value == 0
     assert card["privacy/near"].low <= card["privacy/near"].value <= card["privacy/near"].high
+    assert card["privacy/pixel_ratio"].value == pytest.approx(1, abs=0.1)
 
 
 def test_the_closest_pairs_are_copies_beside_their_originals(toy, extractor, fresh_sampler):
