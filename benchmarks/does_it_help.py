@@ -12,16 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from phantoms import extractor, simulate
+from phantoms import extractor, simulate, train
 
 from lungsynth.evaluation.fidelity import FidelityConfig, measure_fidelity
 from lungsynth.evaluation.privacy import PrivacyConfig, audit_privacy
 from lungsynth.evaluation.utility import UtilityConfig, measure_utility
-from lungsynth.generators.package import GeneratorPackage
 from lungsynth.imaging.store import SliceDataset
 from lungsynth.registry.gate import GateConfig, decide
-from lungsynth.run_file import load, training_sections
-from lungsynth.training import Slices, train_generator
 
 VAL = 60
 """Patients to choose by."""
@@ -44,7 +41,7 @@ def main() -> None:
     for count in options.patients:
         folder = options.out / f"{count} patients"
         dataset = part(whole, count, options.test, folder / "slices")
-        package = _train(dataset, options, folder)
+        package = train(dataset, options.config, folder)
         features = extractor(dataset, folder / "extractor")
         fidelity = measure_fidelity(
             dataset, package.sample, features, FidelityConfig(extractors=(), normalisations=(), cache=None)
@@ -62,32 +59,17 @@ def main() -> None:
                 print(f"  {metric.name:52}{metric.value:9.4f}{bounds}", flush=True)
 
 
-def part(whole: SliceDataset, train: int, test: int, folder: Path) -> SliceDataset:
-    """Slices of the first patients to test, of `VAL` others, and of `train` more, in an order that a seed gives."""
+def part(whole: SliceDataset, count: int, test: int, folder: Path) -> SliceDataset:
+    """Slices of the first patients to test, of `VAL` others, and of `count` more, in an order that a seed gives."""
     if folder.exists():
         return SliceDataset(folder)
     patients = whole.table["patient"].to_numpy(str)
     order = np.random.default_rng(0).permutation(np.unique(patients))
-    sizes = {"test": test, "val": VAL, "train": train}
+    sizes = {"test": test, "val": VAL, "train": count}
     split = dict(zip(order[: sum(sizes.values())], np.repeat(list(sizes), list(sizes.values())), strict=True))
     rows = np.flatnonzero([patient in split for patient in patients])
     table = whole.table.iloc[rows].assign(split=[split[patient] for patient in patients[rows]])
     return SliceDataset.write(folder, whole.images[rows], table, whole.meta)
-
-
-def _train(dataset: SliceDataset, options: argparse.Namespace, folder: Path) -> GeneratorPackage:
-    sections = training_sections(options.config, load(options.config))
-    train, val = (Slices(dataset.images, dataset.labels, dataset.rows(split)) for split in ("train", "val"))
-    return train_generator(
-        train,
-        val,
-        window_hu=dataset.meta.window_hu,
-        data_sha256=dataset.sha256,
-        generator=sections.generator,
-        training=sections.training,
-        folder=folder / "package",
-        checkpoints=folder / "checkpoints",
-    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Simulated slices for the benchmarks of generators, and an extractor to judge by."""
+"""Simulated slices for the benchmarks, a generator trained on them, and an extractor to judge by."""
 
 from pathlib import Path
 
@@ -6,9 +6,12 @@ from lungsynth.cohort.fetch import FetchConfig
 from lungsynth.cohort.phantom import PhantomCohortConfig, select_phantoms
 from lungsynth.cohort.splits import SplitConfig
 from lungsynth.evaluation.extractor import Extractor, ExtractorConfig, train_extractor
+from lungsynth.generators.package import GeneratorPackage
 from lungsynth.imaging.shards import build_slices
 from lungsynth.imaging.slices import SliceConfig
 from lungsynth.imaging.store import SliceDataset
+from lungsynth.run_file import load, training_sections
+from lungsynth.training import Slices, train_generator
 
 
 def simulate(patients: int, folder: Path) -> SliceDataset:
@@ -25,3 +28,19 @@ def simulate(patients: int, folder: Path) -> SliceDataset:
 def extractor(dataset: SliceDataset, folder: Path) -> Extractor:
     """The lung extractor, trained on `train`; or as `folder` holds it already."""
     return Extractor(folder) if folder.exists() else train_extractor(dataset, ExtractorConfig(), folder)
+
+
+def train(dataset: SliceDataset, config: Path, folder: Path) -> GeneratorPackage:
+    """A generator as the run file `config` says, trained on `train` and chosen by `val`, in `folder/package`."""
+    sections = training_sections(config, load(config))
+    seen, val = (Slices(dataset.images, dataset.labels, dataset.rows(split)) for split in ("train", "val"))
+    return train_generator(
+        seen,
+        val,
+        window_hu=dataset.meta.window_hu,
+        data_sha256=dataset.sha256,
+        generator=sections.generator,
+        training=sections.training,
+        folder=folder / "package",
+        checkpoints=folder / "checkpoints",
+    )

@@ -16,15 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from phantoms import extractor, simulate
+from phantoms import extractor, simulate, train
 from PIL import Image
 from torch import nn
 
 from lungsynth.evaluation.distances import DistancesConfig, kernels, kid
-from lungsynth.generators.package import GeneratorPackage, to_uint8
+from lungsynth.generators.package import to_uint8
 from lungsynth.imaging.store import SliceDataset
-from lungsynth.run_file import load, training_sections
-from lungsynth.training import Slices, train_generator
 from lungsynth.training.snapshots import COLUMNS, grid
 
 NZ, BATCH, RATE, BETAS = 100, 128, 2e-4, (0.5, 0.999)  # of the tutorial
@@ -41,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     dataset = SliceDataset(options.data) if options.data else simulate(160, options.out)
-    train, judged = dataset.rows("train"), dataset.rows(options.against)
+    seen, judged = dataset.rows("train"), dataset.rows(options.against)
     other = dataset.rows("val" if options.against == "train" else "train")
     judge = extractor(dataset, options.out / "extractor")
     real = judge.features(dataset.images[judged])
@@ -52,31 +50,16 @@ def main() -> None:
         shown = min(32, len(images) // COLUMNS * COLUMNS)
         Image.fromarray(grid(images[:: len(images) // shown][:shown])).save(options.out / f"{name}.png")
 
-    print(f"{len(train)} slices to train on, {len(judged)} to compare with, {torch.get_num_threads()} threads")
+    print(f"{len(seen)} slices to train on, {len(judged)} to compare with, {torch.get_num_threads()} threads")
     score("real slices", dataset.images[other[: len(judged)]], 0, 0)
     started = time.perf_counter()
-    package = _ours(dataset, options)
+    package = train(dataset, options.config, options.out)
     seconds = time.perf_counter() - started
     rows = [json.loads(line) for line in (package.folder / "training_log.jsonl").read_text().splitlines()]
     score("ours", package.sample(dataset.labels[judged], seed=1), rows[-1]["kimg"], seconds)
     for width in options.widths:
-        images, kimg = _tutorial(dataset.images[train], width, seconds, len(judged))
+        images, kimg = _tutorial(dataset.images[seen], width, seconds, len(judged))
         score(f"tutorial, width {width}", images, kimg, seconds)
-
-
-def _ours(dataset: SliceDataset, options: argparse.Namespace) -> GeneratorPackage:
-    sections = training_sections(options.config, load(options.config))
-    train, val = (Slices(dataset.images, dataset.labels, dataset.rows(split)) for split in ("train", "val"))
-    return train_generator(
-        train,
-        val,
-        window_hu=dataset.meta.window_hu,
-        data_sha256=dataset.sha256,
-        generator=sections.generator,
-        training=sections.training,
-        folder=options.out / "package",
-        checkpoints=options.out / "checkpoints",
-    )
 
 
 def _tutorial(slices: np.ndarray, width: int, seconds: float, count: int) -> tuple[np.ndarray, float]:
