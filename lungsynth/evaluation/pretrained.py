@@ -115,5 +115,7 @@ def _patience() -> Iterator[None]:
         yield
     except urllib.error.URLError as problem:
         raise OSError(str(problem.reason)) from problem
+    except RuntimeError as problem:  # torch hub, where it has neither the code nor a network
+        raise OSError(str(problem)) from problem
     finally:
         socket.setdefaulttimeout(before)

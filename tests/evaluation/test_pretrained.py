@@ -34,6 +34,14 @@ def hub(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def no_network(monkeypatch):
+    def unreachable(*_, **__):
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "urlopen", unreachable)
+
+
+@pytest.fixture
 def inception(hub, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(feature_extractor_inceptionv3, "load_state_dict_from_url", lambda *_, **__: {})
@@ -77,15 +85,18 @@ def test_radimagenet_is_read_with_its_published_keys(toy, tmp_path):
     assert found == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-4)
 
 
-def test_dinov2_comes_from_the_hub_cache(hub, toy, monkeypatch):
-    def unreachable(*_, **__):
-        raise urllib.error.URLError("no route to host")
-
-    monkeypatch.setattr(torch.hub, "urlopen", unreachable)
+@pytest.mark.usefixtures("no_network")
+def test_dinov2_comes_from_the_hub_cache(hub, toy):
     folder = hub / "facebookresearch_dinov2_main"
     folder.mkdir(parents=True)
     (folder / "hubconf.py").write_text(DINOV2_CODE)
     assert load_pretrained("dinov2", None).features(toy.images[:2]).shape == (2, 384)
+
+
+@pytest.mark.usefixtures("hub", "no_network")
+def test_dinov2_without_cache_and_network_cannot_be_had():
+    with pytest.raises(OSError, match="internet"):
+        load_pretrained("dinov2", None)
 
 
 @pytest.mark.parametrize("name", ["inception", "radimagenet"])
