@@ -7,6 +7,7 @@ import numpy as np
 import torch_fidelity
 from pydantic import Field
 
+from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.distances import DistancesConfig, fid, fid_draws, kernels, kid, kid_draws
 from lungsynth.evaluation.diversity import (
     COVERAGE_NEIGHBOURS,
@@ -52,6 +53,9 @@ def measure_fidelity(
     floor, `…/floor`: what real slices of other patients score. `fid_ratio_…` is that floor over FID, 1 where synthetic
     slices are as good as real ones. MS-SSIM's floor is that of `train`. `fid_…@min-max` and the like are FID under
     another normalisation of both sides.
+
+    Raises:
+        LungsynthError: a weight file of the configuration is missing or holds something else.
     """
     rng = np.random.default_rng(config.seed)
     train, held_out = (
@@ -81,6 +85,8 @@ def _load(lung: Extractor, config: FidelityConfig) -> tuple[list[FeatureExtracto
         try:
             found.append(load_pretrained(name, config.weights.get(name)))
         except OSError as problem:  # URLError and time-outs are OSErrors
+            if name in config.weights:
+                raise LungsynthError(f"fidelity.weights.{name}: {problem}") from problem
             remedy = f"set fidelity.weights.{name}, or leave it out of fidelity.extractors"
             notes.append(f"{name} was left out: no weights could be had ({problem}); {remedy}")
     return found, Scorecard(metrics=(), notes=tuple(notes))

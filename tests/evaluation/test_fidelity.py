@@ -62,6 +62,14 @@ def test_an_extractor_without_weights_is_left_out_with_a_note(toy, extractor, fr
     assert "kid_lung" in [metric.name for metric in card.metrics]
 
 
+def test_a_weight_file_that_is_not_there_is_an_error(toy, extractor, fresh_sampler, tmp_path):
+    config = CONFIG.model_copy(
+        update={"extractors": ("radimagenet",), "weights": {"radimagenet": tmp_path / "none.pt"}}
+    )
+    with pytest.raises(LungsynthError, match=r"fidelity\.weights\.radimagenet: .*none\.pt"):
+        measure_fidelity(toy, fresh_sampler, extractor, config)
+
+
 def test_distances_under_other_normalisations_have_floors(toy, extractor, fresh_sampler):
     config = CONFIG.model_copy(update={"normalisations": ("min-max", "matched")})
     card = measure_fidelity(toy, fresh_sampler, extractor, config)
