@@ -1,6 +1,6 @@
 """How long an evaluation takes, beside one pass through the feature extractor, and beside trainings one after another.
 
-    python benchmarks/bench_evaluation.py [--slices 2000] [--steps 100] [--rounds 3]
+    python benchmarks/bench_evaluation.py [--slices 2000] [--steps 40] [--rounds 3]
 
 Fidelity and privacy: so many synthetic against so many training and as many held-out slices of 64 px, lung extractor,
 with the defaults of a run but for the extractors that want a download. Utility: 7 arms of 5 classifiers on as many
@@ -38,7 +38,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slices", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=100, help="of each classifier")
+    parser.add_argument("--steps", type=int, default=40, help="of each classifier")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
