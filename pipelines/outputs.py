@@ -96,7 +96,7 @@ def _export_record(record: object, folder: Path) -> None:
             record.series.to_parquet(folder / "cohort.parquet", index=False)
         case GeneratorPackage():
             for path in record.folder.iterdir():
-                if path.name not in ("weights.safetensors", "generator.json") and not (folder / path.name).exists():
+                if path.suffix not in (".safetensors", ".json") and not (folder / path.name).exists():
                     shutil.copyfile(path, folder / path.name)
         case Verdict():
             (folder / "verdict.json").write_text(record.model_dump_json(indent=2))

@@ -52,6 +52,7 @@ def _run_with(project: Path, run_pipeline, **parameters):
 def test_a_run_leaves_one_folder_of_results(first):
     done, folder = first
     assert {path.name for path in folder.iterdir()} >= RESULTS
+    assert not list(folder.glob("*.safetensors"))  # the discriminator tells who was trained on
     assert json.loads((folder / "verdict.json").read_text())["outcome"] in done.stdout
     assert "report.html" in done.stdout
     assert 'src="http' not in (folder / "report.html").read_text()
