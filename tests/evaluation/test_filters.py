@@ -11,7 +11,7 @@ from lungsynth.evaluation.utility import UtilityConfig, measure_utility
 BASE = "real+classical+synthetic@1"
 QUICK = UtilityConfig(
     seeds=2,
-    steps=60,
+    steps=20,
     batch=16,
     ratios=(1.0,),
     baselines=("real+classical",),

@@ -83,6 +83,7 @@ def test_the_record_keeps_what_it_holds(predictions, tmp_path):
     assert noted.sha256 != predictions.sha256 != replace(predictions, measure="AUROC").sha256
 
 
+@pytest.mark.slow
 def test_pairs_help_where_patients_are_few_and_masks_of_others_do_not(discs):
     config = UtilityConfig(
         task="segmentation",
