@@ -92,9 +92,11 @@ class Sieve:
         return tuple(lines)
 
     def _passed(self, name: Filter, candidates: Pool, untrained: nn.Module, seed: int) -> np.ndarray:
-        if name == "discriminator" and self.realness and self.val_realness is not None:
+        if name == "discriminator":
+            assert self.realness is not None
             drawn = self.realness(*candidates)
             assert drawn is not None
+            assert self.val_realness is not None
             return real_enough(drawn, self.val_realness, self.filters.least_realness)
         if name == "confidence":
             judge = train_classifier(deepcopy(untrained), self.real, None, Recipe(), seed, self.classifier)

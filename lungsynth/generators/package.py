@@ -154,8 +154,8 @@ class GeneratorPackage:
         Of slices uint8 N×H×W said to be of the classes `labels` int64 N. Some discriminators look at neighbours in the
         batch as well: the order is shuffled, for those of one patient would be taken for a generator's repeats.
         """
-        network = self.load_discriminator()
-        if network is None or self.card.generator.masks:
+        network = None if self.card.generator.masks else self.load_discriminator()
+        if network is None:
             return None
         count = len(images)
         order = np.random.default_rng(0).permutation(count)
