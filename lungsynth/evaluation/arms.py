@@ -9,6 +9,7 @@ from lungsynth.evaluation.statistics import (
     Estimate,
     Resamples,
     average_precision,
+    bootstrap,
     interval,
     measure_interval,
     pair_counts,
@@ -34,7 +35,7 @@ def score_arms(predictions: Predictions, resamples: int, seed: int) -> Scorecard
         drawn = resample(test.labels, test.patients, len(test.scores), resamples, seed)
         varied = bool(np.ptp(drawn.patients, axis=0).any())
         n = {"slices": len(test.labels), "patients": drawn.patients.shape[1], "seeds": len(test.scores)}
-        how = f"mean over seeds, percentile bootstrap of patients and seeds ×{resamples}"
+        how = bootstrap(len(test.scores), resamples)
         if predictions.measure == "Dice":
             overlap = measure_interval(patient_means(test.scores, test.patients), drawn)
             found = {"dice": (f"mean of patients' means, {how}", overlap)}

@@ -12,6 +12,7 @@ from lungsynth.evaluation.statistics import (
     Estimate,
     Measure,
     Summary,
+    bootstrap,
     delong,
     gain_interval,
     pair_counts,
@@ -50,7 +51,8 @@ class Comparison(NamedTuple):
     delong: Estimate | None
     """None where the gain is no AUROC's."""
     detectable: float
-    seed_sd: float
+    by_seed: np.ndarray
+    """The gain of each training seed."""
     resamples: int
 
     @property
@@ -61,20 +63,20 @@ class Comparison(NamedTuple):
 
     def metrics(self) -> tuple[Metric, ...]:
         """As a scorecard would hold it."""
-        boot = f"{self.arm}, mean over seeds, paired percentile bootstrap of patients and seeds ×{self.resamples}"
+        seeds = len(self.by_seed)
+        how = f"against {self.arm}, paired, {bootstrap(seeds, self.resamples)}"
         check = f"against {self.arm}, DeLong, clustered by patient (Obuchowski 1997)"
-        return (
-            Metric.of(f"gain/{self.role}", self.gain, f"against {boot}"),
-            *([Metric.of(f"gain/{self.role}/delong", self.delong, check)] if self.delong else []),
-            Metric(
-                name=f"gain/{self.role}/seed_sd", value=self.seed_sd, computed_with="SD of the gain over training seeds"
-            ),
-            Metric(
-                name=f"gain/{self.role}/smallest_detectable",
-                value=self.detectable,
-                computed_with="two-sided 5 %, power 80 %, bootstrap SE",
-            ),
-        )
+        found = [Metric.of(f"gain/{self.role}", self.gain, how)]
+        if self.delong:
+            found.append(Metric.of(f"gain/{self.role}/delong", self.delong, check))
+        if seeds > 1:  # of one, nobody knows how much another would have changed
+            spread = {"seed_sd": (float(np.std(self.by_seed, ddof=1)), f"SD of the gain over {seeds} training seeds")}
+            spread["smallest_detectable"] = (self.detectable, "two-sided 5 %, power 80 %, bootstrap SE")
+            found += [
+                Metric(name=f"gain/{self.role}/{name}", value=value, computed_with=method)
+                for name, (value, method) in spread.items()
+            ]
+        return tuple(found)
 
 
 def contender(predictions: Predictions, arms: Sequence[str]) -> Contender:
@@ -111,15 +113,18 @@ def count_patients(scores: Scores, measure: Measure) -> tuple[int, ...]:
 def compare(candidate: Contender, rival: Contender, role: str, resamples: int, seed: int) -> Comparison:
     """The gain of `candidate` over `rival`, on the same test slices."""
     ours, theirs = candidate.test, rival.test
-    drawn = resample(ours.labels, ours.patients, len(ours.scores), resamples, seed)
-    sums = [summary(scores, candidate.measure) for scores in (ours, theirs)]
-    gain = gain_interval(sums[0], sums[1], drawn)
+    gain = paired_gain(ours, theirs, candidate.measure, resamples, seed)
     check = None
     if candidate.measure == "AUROC":
         check = delong(ours.scores, theirs.scores, ours.labels, ours.patients)
-    found = [one.by_seed(np.ones((1, drawn.patients.shape[1])))[0] for one in sums]
-    seed_sd = float(np.std(found[0] - found[1], ddof=1)) if len(found[0]) > 1 else 0.0
-    return Comparison(role, rival.arm, gain, check, smallest_detectable_effect(gain.se), seed_sd, resamples)
+    by_each = by_seed(ours, candidate.measure) - by_seed(theirs, candidate.measure)
+    return Comparison(role, rival.arm, gain, check, smallest_detectable_effect(gain.se), by_each, resamples)
+
+
+def paired_gain(ours: Scores, theirs: Scores, measure: Measure, resamples: int, seed: int) -> Estimate:
+    """The difference of the measure, on the same slices, with its interval."""
+    drawn = resample(ours.labels, ours.patients, len(ours.scores), resamples, seed)
+    return gain_interval(summary(ours, measure), summary(theirs, measure), drawn)
 
 
 def subgroup_gains(
@@ -138,7 +143,5 @@ def subgroup_gains(
         ours, theirs = part(candidate.test, rows), part(rival.test, rows)
         if min(count_patients(ours, candidate.measure)) < least_patients:
             continue
-        drawn = resample(ours.labels, ours.patients, len(ours.scores), resamples, seed)
-        sums = [summary(scores, candidate.measure) for scores in (ours, theirs)]
-        gains[name] = gain_interval(sums[0], sums[1], drawn)
+        gains[name] = paired_gain(ours, theirs, candidate.measure, resamples, seed)
     return gains

@@ -123,6 +123,12 @@ def resample(labels: np.ndarray, patients: np.ndarray, seeds: int, resamples: in
     return Resamples(weights, rng.multinomial(seeds, np.full(seeds, 1 / seeds), resamples))
 
 
+def bootstrap(seeds: int, resamples: int) -> str:
+    """What `interval` did, in words: with one training seed it knows nothing of what another would have given."""
+    over = "mean over seeds, percentile bootstrap of patients and seeds"
+    return f"{over if seeds > 1 else 'one seed, percentile bootstrap of patients alone'} ×{resamples}"
+
+
 def interval(by_seed: np.ndarray, resamples: Resamples, least: float = 0.0) -> Estimate:
     """95 % percentile interval (Efron & Tibshirani 1993, ch. 13) of a mean over training seeds, from `least` to 1.
 

@@ -16,10 +16,12 @@ from lungsynth.evaluation.comparison import (
 )
 from lungsynth.evaluation.predictions import Predictions
 from lungsynth.evaluation.scorecard import Metric, Scorecard
-from lungsynth.evaluation.statistics import Estimate, Measure, power
+from lungsynth.evaluation.statistics import Estimate, Measure, bootstrap, power
 
 POWER_STEPS = (1, 2, 4, 8, 16, 32)
 """How many times the test patients the power curve looks at."""
+LEAST_SEEDS = 3
+"""Training seeds of an arm that show their spread: one shows none, and two next to nothing."""
 TRAINED: dict[Measure, str] = {"AUROC": "classifiers", "Dice": "segmenters"}
 """What an arm consists of."""
 Outcome = Literal["promote", "reject", "underpowered", "blocked"]
@@ -27,6 +29,7 @@ Rule = Literal[
     "privacy",
     "test patients",
     "collapse",
+    "training seeds",
     "gain",
     "worthwhile gain excluded",
     "smallest detectable effect",
@@ -84,9 +87,10 @@ def decide(
     for no correction; Berger 1982, doi:10.1080/00401706.1982.10487790); the best one on `test` is called the baseline.
 
     The first rule that applies wins: a privacy breach blocks; too few test patients are underpowered; a collapse
-    rejects; gains whose intervals all lie above `min_gain`, also against the champion's slices, promote; an
-    interval below `worthwhile_gain` rejects; too coarse a test is underpowered; all else rejects. What would be
-    promoted is blocked where a subgroup of patients surely loses, and more than `harm_margin`, against the baseline.
+    rejects; fewer than `LEAST_SEEDS` are underpowered; gains whose intervals all lie above `min_gain`, also against
+    the champion's slices, promote; an interval below `worthwhile_gain` rejects; too coarse a test is underpowered; all
+    else rejects. What would be promoted is blocked where a subgroup of patients surely loses, and more than
+    `harm_margin`, against the baseline.
 
     Args:
         fidelity: of it only a collapse decides, by `modes_lung`: FID does not predict usefulness.
@@ -110,7 +114,8 @@ def decide(
             compare(candidate, rival, role, config.resamples, config.seed)
             for role, rival in zip(roles, rivals, strict=True)
         ]
-    outcome, rule, reason = _judge(fidelity, privacy, patients, measure, comparisons, config)
+    seeds = len(candidate.test.scores)
+    outcome, rule, reason = _judge(fidelity, privacy, patients, seeds, measure, comparisons, config)
     subgroups = subgroup_gains(
         candidate,
         rivals[0],
@@ -129,9 +134,9 @@ def decide(
         Metric(name=f"test_patients/{name}", value=count, computed_with=with_slice) for name, count in patients.items()
     )
     numbers = sum((comparison.metrics() for comparison in comparisons), counts)
-    how = f"against {rivals[0].arm}, this group of patients alone, bootstrap of patients and seeds ×{config.resamples}"
+    how = f"against {rivals[0].arm}, this group of patients alone, {bootstrap(seeds, config.resamples)}"
     numbers += tuple(Metric.of(f"gain/baseline/{name}", gain, how) for name, gain in subgroups.items())
-    if comparisons:
+    if comparisons and seeds >= LEAST_SEEDS:
         numbers += _power(comparisons[0], sum(patients.values()), config)
     return card, Verdict(
         outcome=outcome,
@@ -148,6 +153,7 @@ def _judge(
     fidelity: Scorecard,
     privacy: Scorecard,
     patients: dict[str, int],
+    seeds: int,
     measure: Measure,
     comparisons: list[Comparison],
     config: GateConfig,
@@ -167,6 +173,12 @@ def _judge(
 
     if reason := _collapse(fidelity, config):
         return "reject", "collapse", reason
+    if seeds < LEAST_SEEDS:
+        reason = (
+            f"Each arm has {seeds} training seed{'s' if seeds > 1 else ''}: with fewer than {LEAST_SEEDS} a gain cannot "
+            "be told from luck in training; raise utility.seeds, best to 5."
+        )
+        return "underpowered", "training seeds", reason
     failed = [c for c in comparisons if c.gain.low <= config.min_gain]
     if not failed:
         gains = " and ".join(c.phrase for c in comparisons)

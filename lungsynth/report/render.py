@@ -46,6 +46,8 @@ REMEDIES = {
     "collapse": "Train with another seed, lower learning rates or a larger training.loss.r1_gamma; progress.gif shows "
     "when it happened.",
     "test patients": "Enlarge the cohort, or give the test split a greater share.",
+    "training seeds": "Raise utility.seeds to 5: the interval has to hold the spread over training seeds, which fewer "
+    "than 3 do not show.",
     "worthwhile gain excluded": "More test patients would not change this. Train the generator longer or on more "
     "slices, or change the share of synthetic slices in a batch (utility.ratios).",
     "smallest detectable effect": "Enlarge the cohort, give the test split a greater share or raise utility.seeds, "

@@ -63,6 +63,20 @@ def test_a_clear_gain_is_promoted():
     assert found.protocol_sha256 == "protocol"
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_gain_of_one_or_two_training_seeds_is_luck(seeds):
+    arms = {"real": 1.0, "real+classical": 1.2, SYNTHETIC: 2.0}
+    card, found = decide(plant(arms, 200, seeds), FIDELITY, privacy(False), NO_GROUPS, CONFIG, "protocol")
+    assert (found.outcome, found.rule) == ("underpowered", "training seeds")
+    assert found.reason.startswith(f"Each arm has {seeds} training seed")
+    assert "raise utility.seeds" in found.reason
+    numbers = {metric.name: metric for metric in found.numbers}
+    assert ("gain/baseline/seed_sd" in numbers) is (seeds > 1)  # of one seed there is none
+    assert not [name for name in numbers if name.startswith("power/")]
+    for metric in (numbers["gain/baseline"], card["auroc/real"]):
+        assert ("patients alone" in metric.computed_with) is (seeds == 1)
+
+
 def test_the_same_is_rejected_where_a_worthwhile_gain_would_show():
     found = verdict({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 1.2}, 600)
     assert (found.outcome, found.rule) == ("reject", "worthwhile gain excluded")
