@@ -1,7 +1,6 @@
 """The report."""
 
 import numpy as np
-import yaml
 from zenml import get_step_context, step
 
 from lungsynth.cohort.cohort import Cohort
@@ -38,7 +37,7 @@ def report(
         verdict=verdict,
         registration=registration,
         closest_pairs=closest_pairs,
-        run_config=yaml.safe_dump(run.config.parameters, sort_keys=False),
+        run_config=run.config.parameters,
     )
     attach_report(registration, result.folder, config)
     return result

@@ -175,8 +175,8 @@ def _judge(
         return "reject", "collapse", reason
     if seeds < LEAST_SEEDS:
         reason = (
-            f"Each arm has {seeds} training seed{'s' if seeds > 1 else ''}: with fewer than {LEAST_SEEDS} a gain cannot "
-            "be told from luck in training; raise utility.seeds, best to 5."
+            f"Each arm has {seeds} training seed{'s' if seeds > 1 else ''}: with fewer than {LEAST_SEEDS} a gain "
+            "cannot be told from luck in training; raise utility.seeds, best to 5."
         )
         return "underpowered", "training seeds", reason
     failed = [c for c in comparisons if c.gain.low <= config.min_gain]

@@ -2,13 +2,14 @@
 
 import shutil
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
@@ -87,17 +88,18 @@ def render_report(
     verdict: Verdict,
     registration: Registration,
     closest_pairs: np.ndarray,
-    run_config: str,
+    run_config: Mapping[str, object],
 ) -> Report:
     """Write `report.html` and what goes with it into `folder`.
 
     Beside the page: `samples.png`, `progress.gif`, the pictures of the build, `scorecard.json`, `verdict.json`,
-    `model_card.md`, `series.csv` with the fate of each series, `cohort.csv` without patients, and `cohort.parquet`, the
-    whole cohort, which must not leave this folder.
+    `model_card.md`, `series.csv` with the fate of each series and `cohort.csv`, in both of which patients are numbers,
+    and `cohort.parquet`, the whole cohort: that is for the run's own folder and artifact store, where the cohort lies
+    anyway, and never goes to MLflow.
 
     Args:
         closest_pairs: uint8 K×2×H×W, synthetic slices with the training slices most like them; see `audit_privacy`.
-        run_config: the configuration of the run, as YAML.
+        run_config: the configuration of the run; the page shows it without passwords and without the salt.
     """
     folder.mkdir(parents=True, exist_ok=True)
     classes, (real, synthetic) = dataset.meta.classes, _samples(dataset, package)
@@ -109,7 +111,7 @@ def render_report(
     (folder / "verdict.json").write_text(verdict.model_dump_json(indent=2), encoding="utf-8")
     cohort.series.to_parquet(folder / "cohort.parquet", index=False)
     tables.public_cohort(cohort).to_csv(folder / "cohort.csv", index=False)
-    dataset.series.to_csv(folder / "series.csv", index=False)
+    tables.public_series(dataset, cohort).to_csv(folder / "series.csv", index=False)
 
     topics, normalised = tables.by_topic(scorecard), tables.normalised_rows(scorecard)
     facts = {
@@ -138,7 +140,7 @@ def render_report(
         "noted": tables.noted(dataset),
         "funnel": cohort.funnel.to_dict("records"),
         "provenance": _provenance(cohort, dataset, package, verdict, registration),
-        "run_config": run_config,
+        "run_config": yaml.safe_dump(tables.public_config(run_config), sort_keys=False),
     }
     pictures = {
         "samples": {

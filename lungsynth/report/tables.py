@@ -9,6 +9,7 @@ from lungsynth.cohort.cohort import SPLITS, Cohort
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.evaluation.statistics import Measure
 from lungsynth.imaging.store import SliceDataset
+from lungsynth.registry.mlflow_registry import shown
 
 DISTANCES = ("fid_", "kid_")
 FIDELITY = ("fid_", "kid_", "precision_", "recall_", "density_", "coverage_", "modes_", "ms_ssim")
@@ -157,7 +158,32 @@ def noted(dataset: SliceDataset) -> list[dict[str, object]]:
 def public_cohort(cohort: Cohort) -> pd.DataFrame:
     """The cohort without PatientID and study UID; the series UID stays, since it names the data that were used.
 
-    Paths of files go as well: their names may name patients.
+    Patients are numbered: with the salt, whose default everybody knows, trying all PatientIDs turns a key back into
+    one. Paths of files go as well: their names may name patients.
     """
-    series = cohort.series.drop(columns=["patient", "study_uid"])
-    return series.assign(url=series["url"].mask(series["url"].str.startswith("file:")))
+    series = cohort.series.assign(patient=_numbered(cohort.series["patient_key"], cohort))
+    url = series["url"].mask(series["url"].str.startswith("file:"))
+    return series.drop(columns=["patient_key", "study_uid"]).assign(url=url)
+
+
+def public_series(dataset: SliceDataset, cohort: Cohort) -> pd.DataFrame:
+    """What became of each series, with patients numbered as in `public_cohort`."""
+    return dataset.series.assign(patient=_numbered(dataset.series["patient"], cohort))
+
+
+def public_config(value: object) -> object:
+    """A configuration, or a part of one, without the salt of the patients' keys and without passwords in URIs."""
+    match value:
+        case dict():
+            return {key: public_config(part) for key, part in value.items() if key != "salt"}
+        case list() | tuple():
+            return [public_config(part) for part in value]
+        case str():
+            return shown(value)
+    return value
+
+
+def _numbered(keys: pd.Series, cohort: Cohort) -> pd.Series:
+    """Numbers from 1 of patients, in the order of the cohort, in place of their keys."""
+    numbers = {key: place for place, key in enumerate(cohort.series["patient_key"].unique(), 1)}
+    return keys.map(numbers).astype("Int64")

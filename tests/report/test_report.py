@@ -17,6 +17,7 @@ from rich.console import Console
 from lungsynth import CLASSES
 from lungsynth.cohort.cohort import COLUMNS as COHORT_COLUMNS
 from lungsynth.cohort.cohort import Cohort, funnel, no_slice_labels
+from lungsynth.cohort.splits import patient_key
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.generators.dcgan import DcganConfig, Generator
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
@@ -31,6 +32,7 @@ from lungsynth.report.summary import summary_table
 from lungsynth.report.tables import ARM_MEASURES, metric_rows, number
 
 PATIENT = "PATIENT-4711"
+KEY = patient_key("nlst", PATIENT, "lungsynth")
 ARM = "real+classical+synthetic@1"
 
 
@@ -59,6 +61,11 @@ PROMOTED = Verdict(
     numbers=(metric("gain/baseline", 0.06, 0.02, 0.1),),
     protocol_sha256="ab" * 32,
 )
+RUN_CONFIG = {
+    "title": "<script>",
+    "select_cohort": {"split": {"test": 0.2, "salt": "pepper"}},
+    "registry": {"tracking_uri": "postgresql://ann:hunter2@db/mlflow", "mirrors": ["s3://key:hunter2@store/nlst"]},
+}
 REFUSED = PROMOTED.model_copy(update={"outcome": "reject", "rule": "no gain", "reason": "No gain <was> shown."})
 
 
@@ -72,7 +79,7 @@ def cohort() -> Cohort:
     row = {
         "collection": "nlst",
         "patient": PATIENT,
-        "patient_key": "k1",
+        "patient_key": KEY,
         "study_uid": "1.2.3",
         "modality": "CT",
         "source_series_uid": None,
@@ -95,8 +102,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> SliceDataset:
     images = np.arange(12, dtype=np.uint8)[:, None, None] * np.full((32, 32), 20, np.uint8)
     table = pd.DataFrame({"label": [CLASSES[n % 2] for n in range(12)], "split": ["train", "train", "val", "test"] * 3})
     table = table.assign(patient=[f"k{n}" for n in range(12)], series_uid="1.2", sop_uid="1.2.3", manufacturer="GE")
-    fate = {"series_uid": "1.9", "state": "rejected", "reason": "localizer", "detail": "2 instances"}
-    odd = {"series_uid": "1.2", "state": "built", "notes": "gantry tilt of 3.5 degrees\n2 localizers left out"}
+    fate = {"series_uid": "1.9", "patient": KEY, "state": "rejected", "reason": "localizer", "detail": "2 instances"}
+    odd = {"series_uid": "1.2", "patient": KEY, "state": "built"}
+    odd |= {"notes": "gantry tilt of 3.5 degrees\n2 localizers left out"}
     tilted = odd | {"series_uid": "1.3", "notes": "gantry tilt of 12.0 degrees"}
     series = pd.DataFrame([fate, odd, tilted]).reindex(columns=list(SERIES_COLUMNS)).assign(slices=0)
     folder = tmp_path_factory.mktemp("dataset") / "slices"
@@ -133,7 +141,7 @@ def render(cohort, dataset, package, tmp_path):
             verdict=verdict,
             registration=make_registration(version),
             closest_pairs=PAIRS,
-            run_config="seed: 7 # <script>",
+            run_config=RUN_CONFIG,
         )
         return (report.folder / "report.html").read_text(encoding="utf-8")
 
@@ -196,6 +204,24 @@ def test_patient_is_named_in_the_local_cohort_alone(render, tmp_path):
         assert PATIENT.encode() not in (tmp_path / name).read_bytes()
 
 
+def test_no_password_and_no_salt_leaves_with_the_page(render, tmp_path):
+    page = render(PROMOTED, 4)
+    assert "tracking_uri: postgresql://db/mlflow" in page
+    assert "test: 0.2" in page
+    for name in PUBLISHED:
+        content = (tmp_path / name).read_bytes()
+        assert not [secret for secret in (b"hunter2", b"pepper", b"salt:") if secret in content]
+
+
+def test_published_tables_number_patients_instead_of_giving_keys_that_a_known_salt_turns_back(render, tmp_path):
+    render(PROMOTED, 4)
+    for name in PUBLISHED:
+        assert KEY.encode() not in (tmp_path / name).read_bytes()
+    assert pd.read_csv(tmp_path / "cohort.csv")["patient"].tolist() == [1, 1, 1]
+    assert pd.read_csv(tmp_path / "series.csv")["patient"].tolist() == [1, 1, 1]
+    assert pd.read_parquet(tmp_path / "cohort.parquet")["patient_key"].unique() == [KEY]
+
+
 def test_radiographs_have_their_classes_and_neither_hu_nor_file_names(dataset, package, tmp_path):
     classes = ("NORMAL", "PNEUMONIA")
     own = dataset.table.assign(label=[classes[row % 2] for row in range(12)])
@@ -215,7 +241,7 @@ def test_radiographs_have_their_classes_and_neither_hu_nor_file_names(dataset, p
         verdict=PROMOTED,
         registration=make_registration(4),
         closest_pairs=PAIRS,
-        run_config="",
+        run_config={},
     )
     page = (report.folder / "report.html").read_text(encoding="utf-8")
     assert "['NORMAL', 'PNEUMONIA']" in page.replace("&#39;", "'")
