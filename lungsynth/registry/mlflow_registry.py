@@ -20,7 +20,7 @@ from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.registry.export import log_generator
 from lungsynth.registry.gate import Verdict
-from lungsynth.registry.succession import settle
+from lungsynth.registry.succession import holder_of, settle
 
 PUBLISHED = (
     "report.html",
@@ -111,9 +111,9 @@ def register(
 ) -> Registration:
     """Record the verdict as an MLflow run; where it is `promote`, make a model version and move the alias to it.
 
-    The same package under the same protocol keeps the version that it has, so a registration that broke off is
-    completed by doing it again. Of runs that were compared with the same champion, by the same test, the one with the
-    best score gets the alias, whichever ends first.
+    The same package under the same protocol, on the same data and compared with the same champion, keeps the version
+    that it has, so a registration that broke off is completed by doing it again. Of runs that were compared with the
+    same champion, by the same test, the one with the best score gets the alias, whichever ends first.
 
     Raises:
         LungsynthError: the server does not answer or refuses.
@@ -227,10 +227,17 @@ def shown(uri: str) -> str:
 
 
 def _existing_version(client: MlflowClient, tags: dict[str, str], config: RegistryConfig) -> int | None:
-    """The newest version of the same package under the same protocol."""
-    keys = ("weights_sha256", "protocol_sha256")
+    """The newest version of the same package that passed the same test; any that did, where it is the champion itself.
+
+    Its tags are facts that others decide by at the same time, see `settle`: another comparison makes another version.
+    """
+    keys = ("weights_sha256", "protocol_sha256", "data_sha256")
     same = " and ".join([f"name = '{config.model_name}'", *(f"tags.{key} = '{tags[key]}'" for key in keys)])
-    return max((int(found.version) for found in client.search_model_versions(same)), default=None)
+    holder = holder_of(client, config.model_name, config.alias)
+    found = {int(version.version): version.tags["compared_with"] for version in client.search_model_versions(same)}
+    if holder and int(holder.version) in found:  # it was held against nobody, whomever it once beat
+        return int(holder.version)
+    return max((number for number, compared in found.items() if compared == tags["compared_with"]), default=None)
 
 
 def _new_version(

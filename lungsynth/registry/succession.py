@@ -15,12 +15,12 @@ def settle(client: MlflowClient, name: str, alias: str, mine: int | None = None)
     """Point the alias to the generator that deserves it, and return the version that holds it then.
 
     MLflow cannot compare and set in one stroke. But each version says by its tags whom it had to beat
-    (`compared_with`), how it scored, on which data and under which protocol. So all that look come to the same answer,
-    and each looks again until nothing is left to change.
+    (`compared_with`), how it scored, on which data and under which protocol, and these never change. So all that look
+    come to the same answer, and each looks again until nothing is left to change.
 
     Args:
-        mine: the version that this run registered; none where a run only repairs. A version that once held the alias
-            and lost it is left alone by repairs: somebody took it back.
+        mine: the version that this run registered; none where a run only repairs. A champion that had a successor
+            already is left alone by repairs: somebody gave the alias back to it.
     """
     for look in range(ROUNDS):
         found = client.search_model_versions(f"name = '{name}'")
@@ -30,9 +30,11 @@ def settle(client: MlflowClient, name: str, alias: str, mine: int | None = None)
         best = _best(versions, held, mine)
         if best is None or best == held:
             return holder
+        mine = mine or best  # who repairs finishes another's run in its place
         try:
-            client.set_registered_model_alias(name, alias, str(best))
+            # The tag first: a crash in between costs a repair, not that a champion is crowned again once withdrawn.
             client.set_model_version_tag(name, str(best), "was_champion", "true")
+            client.set_registered_model_alias(name, alias, str(best))
         except MlflowException:
             if look == ROUNDS - 1:
                 raise
@@ -50,15 +52,14 @@ def holder_of(client: MlflowClient, name: str, alias: str) -> ModelVersion | Non
 
 def _best(versions: Versions, held: int | None, mine: int | None) -> int | None:
     """The best of those that beat the holder; else, of this run and those that raced with it, the best."""
-    successors = [
-        number
-        for number, version in versions.items()
-        if number != held
-        and version.tags.get("compared_with") == str(held or "none")
-        and (number == mine or "was_champion" not in version.tags)
-    ]
-    if mine in versions and held in versions and mine != held and _same(versions, mine, held, "weights_sha256"):
-        successors.append(mine)  # the holder itself, under another protocol
+    followers = [n for n, version in versions.items() if version.tags.get("compared_with") == str(held or "none")]
+    crowned = [number for number in followers if "was_champion" in versions[number].tags]
+    if mine is None and crowned:
+        return held
+    successors = [number for number in followers if number == mine or number not in crowned]
+    rerun = mine in versions and held in versions and _same(versions, mine, held, "weights_sha256")
+    if rerun and not _raced(versions, mine, held):
+        successors.append(mine)  # the holder itself, by another test
     if not successors and mine in versions and held in versions and _raced(versions, mine, held):
         successors = [number for number in versions if _raced(versions, number, held)]
     return max(successors, key=lambda number: (_score(versions[number]), number == held, -number), default=held)

@@ -107,6 +107,35 @@ def test_second_registration_finds_the_version_of_the_first(package, client, mak
 
 
 @pytest.fixture
+def dethroned(package, make_verdict, make_package, run_register, tmp_path):
+    """Version 2 holds the alias, which `package` held as version 1."""
+    run_register(package, make_verdict())
+    better = make_package(tmp_path / "better", seed=2)
+    assert run_register(better, make_verdict(), Champion(1, package)).alias == "champion"
+    return Champion(2, better)
+
+
+def test_a_version_that_beats_its_successor_when_run_again_is_champion(
+    package, client, dethroned, make_verdict, run_register
+):
+    registration = run_register(package, make_verdict(), dethroned)
+
+    assert (registration.version, registration.alias) == (3, "champion")
+    assert client.get_model_version("lung-ct-generator", "3").tags["compared_with"] == "2"
+    assert client.get_model_version("lung-ct-generator", "1").tags["compared_with"] == "none"
+
+
+def test_a_champion_run_again_keeps_its_version_whomever_it_beat(
+    config, client, dethroned, tmp_path, make_verdict, run_register
+):
+    assert find_champion(config, dethroned.package, tmp_path / "champion") is None
+    registration = run_register(dethroned.package, make_verdict())
+
+    assert (registration.version, registration.alias) == (2, "champion")
+    assert len(client.search_model_versions()) == 2
+
+
+@pytest.fixture
 def broken_off(package, monkeypatch, make_verdict, run_register):
     """A registration of `package` that a crash ended before the alias was given."""
 

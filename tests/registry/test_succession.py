@@ -1,19 +1,19 @@
 """The alias, on a real MLflow database, when several runs want it."""
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
+from lungsynth.registry.mlflow_registry import RegistryConfig
 from lungsynth.registry.succession import settle
 
 NAME, ALIAS = "generator", "champion"
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> MlflowClient:
-    found = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+def client(config: RegistryConfig) -> MlflowClient:
+    found = MlflowClient(config.tracking_uri)
     found.create_registered_model(NAME)
     return found
 
@@ -73,6 +73,65 @@ def test_a_champion_that_was_taken_back_stays_so(client):
     client.set_registered_model_alias(NAME, ALIAS, "1")  # by a person
     settle(client, NAME, ALIAS)
     assert champion(client) == 1
+
+
+def test_a_rival_of_a_champion_that_was_taken_back_does_not_follow_in_its_place(client):
+    settle(client, NAME, ALIAS, promoted(client, 0.8))
+    rivals = [promoted(client, score, compared_with="1") for score in (0.95, 0.9)]
+    for rival in rivals:
+        settle(client, NAME, ALIAS, rival)
+    assert champion(client) == 2
+    client.set_registered_model_alias(NAME, ALIAS, "1")  # by a person
+    settle(client, NAME, ALIAS)
+    assert champion(client) == 1
+
+
+def test_an_alias_that_was_taken_away_stays_so(client):
+    for score in (0.9, 0.8):
+        settle(client, NAME, ALIAS, promoted(client, score))
+    client.delete_registered_model_alias(NAME, ALIAS)  # by a person
+    assert settle(client, NAME, ALIAS) is None
+
+
+def test_a_crash_that_gave_the_alias_leaves_a_champion_that_can_be_taken_back(client, monkeypatch):
+    settle(client, NAME, ALIAS, promoted(client, 0.8))
+    give = client.set_registered_model_alias
+
+    def crash(*arguments):
+        give(*arguments)
+        raise KeyboardInterrupt
+
+    better = promoted(client, 0.9, compared_with="1")
+    monkeypatch.setattr(client, "set_registered_model_alias", crash)
+    with pytest.raises(KeyboardInterrupt):
+        settle(client, NAME, ALIAS, better)
+    monkeypatch.undo()
+    assert champion(client) == 2
+    client.set_registered_model_alias(NAME, ALIAS, "1")  # by a person
+    settle(client, NAME, ALIAS)
+    assert champion(client) == 1
+
+
+def test_a_repair_that_comes_late_does_not_take_the_alias_from_a_better_run(client, monkeypatch):
+    settle(client, NAME, ALIAS, promoted(client, 0.7))
+    promoted(client, 0.8, compared_with="1")  # it broke off
+    give, others = client.set_registered_model_alias, MlflowClient(client.tracking_uri)
+
+    def late(*arguments):
+        monkeypatch.undo()
+        settle(others, NAME, ALIAS, promoted(others, 0.9, compared_with="1"))
+        give(*arguments)
+
+    monkeypatch.setattr(client, "set_registered_model_alias", late)
+    settle(client, NAME, ALIAS)
+    assert champion(client) == 3
+
+
+def test_two_versions_of_one_package_do_not_take_the_alias_from_each_other(client):
+    twins = [promoted(client, 0.8) for _ in range(2)]
+    for twin in (*twins, *twins):
+        settle(client, NAME, ALIAS, twin)
+        assert champion(client) == 1
 
 
 def test_a_run_that_broke_off_is_completed(client):
