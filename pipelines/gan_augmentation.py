@@ -53,7 +53,7 @@ def gan_augmentation(
     dataset = build_slices(who, cohort, fetch, slices)
     package = train_generator(dataset, generator, training)
     features = train_extractor(dataset, extractor)
-    champion = find_champion(package, registry)
+    champion = find_champion(package, utility, registry)
     fidelity_card = measure_fidelity(dataset, package, features, fidelity)
     privacy_card, closest_pairs = audit_privacy(dataset, package, features, privacy)
     predictions = measure_utility(dataset, package, champion, utility)

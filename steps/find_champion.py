@@ -2,6 +2,7 @@
 
 from zenml import step
 
+from lungsynth.evaluation.utility import UtilityConfig
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.registry.mlflow_registry import Champion, RegistryConfig
 from lungsynth.registry.mlflow_registry import find_champion as find
@@ -10,6 +11,6 @@ from steps.materializers import ChampionMaterializer, new_folder
 
 # Always run: the registry is not ours alone. The champion's hash keys what is measured against it.
 @step(enable_cache=False, output_materializers=ChampionMaterializer)
-def find_champion(generator: GeneratorPackage, config: RegistryConfig) -> Champion | None:
+def find_champion(generator: GeneratorPackage, utility: UtilityConfig, config: RegistryConfig) -> Champion | None:
     """Download the champion; none where there is none, or where it is this very generator."""
-    return find(config, generator, new_folder())
+    return find(config, generator, utility.task, new_folder())

@@ -5,10 +5,12 @@ from pathlib import Path
 from zenml import get_step_context, step
 from zenml.config import CachePolicy
 
+from lungsynth.evaluation.tasks import TASKS
+from lungsynth.evaluation.utility import UtilityConfig
 from lungsynth.generators.family import GeneratorConfig
-from lungsynth.generators.package import GeneratorPackage
+from lungsynth.generators.package import GeneratorCard, GeneratorPackage
 from lungsynth.imaging.store import SliceDataset
-from lungsynth.registry.mlflow_registry import RegistryConfig
+from lungsynth.registry.mlflow_registry import RegistryConfig, check_champion
 from lungsynth.registry.tracking import tracked
 from lungsynth.training import Slices, TrainingConfig
 from lungsynth.training import train_generator as train
@@ -21,11 +23,16 @@ from steps.materializers import GeneratorPackageMaterializer, new_folder
 @step(cache_policy=CachePolicy(cache_func=code.training), output_materializers=GeneratorPackageMaterializer)
 def train_generator(dataset: SliceDataset, generator: GeneratorConfig, training: TrainingConfig) -> GeneratorPackage:
     """Train on the `train` split and choose by `val`; an interrupted training goes on from its last checkpoint."""
+    # From the run, not parameters of the step: another server or test must not train the same generator anew.
+    sections = get_step_context().pipeline_run.config.parameters
+    registry = RegistryConfig.model_validate(sections["registry"])
+    utility = UtilityConfig.model_validate(sections["utility"])
+    # What could not be judged is not trained.
     check_classes(generator, dataset.meta.classes)
+    TASKS[utility.task](dataset, utility).check()
+    check_champion(registry, GeneratorCard(generator=generator, window_hu=dataset.meta.window_hu), utility.task)
     masks = dataset.masks if generator.masks else None
     sides = (Slices(dataset.images, dataset.labels, dataset.rows(split), masks) for split in ("train", "val"))
-    # From the run, not a parameter of the step: another server must not train the same generator anew.
-    registry = RegistryConfig.model_validate(get_step_context().pipeline_run.config.parameters["registry"])
     params = {
         f"{section}.{name}": value
         for section, config in (("generator", generator), ("training", training))

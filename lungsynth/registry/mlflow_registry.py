@@ -5,11 +5,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,7 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.scorecard import Metric, Scorecard
-from lungsynth.generators.package import GeneratorPackage
+from lungsynth.evaluation.tasks import TaskName
+from lungsynth.generators.package import GeneratorCard, GeneratorPackage
 from lungsynth.registry.export import log_generator
 from lungsynth.registry.gate import Verdict
 from lungsynth.registry.succession import holder_of, settle
@@ -70,7 +73,24 @@ class Registration(BaseModel):
     message: str
 
 
-def find_champion(config: RegistryConfig, challenger: GeneratorPackage, folder: Path) -> Champion | None:
+def check_champion(config: RegistryConfig, planned: GeneratorCard, task: TaskName) -> None:
+    """Refuse, before it is trained, a generator that could not be held against the champion in this task.
+
+    Raises:
+        LungsynthError: the server does not answer, or the champion draws something else.
+    """
+    with connect(config) as client, TemporaryDirectory() as folder:
+        holder = holder_of(client, config.model_name, config.alias)
+        if holder is None or "weights_sha256" not in holder.tags:
+            return
+        uri = f"{_package_uri(holder, config)}/generator.json"
+        card = GeneratorPackage(Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder)).parent).card
+        _check_comparable(_shown_name(holder, config), card, planned, task)
+
+
+def find_champion(
+    config: RegistryConfig, challenger: GeneratorPackage, task: TaskName, folder: Path
+) -> Champion | None:
     """Download the package of the champion that `challenger` has to beat into `folder`.
 
     Where a run of before broke off between registering its generator and giving it the alias, that is done first.
@@ -80,22 +100,20 @@ def find_champion(config: RegistryConfig, challenger: GeneratorPackage, folder: 
 
     Raises:
         LungsynthError: the server does not answer, or the champion was not registered by this project, is damaged or
-            draws other classes.
+            draws something else, so that it cannot be held against this generator in this task.
     """
     with connect(config) as client:
         holder = settle(client, config.model_name, config.alias)
         if holder is None or holder.tags.get("weights_sha256") == challenger.sha256:
             return None
-        name = f"version {holder.version} of {config.model_name} at {shown(config.tracking_uri)}"
+        name = _shown_name(holder, config)
         if "weights_sha256" not in holder.tags:
             raise LungsynthError(f"{name} has no generator package: move the alias {config.alias} to one that has")
-        uri = f"models:/{config.model_name}/{holder.version}/artifacts/package"
+        uri = _package_uri(holder, config)
         package = GeneratorPackage(Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))))
     if package.sha256 != holder.tags["weights_sha256"]:
         raise LungsynthError(f"the package of {name} does not match its tag weights_sha256: register it anew")
-    if package.classes != challenger.classes:
-        theirs, ours = ("/".join(generator.classes) for generator in (package, challenger))
-        raise LungsynthError(f"{name} draws {theirs}, and this generator {ours}: set another registry.model_name")
+    _check_comparable(name, package.card, challenger.card, task)
     return Champion(int(holder.version), package)
 
 
@@ -224,6 +242,29 @@ def sqlite_file(uri: str) -> Path | None:
 def shown(uri: str) -> str:
     """The URI without a password."""
     return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def _shown_name(version: ModelVersion, config: RegistryConfig) -> str:
+    return f"version {version.version} of {config.model_name} at {shown(config.tracking_uri)}"
+
+
+def _package_uri(version: ModelVersion, config: RegistryConfig) -> str:
+    return f"models:/{config.model_name}/{version.version}/artifacts/package"
+
+
+def _check_comparable(champion: str, theirs: GeneratorCard, ours: GeneratorCard, task: TaskName) -> None:
+    remedy = "set another registry.model_name"
+    for one, other in zip(_drawn(theirs), _drawn(ours), strict=True):
+        if one != other:
+            raise LungsynthError(f"{champion} draws {one}, and this generator {other}: {remedy}")
+    if task == "segmentation" and not theirs.generator.masks:
+        raise LungsynthError(f"{champion} draws no masks, which utility.task segmentation needs: {remedy}")
+
+
+def _drawn(card: GeneratorCard) -> tuple[str, str, str]:
+    """What champion and challenger must have in common: the same slices are to stand for the same thing."""
+    window = "pictures without HU" if card.window_hu is None else "{:g} to {:g} HU".format(*card.window_hu)
+    return "/".join(card.generator.classes) or "no classes", f"{card.generator.size} pixels", window
 
 
 def _existing_version(client: MlflowClient, tags: dict[str, str], config: RegistryConfig) -> int | None:

@@ -57,9 +57,9 @@ def _best(versions: Versions, held: int | None, mine: int | None) -> int | None:
     if mine is None and crowned:
         return held
     successors = [number for number in followers if number == mine or number not in crowned]
-    rerun = mine in versions and held in versions and _same(versions, mine, held, "weights_sha256")
-    if rerun and not _raced(versions, mine, held):
-        successors.append(mine)  # the holder itself, by another test
+    if mine in versions and held in versions and _same(versions, mine, held, "weights_sha256"):
+        # The holder itself, by another test; by the same one, two versions would take the alias from each other.
+        successors += [mine] if not _raced(versions, mine, held) else []
     if not successors and mine in versions and held in versions and _raced(versions, mine, held):
         successors = [number for number in versions if _raced(versions, number, held)]
     return max(successors, key=lambda number: (_score(versions[number]), number == held, -number), default=held)

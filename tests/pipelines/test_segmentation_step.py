@@ -49,13 +49,6 @@ def make_package(tmp_path_factory):
 def test_a_champion_of_pairs_takes_part(dataset, make_package):
     found = measure_utility.entrypoint(dataset, make_package(True), Champion(3, make_package(True)), CONFIG)
     assert found.arms_of("champion") == ("real+classical+champion@1",)
-    assert found.notes == ()
-
-
-def test_a_champion_without_masks_is_left_out_with_a_note(dataset, make_package):
-    found = measure_utility.entrypoint(dataset, make_package(True), Champion(3, make_package(False)), CONFIG)
-    assert found.arms == ("real", "real+classical+synthetic@1")
-    assert found.notes == ("The champion, version 3, draws no masks: it was not compared.",)
 
 
 def test_a_candidate_without_masks_is_an_error_of_one_line(dataset, make_package):

@@ -22,14 +22,16 @@ RULES = {"promote": "gain", "reject": "no gain", "blocked": "privacy", "underpow
 
 @pytest.fixture(scope="session")
 def make_package() -> Callable[..., GeneratorPackage]:
-    """Writes an untrained 32-pixel generator."""
+    """Writes an untrained generator, of 32 pixels where nothing else is asked for."""
 
-    def make(folder: Path, seed: int, nz: int = 16, classes: tuple[str, ...] = CLASSES) -> GeneratorPackage:
-        config = DcganConfig(size=32, nz=nz, ngf=4, classes=classes)
+    def make(
+        folder: Path, seed: int, window_hu: tuple[float, float] | None = (-1350, 150), **changes: object
+    ) -> GeneratorPackage:
+        config = DcganConfig.model_validate({"size": 32, "nz": 16, "ngf": 4, "classes": CLASSES} | changes)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             generator = Generator(config).eval()
-        return GeneratorPackage.write(folder, generator, GeneratorCard(generator=config, window_hu=(-1350, 150)))
+        return GeneratorPackage.write(folder, generator, GeneratorCard(generator=config, window_hu=window_hu))
 
     return make
 

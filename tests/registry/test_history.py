@@ -63,7 +63,7 @@ def entries(registry, record, make_package, make_verdict, tmp_path_factory) -> l
     record(4, "underpowered", make_verdict("underpowered").model_copy(update={"numbers": ()}))
     folder = tmp_path_factory.mktemp("champion")
     challenger = make_package(folder / "challenger", seed=5)
-    champion = find_champion(registry, challenger, folder / "download")
+    champion = find_champion(registry, challenger, "classification", folder / "download")
 
     def crash(*_: object) -> None:
         raise KeyboardInterrupt

@@ -19,6 +19,7 @@ from lungsynth.registry.mlflow_registry import (
     Registration,
     RegistryConfig,
     attach_report,
+    check_champion,
     find_champion,
     register,
 )
@@ -47,6 +48,15 @@ def client(config: RegistryConfig) -> MlflowClient:
 @pytest.fixture
 def package(make_package: Callable[..., GeneratorPackage], tmp_path: Path) -> GeneratorPackage:
     return make_package(tmp_path / "first", seed=1)
+
+
+@pytest.fixture(scope="module")
+def reigning(make_config, make_package, make_verdict, scorecard, tmp_path_factory) -> RegistryConfig:
+    """A registry whose champion draws 32 pixels of two classes, without masks."""
+    folder = tmp_path_factory.mktemp("reigning")
+    config, package = make_config(folder), make_package(folder / "package", seed=1)
+    register(package, scorecard, make_verdict(), None, data_sha256="d1", code_version="0.1.0", config=config)
+    return config
 
 
 @pytest.fixture
@@ -128,7 +138,7 @@ def test_a_version_that_beats_its_successor_when_run_again_is_champion(
 def test_a_champion_run_again_keeps_its_version_whomever_it_beat(
     config, client, dethroned, tmp_path, make_verdict, run_register
 ):
-    assert find_champion(config, dethroned.package, tmp_path / "champion") is None
+    assert find_champion(config, dethroned.package, "classification", tmp_path / "champion") is None
     registration = run_register(dethroned.package, make_verdict())
 
     assert (registration.version, registration.alias) == (2, "champion")
@@ -161,7 +171,7 @@ def test_registration_that_broke_off_before_the_alias_is_completed(package, clie
 def test_registration_that_broke_off_is_completed_by_the_next_run_of_anybody(
     package, another, config, client, tmp_path
 ):
-    assert find_champion(config, another, tmp_path / "champion").package.sha256 == package.sha256
+    assert find_champion(config, another, "classification", tmp_path / "champion").package.sha256 == package.sha256
     assert champion_version(client) == 1
 
 
@@ -175,7 +185,7 @@ def test_another_protocol_makes_another_version(package, make_verdict, run_regis
 def test_champion_can_be_sampled_from_its_download(another, package, config, tmp_path, make_verdict, run_register):
     run_register(package, make_verdict())
 
-    champion = find_champion(config, another, tmp_path / "champion")
+    champion = find_champion(config, another, "classification", tmp_path / "champion")
     assert champion.version == 1
     assert champion.package.folder.is_relative_to(tmp_path / "champion")
     labels = np.array([0, 1, 1])
@@ -185,9 +195,9 @@ def test_champion_can_be_sampled_from_its_download(another, package, config, tmp
 def test_no_champion_where_there_is_none_or_it_is_this_generator(
     another, package, config, tmp_path, make_verdict, run_register
 ):
-    assert find_champion(config, another, tmp_path / "champion") is None
+    assert find_champion(config, another, "classification", tmp_path / "champion") is None
     run_register(package, make_verdict())
-    assert find_champion(config, package, tmp_path / "champion") is None
+    assert find_champion(config, package, "classification", tmp_path / "champion") is None
 
 
 def test_better_generator_takes_the_alias_from_the_champion_it_beat(
@@ -195,7 +205,7 @@ def test_better_generator_takes_the_alias_from_the_champion_it_beat(
 ):
     run_register(package, make_verdict())
     better = make_package(tmp_path / "second", seed=2)
-    champion = find_champion(config, better, tmp_path / "champion")
+    champion = find_champion(config, better, "classification", tmp_path / "champion")
     registration = run_register(better, make_verdict(), champion)
 
     assert (registration.version, registration.alias) == (2, "champion")
@@ -209,7 +219,7 @@ def test_alias_stays_where_another_champion_came_in_between(
     champion = None
     if compared == "earlier":
         run_register(make_package(tmp_path / "earlier", seed=3), make_verdict())
-        champion = find_champion(config, package, tmp_path / "champion")
+        champion = find_champion(config, package, "classification", tmp_path / "champion")
     rival = make_package(tmp_path / "rival", seed=4)
     rival_version = run_register(rival, make_verdict(), champion).version
     registration = run_register(package, make_verdict(), champion)
@@ -220,20 +230,40 @@ def test_alias_stays_where_another_champion_came_in_between(
     assert champion_version(client) == rival_version
 
 
-def test_champion_of_other_classes_is_refused(package, config, tmp_path, make_verdict, make_package, run_register):
-    run_register(package, make_verdict())
-    rival = make_package(tmp_path / "rival", seed=2, classes=("NORMAL", "PNEUMONIA"))
-    with pytest.raises(
-        LungsynthError, match=r"draws non-cancer/cancer, and this generator NORMAL/PNEUMONIA: set another"
-    ):
-        find_champion(config, rival, tmp_path / "champion")
+@pytest.mark.parametrize(
+    ("changes", "task", "says"),
+    [
+        ({"classes": ("NORMAL", "PNEUMONIA")}, "classification", "draws non-cancer/cancer, and this generator NORMAL/"),
+        ({"size": 64}, "classification", "draws 32 pixels, and this generator 64 pixels"),
+        ({"window_hu": (-1000, 400)}, "classification", "draws -1350 to 150 HU, and this generator -1000 to 400 HU"),
+        ({"window_hu": None}, "classification", "draws -1350 to 150 HU, and this generator pictures without HU"),
+        ({"masks": True}, "segmentation", "draws no masks, which utility.task segmentation needs"),
+    ],
+)
+def test_champion_that_cannot_be_compared_is_refused_before_and_after_a_training(
+    changes, task, says, reigning, make_package, tmp_path
+):
+    rival = make_package(tmp_path / "rival", seed=2, **changes)
+    line = f"^version 1 of lung-ct-generator at sqlite:.*mlflow.db {says}.*: set another registry.model_name$"
+    with pytest.raises(LungsynthError, match=line):
+        check_champion(reigning, rival.card, task)
+    with pytest.raises(LungsynthError, match=line):
+        find_champion(reigning, rival, task, tmp_path / "champion")
+
+
+def test_champion_that_can_be_compared_is_no_reason_not_to_train(reigning, make_package, tmp_path):
+    check_champion(reigning, make_package(tmp_path / "rival", seed=2, nz=8, masks=True).card, "classification")
+
+
+def test_no_champion_is_no_reason_not_to_train(config, package):
+    check_champion(config, package.card, "segmentation")
 
 
 def test_champion_that_was_tampered_with_is_refused(package, config, client, tmp_path, make_verdict, run_register):
     run_register(package, make_verdict())
     client.set_model_version_tag("lung-ct-generator", "1", "weights_sha256", "0" * 64)
     with pytest.raises(LungsynthError, match="does not match its tag weights_sha256"):
-        find_champion(config, package, tmp_path / "champion")
+        find_champion(config, package, "classification", tmp_path / "champion")
 
 
 def test_champion_of_other_origin_is_refused(another, config, client, tmp_path):
@@ -241,7 +271,7 @@ def test_champion_of_other_origin_is_refused(another, config, client, tmp_path):
     client.create_model_version("lung-ct-generator", str(tmp_path))
     client.set_registered_model_alias("lung-ct-generator", "champion", "1")
     with pytest.raises(LungsynthError, match=r"version 1 of lung-ct-generator .* has no generator package"):
-        find_champion(config, another, tmp_path / "champion")
+        find_champion(config, another, "classification", tmp_path / "champion")
 
 
 def test_report_is_attached_without_the_cohort_that_names_patients(
@@ -264,14 +294,16 @@ def test_silent_server_is_an_error_that_names_it_without_its_password(another):
         address = f"127.0.0.1:{closed.getsockname()[1]}"
     config = RegistryConfig(tracking_uri=f"http://someone:secret@{address}")
     with pytest.raises(LungsynthError, match=f"MLflow at http://{address} does not answer") as caught:
-        find_champion(config, another, Path("unused"))
+        find_champion(config, another, "classification", Path("unused"))
     assert "secret" not in str(caught.value)
 
 
 def test_file_that_is_no_database_is_an_error_that_names_it(another, tmp_path):
     (tmp_path / "mlflow.db").write_text("no database")
     with pytest.raises(LungsynthError, match=f"MLflow at sqlite:///{tmp_path}/mlflow.db: .*not a database"):
-        find_champion(RegistryConfig(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db"), another, tmp_path)
+        find_champion(
+            RegistryConfig(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db"), another, "classification", tmp_path
+        )
 
 
 def test_tracking_uri_of_the_process_is_put_back(package, make_verdict, run_register):
