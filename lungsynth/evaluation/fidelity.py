@@ -183,7 +183,9 @@ def _modes(name: str, extractor: str, trio: Trio, config: FidelityConfig) -> Ite
 
 
 def _likeness(name: str, what: str, pixels: Images, config: FidelityConfig) -> Metric | None:
-    """Mean MS-SSIM of two slices of a class, of different clusters; None where there is but one."""
+    """Mean MS-SSIM of two slices of a class, of different clusters; None where there is but one, or no slice."""
+    if not len(pixels.values):
+        return None
     rng = np.random.default_rng(config.seed)
     pairs = rng.integers(len(pixels.values), size=(2, 4 * config.ssim_pairs))
     first, second = pairs[:, pixels.clusters[pairs[0]] != pixels.clusters[pairs[1]]][:, : config.ssim_pairs]

@@ -9,6 +9,7 @@ from lungsynth.evaluation.extractor import ExtractorConfig, train_extractor
 from lungsynth.evaluation.fidelity import FidelityConfig, measure_fidelity
 from lungsynth.evaluation.privacy import PrivacyConfig, audit_privacy
 from lungsynth.evaluation.sampler import draw
+from lungsynth.imaging.store import SliceDataset
 
 CONFIG = FidelityConfig(extractors=(), normalisations=(), cache=None, resamples=30)
 
@@ -36,6 +37,22 @@ def test_every_class_has_its_number_and_floor_or_a_note(toy, extractor, fresh_sa
     assert any(note.startswith("fid_lung/cancer was left out") for note in card.notes)
     for metric in card.metrics:
         assert metric.low <= metric.value <= metric.high
+
+
+@pytest.mark.parametrize("without", [("train",), ("val", "test")])
+def test_a_class_that_a_side_lacks_has_no_number_and_no_traceback(without, toy, extractor, fresh_sampler, monkeypatch):
+    rows = SliceDataset.rows
+
+    def some(dataset, *splits):
+        found = rows(dataset, *splits)
+        return found[dataset.labels[found] == 0] if splits == without else found
+
+    monkeypatch.setattr(SliceDataset, "rows", some)
+    card = measure_fidelity(toy, fresh_sampler, extractor, CONFIG)
+    names = {metric.name for metric in card.metrics}
+    assert {"ms_ssim/non-cancer", "kid_lung/non-cancer"} <= names
+    assert ("ms_ssim/cancer" in names) == (without == ("train",))
+    assert "lung/cancer: 0 images are too few for any fidelity measure" in card.notes
 
 
 def test_classes_have_the_names_of_the_dataset(radiographs, fresh_sampler, tmp_path):
