@@ -33,7 +33,6 @@ def score_arms(predictions: Predictions, resamples: int, seed: int) -> Scorecard
     for arm in predictions.arms:
         test = predictions.of(arm, "test")
         drawn = resample(test.labels, test.patients, len(test.scores), resamples, seed)
-        varied = bool(np.ptp(drawn.patients, axis=0).any())
         n = {"slices": len(test.labels), "patients": drawn.patients.shape[1], "seeds": len(test.scores)}
         how = bootstrap(len(test.scores), resamples)
         if predictions.measure == "Dice":
@@ -42,7 +41,7 @@ def score_arms(predictions: Predictions, resamples: int, seed: int) -> Scorecard
         else:
             found = _of_classes(predictions.of(arm, "val"), test, drawn, how)
         for name, (method, (value, low, high, *_)) in found.items():
-            bounds = {"low": low, "high": high} if varied else {}
+            bounds = {"low": low, "high": high} if drawn.varied else {}
             metrics.append(Metric(name=f"{name}/{arm}", value=value, **bounds, n=n, computed_with=method))
     return Scorecard(metrics=tuple(metrics), notes=predictions.notes)
 

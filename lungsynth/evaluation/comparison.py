@@ -15,6 +15,7 @@ from lungsynth.evaluation.statistics import (
     bootstrap,
     delong,
     gain_interval,
+    measure_interval,
     pair_counts,
     patient_means,
     resample,
@@ -22,13 +23,28 @@ from lungsynth.evaluation.statistics import (
 )
 from lungsynth.evaluation.subgroups import part, within
 
+CHOSEN = "chosen on val"
+"""Stands for an arm in the name of what the candidate's classifiers achieve, which may be of several arms."""
+
 
 class Contender(NamedTuple):
-    """An arm, the scores on `test` that stand for it, and what they are compared by."""
+    """An arm, the scores on `test` that stand for it, and what they are compared by.
+
+    `chosen` is how many training seeds' scores are those of which arm, as `contender` chose them.
+    """
 
     arm: str
     test: Scores
     measure: Measure
+    chosen: dict[str, int]
+
+    @property
+    def name(self) -> str:
+        """The arm, or all whose scores are in it, with the seeds of each."""
+        if len(self.chosen) == 1:
+            return self.arm
+        seeds = len(self.test.scores)
+        return " and ".join(f"{arm} ({count} of {seeds} seeds)" for arm, count in self.chosen.items())
 
     @property
     def mean(self) -> float:
@@ -39,6 +55,19 @@ class Contender(NamedTuple):
     def patients(self) -> tuple[int, ...]:
         """How many test patients have a slice of the negative class, and of the positive one; with Dice, of any."""
         return count_patients(self.test, self.measure)
+
+    def metrics(self, resamples: int, seed: int) -> tuple[Metric, ...]:
+        """What it achieved on `test`, and how many seeds chose which arm."""
+        seeds = len(self.test.scores)
+        drawn = resample(self.test.labels, self.test.patients, seeds, resamples, seed)
+        value, low, high, *_ = measure_interval(summary(self.test, self.measure), drawn)
+        bounds = {"low": low, "high": high} if drawn.varied else {}
+        how = f"each seed's arm as the other seeds choose it on val, {bootstrap(seeds, resamples)}"
+        votes = f"of {seeds} training seeds, as the other seeds choose on val"
+        return (
+            Metric(name=f"{self.measure.lower()}/{CHOSEN}", value=value, **bounds, computed_with=how),
+            *(Metric(name=f"chosen/{arm}", value=count, computed_with=votes) for arm, count in self.chosen.items()),
+        )
 
 
 class Comparison(NamedTuple):
@@ -89,8 +118,10 @@ def contender(predictions: Predictions, arms: Sequence[str]) -> Contender:
     total = found.sum(axis=1, keepdims=True)
     others = total - found if found.shape[1] > 1 else total
     tests = [predictions.of(arm, "test") for arm in arms]
-    scores = np.stack([tests[arm].scores[seed] for seed, arm in enumerate(others.argmax(axis=0))])
-    return Contender(arms[int(total.argmax())], tests[0]._replace(scores=scores), predictions.measure)
+    best = others.argmax(axis=0)
+    scores = np.stack([tests[arm].scores[seed] for seed, arm in enumerate(best)])
+    chosen = {arms[place]: int(count) for place, count in zip(*np.unique(best, return_counts=True), strict=True)}
+    return Contender(arms[int(total.argmax())], tests[0]._replace(scores=scores), predictions.measure, chosen)
 
 
 def summary(scores: Scores, measure: Measure) -> Summary:
@@ -118,7 +149,7 @@ def compare(candidate: Contender, rival: Contender, role: str, resamples: int, s
     if candidate.measure == "AUROC":
         check = delong(ours.scores, theirs.scores, ours.labels, ours.patients)
     by_each = by_seed(ours, candidate.measure) - by_seed(theirs, candidate.measure)
-    return Comparison(role, rival.arm, gain, check, smallest_detectable_effect(gain.se), by_each, resamples)
+    return Comparison(role, rival.name, gain, check, smallest_detectable_effect(gain.se), by_each, resamples)
 
 
 def paired_gain(ours: Scores, theirs: Scores, measure: Measure, resamples: int, seed: int) -> Estimate:

@@ -81,6 +81,11 @@ class Resamples(NamedTuple):
         """Multiplicities (1+B)×P of patients, of which the first row is the sample itself."""
         return np.vstack([np.ones(self.patients.shape[1]), self.patients])
 
+    @property
+    def varied(self) -> bool:
+        """Whether patients differ between resamples; where each class has but one, no interval can be had of them."""
+        return bool(np.ptp(self.patients, axis=0).any())
+
 
 def pair_counts(scores: np.ndarray, labels: np.ndarray, patients: np.ndarray) -> PairCounts:
     """Count the concordant pairs between each two patients.

@@ -9,7 +9,6 @@ from lungsynth.config import Config
 from lungsynth.evaluation.arms import score_arms
 from lungsynth.evaluation.comparison import (
     Comparison,
-    Contender,
     compare,
     contender,
     subgroup_gains,
@@ -82,9 +81,11 @@ def decide(
 ) -> tuple[Scorecard, Verdict]:
     """The whole scorecard, and the verdict.
 
-    Which synthetic arm stands for the generator is chosen on `val`, by AUROC or Dice; `test` decides. It has to beat
-    every arm without synthetic slices, so that none of these needs to be chosen (an intersection-union test, which asks
-    for no correction; Berger 1982, doi:10.1080/00401706.1982.10487790); the best one on `test` is called the baseline.
+    Which synthetic arm stands for the generator is chosen on `val`, by AUROC or Dice, for each training seed by the
+    others; `test` decides. What was chosen may be of several arms, and its own AUROC or Dice is among the numbers, for
+    no arm's differs from the baseline's by just the gain. It has to beat every arm without synthetic slices, so that
+    none of these needs to be chosen (an intersection-union test, which asks for no correction; Berger 1982,
+    doi:10.1080/00401706.1982.10487790); the best one on `test` is called the baseline.
 
     The first rule that applies wins: a privacy breach blocks; too few test patients are underpowered; a collapse
     rejects; fewer than `LEAST_SEEDS` are underpowered; gains whose intervals all lie above `min_gain`, also against
@@ -104,7 +105,7 @@ def decide(
     counted = predictions.classes if measure == "AUROC" else ("all",)
     patients = dict(zip(counted, candidate.patients, strict=True))
     comparisons: list[Comparison] = []
-    rivals = [Contender(arm, predictions.of(arm, "test"), measure) for arm in predictions.arms_of("baseline")]
+    rivals = [contender(predictions, [arm]) for arm in predictions.arms_of("baseline")]
     rivals.sort(key=lambda rival: -rival.mean)
     roles = ["baseline", *(rival.arm for rival in rivals[1:])]
     if previous := predictions.arms_of("champion"):
@@ -133,7 +134,8 @@ def decide(
     counts = tuple(
         Metric(name=f"test_patients/{name}", value=count, computed_with=with_slice) for name, count in patients.items()
     )
-    numbers = sum((comparison.metrics() for comparison in comparisons), counts)
+    numbers = counts + candidate.metrics(config.resamples, config.seed)
+    numbers = sum((comparison.metrics() for comparison in comparisons), numbers)
     how = f"against {rivals[0].arm}, this group of patients alone, {bootstrap(seeds, config.resamples)}"
     numbers += tuple(Metric.of(f"gain/baseline/{name}", gain, how) for name, gain in subgroups.items())
     if comparisons and seeds >= LEAST_SEEDS:

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from lungsynth.evaluation.comparison import CHOSEN
 from lungsynth.evaluation.scorecard import Metric
 
 THEMES = ("light", "dark")
@@ -61,7 +62,7 @@ def forest(rows: Mapping[str, Metric], label: str, theme: str, mark: float | Non
     names = list(rows)[::-1]
     for place, name in enumerate(names):
         metric = rows[name]
-        colour = SYNTHETIC if "synthetic@" in name else OTHER if "champion@" in name else ink
+        colour = SYNTHETIC if "synthetic@" in name or name == CHOSEN else OTHER if "champion@" in name else ink
         if metric.low is not None and metric.high is not None:
             axes.plot([metric.low, metric.high], [place, place], color=colour, linewidth=2.5, solid_capstyle="round")
         axes.plot(metric.value, place, "o", color=colour, markersize=8)

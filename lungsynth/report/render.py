@@ -15,6 +15,7 @@ from PIL import Image
 
 from lungsynth import __version__
 from lungsynth.cohort.cohort import Cohort
+from lungsynth.evaluation.comparison import CHOSEN
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.imaging.store import SliceDataset
@@ -129,6 +130,8 @@ def render_report(
         "measure": scorecard.measure,
         "trained": TRAINED[scorecard.measure],
         "arm_measures": list(tables.ARM_MEASURES[scorecard.measure].values()),
+        "chosen": _chosen(verdict),
+        "chosen_on_val": CHOSEN,
         "arms": tables.arm_rows(topics["utility"], scorecard.measure),
         "gate_rows": tables.metric_rows([m for m in verdict.numbers if not m.name.startswith("power/")]),  # a curve
         "normalised": normalised,
@@ -193,7 +196,8 @@ def _charts(package: GeneratorPackage, scorecard: Scorecard, verdict: Verdict) -
     """Charts as data URIs by name and theme; None for a chart without data, as for gains that were not compared."""
     measure = scorecard.measure
     prefix = f"{measure.lower()}/"
-    arms = {m.name.removeprefix(prefix): m for m in scorecard.metrics if m.name.startswith(prefix)}
+    shown = scorecard.metrics + (verdict.numbers if len(_chosen(verdict)) > 1 else ())
+    arms = {m.name.removeprefix(prefix): m for m in shown if m.name.startswith(prefix)}
     roles = {"baseline": verdict.baseline_arm, "champion": "the champion's arm"}  # others are arms
     names = [metric.name.split("/") for metric in verdict.numbers]
     gains = {
@@ -214,6 +218,12 @@ def _charts(package: GeneratorPackage, scorecard: Scorecard, verdict: Verdict) -
         charts["losses"] = lambda theme: losses(log, theme)
     drawn = {name: {theme: _uri(chart(theme)) for theme in THEMES} for name, chart in charts.items()}
     return {name: drawn.get(name) for name in ("arms", "gains", "power", "losses")}
+
+
+def _chosen(verdict: Verdict) -> dict[str, int]:
+    """For how many training seeds each arm was chosen."""
+    found = (metric for metric in verdict.numbers if metric.name.startswith("chosen/"))
+    return {metric.name.removeprefix("chosen/"): int(metric.value) for metric in found}
 
 
 def _moves(rows: list[tables.NormalisedRow]) -> dict[str, dict[str, str]]:

@@ -57,7 +57,8 @@ def test_a_clear_gain_is_promoted():
     assert (found.outcome, found.rule) == ("promote", "gain")
     assert (found.candidate_arm, found.baseline_arm) == (SYNTHETIC, "real+classical")
     assert "against real+classical" in found.reason
-    gain, check = found.numbers[2], found.numbers[3]
+    numbers = {metric.name: metric for metric in found.numbers}
+    gain, check = numbers["gain/baseline"], numbers["gain/baseline/delong"]
     assert 0 < gain.low < gain.value < gain.high
     assert check.value == pytest.approx(gain.value)
     assert found.protocol_sha256 == "protocol"
@@ -105,7 +106,7 @@ def test_classes_have_the_names_of_the_dataset():
     arms = plant({"real": 0.0, "real+classical": 0.0, SYNTHETIC: 9.0}, 18, classes=("NORMAL", "PNEUMONIA"))
     found = decide(arms, FIDELITY, privacy(False), NO_GROUPS, CONFIG, "protocol")[1]
     assert "9 with NORMAL slices and 9 with PNEUMONIA slices" in found.reason
-    assert [metric.name for metric in found.numbers] == ["test_patients/NORMAL", "test_patients/PNEUMONIA"]
+    assert [metric.name for metric in found.numbers[:2]] == ["test_patients/NORMAL", "test_patients/PNEUMONIA"]
 
 
 def test_a_breach_blocks_whatever_the_gain():
@@ -149,6 +150,24 @@ def test_what_harms_a_subgroup_is_blocked(loss, outcome):
     assert numbers["gain/baseline"].low > 0
     assert numbers["gain/baseline/sex M"].value > 0
     assert (found.outcome, "patients with sex F" in found.reason) == (outcome, outcome == "blocked")
+
+
+def test_the_gain_is_that_of_what_each_seed_chose_and_not_of_the_arm_that_is_named():
+    other = "real+classical+synthetic@2"
+    table = plant({"real": 1.0, SYNTHETIC: 1.4, other: 1.4}, 100, seeds=3).table.copy()
+    on_val = (table["split"] == "val") & (table["label"] == 1)
+    for arm, seed in ((SYNTHETIC, 0), (other, 1)):  # of which the other seeds see nothing
+        table.loc[on_val & (table["arm"] == arm) & (table["seed"] == seed), "score"] += 3
+    table.loc[(table["split"] == "test") & (table["label"] == 1) & (table["arm"] == SYNTHETIC), "score"] += 1
+    card, found = decide(Predictions(table, CLASSES), FIDELITY, privacy(False), NO_GROUPS, CONFIG, "")
+    numbers = {metric.name: metric for metric in found.numbers}
+    counts = {name.removeprefix("chosen/"): metric.value for name, metric in numbers.items() if "chosen/" in name}
+    assert set(counts) == {SYNTHETIC, other}
+    assert sum(counts.values()) == 3
+    own, gain = numbers["auroc/chosen on val"], numbers["gain/baseline"]
+    assert own.low < own.value < own.high
+    assert own.value - card["auroc/real"].value == pytest.approx(gain.value)
+    assert card[f"auroc/{found.candidate_arm}"].value - card["auroc/real"].value != pytest.approx(gain.value, abs=0.01)
 
 
 def test_a_better_champion_stays():

@@ -25,6 +25,7 @@ from lungsynth.imaging.store import COLUMNS as SLICE_COLUMNS
 from lungsynth.imaging.store import SERIES_COLUMNS, SliceDataset, SliceMeta
 from lungsynth.registry.gate import Rule, Verdict
 from lungsynth.registry.mlflow_registry import PUBLISHED, Registration
+from lungsynth.report import render as render_module
 from lungsynth.report import tables
 from lungsynth.report.figures import BAND, COLUMNS, GAP, GUTTER, ROWS, TILE, block, forest, power_curve, sample_sheet
 from lungsynth.report.render import REMEDIES, render_report
@@ -58,7 +59,7 @@ PROMOTED = Verdict(
     rule="gain",
     candidate_arm=ARM,
     baseline_arm="real",
-    numbers=(metric("gain/baseline", 0.06, 0.02, 0.1),),
+    numbers=(metric("chosen/" + ARM, 5), metric("gain/baseline", 0.06, 0.02, 0.1)),
     protocol_sha256="ab" * 32,
 )
 RUN_CONFIG = {
@@ -340,6 +341,22 @@ def test_numbers_are_given_with_the_digits_that_matter():
 def test_floor_stands_beside_its_metric():
     (row,) = metric_rows(SCORECARD.metrics[:2])
     assert (row.name, row.value, row.interval, row.floor) == ("kid_lung", "0.021", "0.015 to 0.028", "0.0031")
+
+
+def test_page_says_which_arms_the_seeds_chose_where_the_gain_is_of_several(render, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(render_module, "forest", lambda rows, *_, **__: drawn.append(list(rows)) or b"")
+    once = re.sub(r"<[^>]+>", "", render(PROMOTED, 4))
+    assert f"{ARM} for 5. What they chose" in once
+    assert "no single arm" not in once
+    assert drawn[0] == ["real", ARM]
+    other = "real+classical+synthetic@2"
+    numbers = (metric("auroc/chosen on val", 0.8, 0.7, 0.9), metric(f"chosen/{ARM}", 3), metric(f"chosen/{other}", 2))
+    drawn.clear()
+    several = re.sub(r"<[^>]+>", "", render(PROMOTED.model_copy(update={"numbers": numbers}), 4))
+    assert f"{ARM} for 3, {other} for 2. What they chose" in several
+    assert "that of no single arm, but of chosen on val" in several
+    assert drawn[0] == ["real", ARM, "chosen on val"]
 
 
 def test_a_power_curve_is_drawn_where_the_gate_gives_one(render):
