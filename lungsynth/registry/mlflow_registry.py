@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.error import HTTPError
@@ -187,7 +188,7 @@ def connect(config: RegistryConfig) -> Iterator[MlflowClient]:
     try:
         yield MlflowClient()
     except (MlflowException, SQLAlchemyError) as error:
-        first_line = str(error).partition("\n")[0]
+        first_line = shown(str(error).partition("\n")[0])
         raise LungsynthError(f"MLflow at {shown(config.tracking_uri)}: {first_line}") from error
     finally:
         mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None unsets it, though its annotation forgets that
@@ -206,10 +207,15 @@ def experiment_of(client: MlflowClient, config: RegistryConfig) -> str:
     if experiment is not None:
         return experiment.experiment_id
     database = sqlite_file(config.tracking_uri)
-    if database is None:
-        return client.create_experiment(config.experiment)
     # MLflow's own default is ./mlruns of whatever process comes first.
-    return client.create_experiment(config.experiment, artifact_location=(database.parent / "mlartifacts").as_uri())
+    artifacts = None if database is None else (database.parent / "mlartifacts").as_uri()
+    try:
+        return client.create_experiment(config.experiment, artifact_location=artifacts)
+    except MlflowException:
+        experiment = client.get_experiment_by_name(config.experiment)
+        if experiment is None:
+            raise
+        return experiment.experiment_id  # another first run was faster
 
 
 def answering(uri: str) -> str:
@@ -224,10 +230,10 @@ def answering(uri: str) -> str:
             database.parent.mkdir(parents=True, exist_ok=True)
             return f"sqlite:///{database}"
         if uri.startswith(("http://", "https://")):
-            urlopen(uri, timeout=10).close()
+            urlopen(shown(uri), timeout=10).close()  # it would take a password for a part of the server's name
     except HTTPError as error:  # it answers; what it allows is for MLflow to find out
         error.close()
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         raise LungsynthError(
             f"MLflow at {shown(uri)} does not answer ({error}): start the server or change registry.tracking_uri"
         ) from error
@@ -239,9 +245,9 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
 
 
-def shown(uri: str) -> str:
-    """The URI without a password."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+def shown(text: str) -> str:
+    """A URI, or a text with some in it, without user names and passwords."""
+    return re.sub(r"(\w://)[^/\s]*@", r"\1", text)
 
 
 def _shown_name(version: ModelVersion, config: RegistryConfig) -> str:

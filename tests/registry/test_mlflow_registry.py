@@ -1,6 +1,5 @@
 """The registry on a real MLflow database: what becomes a run, a version and a champion."""
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -286,24 +285,6 @@ def test_report_is_attached_without_the_cohort_that_names_patients(
 
     attached = {artifact.path for artifact in client.list_artifacts(registration.run_id)}
     assert attached == {"report.html", "samples.png", "verdict.json", "cohort.csv"}
-
-
-def test_silent_server_is_an_error_that_names_it_without_its_password(another):
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{closed.getsockname()[1]}"
-    config = RegistryConfig(tracking_uri=f"http://someone:secret@{address}")
-    with pytest.raises(LungsynthError, match=f"MLflow at http://{address} does not answer") as caught:
-        find_champion(config, another, "classification", Path("unused"))
-    assert "secret" not in str(caught.value)
-
-
-def test_file_that_is_no_database_is_an_error_that_names_it(another, tmp_path):
-    (tmp_path / "mlflow.db").write_text("no database")
-    with pytest.raises(LungsynthError, match=f"MLflow at sqlite:///{tmp_path}/mlflow.db: .*not a database"):
-        find_champion(
-            RegistryConfig(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db"), another, "classification", tmp_path
-        )
 
 
 def test_tracking_uri_of_the_process_is_put_back(package, make_verdict, run_register):
