@@ -18,6 +18,7 @@ from lungsynth.generators.family import GeneratorConfig
 from lungsynth.imaging.slices import SliceConfig
 from lungsynth.registry.gate import GateConfig
 from lungsynth.registry.mlflow_registry import RegistryConfig
+from lungsynth.registry.protocol import protocol_sha256
 from lungsynth.training import TrainingConfig
 from pipelines.checked import checked_pipeline
 from steps.audit_privacy import audit_privacy
@@ -57,6 +58,7 @@ def gan_augmentation(
     fidelity_card = measure_fidelity(dataset, package, features, fidelity)
     privacy_card, closest_pairs = audit_privacy(dataset, package, features, privacy)
     predictions = measure_utility(dataset, package, champion, utility)
-    scorecard, verdict = decide(who, dataset, predictions, fidelity_card, privacy_card, utility, gate)
+    protocol = protocol_sha256(extractor, fidelity, privacy, utility, gate)
+    scorecard, verdict = decide(who, dataset, predictions, fidelity_card, privacy_card, gate, protocol)
     registration = register(dataset, package, champion, scorecard, verdict, registry)
     report(who, dataset, package, closest_pairs, scorecard, verdict, registration, registry)

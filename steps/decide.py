@@ -9,8 +9,6 @@ from lungsynth.cohort.cohort import Cohort
 from lungsynth.evaluation.predictions import Predictions
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.evaluation.subgroups import patient_groups
-from lungsynth.evaluation.utility import UtilityConfig
-from lungsynth.hashing import combine
 from lungsynth.imaging.store import SliceDataset
 from lungsynth.registry.gate import GateConfig, Verdict
 from lungsynth.registry.gate import decide as judge
@@ -24,11 +22,10 @@ def decide(
     predictions: Predictions,
     fidelity: Scorecard,
     privacy: Scorecard,
-    utility: UtilityConfig,
     gate: GateConfig,
+    protocol_sha256: str,
 ) -> tuple[Annotated[Scorecard, "scorecard"], Annotated[Verdict, "verdict"]]:
     """Promote, reject, block, or say that the test could not tell."""
-    protocol = combine([utility.protocol, gate.model_dump_json()])
     groups = patient_groups(cohort, dataset.series)
-    scorecard, verdict = judge(predictions, fidelity, privacy, groups, gate, protocol)
+    scorecard, verdict = judge(predictions, fidelity, privacy, groups, gate, protocol_sha256)
     return scorecard, verdict  # ZenML sees two outputs only in a literal pair

@@ -78,12 +78,6 @@ class UtilityConfig(ClassifierConfig):
         """Synthetic slices for each real one that the arms need."""
         return max(*self.ratios, self.filters.candidates if self.filters.use else 0)
 
-    @property
-    def protocol(self) -> str:
-        """What a result depends on, as JSON: not `workers`, nor what classification did not know before other tasks."""
-        later = {"task", "unet_width"} if self.task == "classification" else set()
-        return self.model_dump_json(exclude={"workers", *later})
-
 
 Pools = dict[str, Pool]
 """Synthetic slices, by the name of their sampler."""

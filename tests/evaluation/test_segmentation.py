@@ -121,9 +121,3 @@ def test_masks_of_another_size_are_named(discs):
 def test_a_baseline_of_classes_has_nothing_to_compare():
     with pytest.raises(ValueError, match=r"segmentation has real, real\+classical"):
         UtilityConfig(task="segmentation", baselines=("real+balanced",))
-
-
-def test_the_protocol_of_classification_is_what_it_was_before_there_were_tasks():
-    assert "task" not in UtilityConfig().protocol
-    assert UtilityConfig().protocol == UtilityConfig(unet_width=16, workers=3).protocol
-    assert QUICK.protocol != QUICK.model_copy(update={"unet_width": 8}).protocol
