@@ -13,6 +13,7 @@ from lungsynth.evaluation.extractor import ExtractorConfig
 from lungsynth.evaluation.fidelity import FidelityConfig
 from lungsynth.evaluation.privacy import PrivacyConfig
 from lungsynth.evaluation.utility import UtilityConfig
+from lungsynth.generators.family import family
 from lungsynth.imaging.slices import SliceConfig
 from lungsynth.registry.gate import GateConfig
 from lungsynth.registry.mlflow_registry import RegistryConfig
@@ -54,6 +55,20 @@ class RunConfig(TrainingSections):
             raise ValueError("utility.task segmentation needs a generator of pairs: set generator.masks: true")
         if self.generator.masks and not self.slices.masks:
             raise ValueError("generator.masks needs slices with masks to learn from: set slices.masks: true")
+        return self
+
+    @model_validator(mode="after")
+    def _discriminator_that_is_asked(self) -> "RunConfig":
+        if "discriminator" in self.utility.filters.use:
+            if family(self.generator.family).discriminator is None:
+                raise ValueError(
+                    f"utility.filters.use names discriminator, and {self.generator.family} has none: leave it out"
+                )
+            if self.generator.masks:
+                raise ValueError(
+                    "utility.filters.use names discriminator, which wants masks too where generator.masks is true: "
+                    "leave one of them out"
+                )
         return self
 
     @model_validator(mode="after")

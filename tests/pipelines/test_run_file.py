@@ -62,6 +62,18 @@ def test_step_names_are_those_of_the_pipeline():
             "cohort.lung_seg and slices.lungs.backend: idc-seg need each other",
         ),
         ("parameters: {cohort: {source: phantom}, slices: {size: 64}}", "parameters", "generator.size is 128"),
+        (
+            "parameters: {cohort: {source: phantom}, generator: {family: edm, size: 32}, slices: {size: 32}, "
+            "utility: {filters: {use: [discriminator]}}}",
+            "parameters",
+            "utility.filters.use names discriminator, and edm has none: leave it out",
+        ),
+        (
+            "parameters: {cohort: {source: phantom}, generator: {masks: true}, slices: {size: 128, masks: true}, "
+            "utility: {filters: {use: [discriminator]}}}",
+            "parameters",
+            "which wants masks too where generator.masks is true",
+        ),
         ("{parameters: {cohort: {source: phantom}}, step: {}}", "step", "did you mean steps?"),
         ("{parameters: {cohort: {source: phantom}}, steps: {train: {}}}", "steps.train", "train_generator"),
         (
