@@ -49,6 +49,9 @@ class Entry(BaseModel):
     gain_high: float | None
     distances: dict[str, float]
     """FID and KID of all slices by name, as `fid_lung`."""
+    data_sha256: str
+    protocol_sha256: str
+    """Distances and gains are on one scale only where data and protocol are the same."""
     weights_sha256: str
     version: int | None
     """Of a promoted generator: its newest version under this protocol. A refused one has none."""
@@ -93,9 +96,11 @@ def rank_correlations(entries: Sequence[Entry]) -> list[Correlation]:
     """Whether extractors agree on which generator is better, and whether any of them knows which one helps.
 
     Between distances of one kind, FID or KID, by different extractors, and between each distance and the gain; over
-    generators that have both, the newest verdict on each. Fewer than `FEWEST` of these say nothing, and are left out.
+    generators that have both, the newest verdict on each. Only those count that were measured as the newest entry was:
+    other slices and another lung CNN are another scale. Fewer than `FEWEST` say nothing, and are left out.
     """
-    newest = {entry.weights_sha256: entry for entry in reversed(entries)}.values()
+    alike = [entry for entry in entries if _measured(entry) == _measured(entries[0])]
+    newest = {entry.weights_sha256: entry for entry in reversed(alike)}.values()
     table = pd.DataFrame([{**entry.distances, "gain": entry.gain} for entry in newest], dtype=float)
     found = []
     for first, second in combinations(sorted(table.columns, key=lambda name: name == "gain"), 2):
@@ -108,6 +113,10 @@ def rank_correlations(entries: Sequence[Entry]) -> list[Correlation]:
         centre = math.atanh(max(-1 + 1e-9, min(1 - 1e-9, rho)))
         found.append(Correlation(first, second, rho, math.tanh(centre - reach), math.tanh(centre + reach), len(both)))
     return found
+
+
+def _measured(entry: Entry) -> tuple[str, str]:
+    return entry.data_sha256, entry.protocol_sha256
 
 
 Promoted = dict[tuple[str | None, str | None], ModelVersion]
@@ -140,6 +149,8 @@ def _entry(run: Run, versions: Promoted, holder: ModelVersion | None) -> Entry:
         gain_low=metrics.get("gain/baseline.low"),
         gain_high=metrics.get("gain/baseline.high"),
         distances={name: value for name, value in metrics.items() if DISTANCE.fullmatch(name)},
+        data_sha256=tags.get("data_sha256", ""),
+        protocol_sha256=tags.get("protocol_sha256", ""),
         weights_sha256=tags.get("weights_sha256", ""),
         version=int(version.version) if version else None,
         alias=_reign(version, holder) if version else None,

@@ -114,20 +114,27 @@ def test_crashed_registration_shows_its_version_once_it_was_done_again(registry,
     assert (again.complete, crashed.complete) == (True, False)
 
 
-def test_extractors_that_rank_generators_alike_correlate(entries):
-    gains = (0.01, 0.05, 0.02, 0.03, 0.06)
+GAINS = (0.01, 0.05, 0.02, 0.03, 0.06)
 
+
+def measured(entry: Entry, inception: tuple[float, ...], **changes: str) -> list[Entry]:
+    """Verdicts on five generators, each with distances by two extractors."""
+    return [
+        entry.model_copy(
+            update={
+                "distances": {"fid_lung": 1.0 + place, "fid_inception": value, "kid_lung": 0.1 * place},
+                "gain": gain,
+                "weights_sha256": f"{place}{changes}",
+                **changes,
+            }
+        )
+        for place, (value, gain) in enumerate(zip(inception, GAINS, strict=True))
+    ]
+
+
+def test_extractors_that_rank_generators_alike_correlate(entries):
     def ranked(inception: tuple[float, ...]) -> dict[tuple[str, str], Correlation]:
-        planted = [
-            entries[0].model_copy(
-                update={
-                    "distances": {"fid_lung": 1.0 + place, "fid_inception": value, "kid_lung": 0.1 * place},
-                    "gain": gain,
-                    "weights_sha256": str(place),
-                }
-            )
-            for place, (value, gain) in enumerate(zip(inception, gains, strict=True))
-        ]
+        planted = measured(entries[0], inception)
         again = planted[0].model_copy(update={"distances": {"fid_lung": 99.0, "fid_inception": 0.0}})  # an older run
         return {(one.first, one.second): one for one in rank_correlations([*planted, again])}
 
@@ -143,6 +150,19 @@ def test_extractors_that_rank_generators_alike_correlate(entries):
     assert turned.low == pytest.approx(-0.99, abs=0.02)
     assert turned.high > -0.5
     assert rank_correlations(entries[:4]) == []
+    assert rank_correlations([]) == []
+
+
+@pytest.mark.parametrize("other", [{"data_sha256": "a larger cohort"}, {"protocol_sha256": "another lung CNN"}])
+def test_only_distances_on_one_scale_correlate(entries, other):
+    newest = measured(entries[0], (20.0, 21.0, 40.0, 41.0, 50.0))
+    older = measured(entries[0], (500.0, 410.0, 400.0, 210.0, 200.0), **other)
+    assert rank_correlations([*newest, *older]) == rank_correlations(newest)
+    assert rank_correlations([*newest[:4], *older]) == []
+
+
+def test_an_entry_tells_what_it_was_measured_on(entries):
+    assert {(entry.data_sha256, entry.protocol_sha256) for entry in entries} == {("d1", "p1")}
 
 
 def test_table_fits_a_narrow_terminal(entries):
