@@ -93,17 +93,18 @@ class Comparison(NamedTuple):
     def metrics(self) -> tuple[Metric, ...]:
         """As a scorecard would hold it."""
         seeds = len(self.by_seed)
-        how = f"against {self.arm}, paired, {bootstrap(seeds, self.resamples)}"
-        check = f"against {self.arm}, DeLong, clustered by patient (Obuchowski 1997)"
-        found = [Metric.of(f"gain/{self.role}", self.gain, how)]
+        boot = f"against {self.arm}, paired, {bootstrap(seeds, self.resamples)}"
+        check = f"against {self.arm}, DeLong, clustered by patient (Obuchowski 1997), for these classifiers alone"
+        found = [Metric.of(f"gain/{self.role}", self.gain, boot)]
         if self.delong:
             found.append(Metric.of(f"gain/{self.role}/delong", self.delong, check))
         if seeds > 1:  # of one, nobody knows how much another would have changed
-            spread = {"seed_sd": (float(np.std(self.by_seed, ddof=1)), f"SD of the gain over {seeds} training seeds")}
-            spread["smallest_detectable"] = (self.detectable, "two-sided 5 %, power 80 %, bootstrap SE")
+            seed_sd = float(np.std(self.by_seed, ddof=1))
+            how = f"SD of the gain over {seeds} training seeds"
+            sees = "above gate.min_gain; two-sided 5 %, power 80 %, bootstrap SE"
             found += [
-                Metric(name=f"gain/{self.role}/{name}", value=value, computed_with=method)
-                for name, (value, method) in spread.items()
+                Metric(name=f"gain/{self.role}/seed_sd", value=seed_sd, computed_with=how),
+                Metric(name=f"gain/{self.role}/smallest_detectable", value=self.detectable, computed_with=sees),
             ]
         return tuple(found)
 
@@ -158,6 +159,16 @@ def paired_gain(ours: Scores, theirs: Scores, measure: Measure, resamples: int, 
     return gain_interval(summary(ours, measure), summary(theirs, measure), drawn)
 
 
+class Subgroups(NamedTuple):
+    """The gain in each group of test patients, and of groups too small for one, how many patients they have.
+
+    `small` counts as `Contender.patients` does.
+    """
+
+    gains: dict[str, Estimate]
+    small: dict[str, tuple[int, ...]]
+
+
 def subgroup_gains(
     candidate: Contender,
     rival: Contender,
@@ -167,12 +178,14 @@ def subgroup_gains(
     least_patients: int,
     resamples: int,
     seed: int,
-) -> dict[str, Estimate]:
+) -> Subgroups:
     """The gain in each group with `least_patients`, of both classes for AUROC; else as in `subgroups.within`."""
-    gains = {}
+    found = Subgroups({}, {})
     for name, rows in within(candidate.test, keys, groups):
         ours, theirs = part(candidate.test, rows), part(rival.test, rows)
-        if min(count_patients(ours, candidate.measure)) < least_patients:
-            continue
-        gains[name] = paired_gain(ours, theirs, candidate.measure, resamples, seed)
-    return gains
+        counts = count_patients(ours, candidate.measure)
+        if min(counts) < least_patients:
+            found.small[name] = counts
+        else:
+            found.gains[name] = paired_gain(ours, theirs, candidate.measure, resamples, seed)
+    return found

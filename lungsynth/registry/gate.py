@@ -1,9 +1,9 @@
 """The gate: a generator becomes champion for what its slices did for classifiers or segmenters, or not at all."""
 
-from typing import Literal
+from typing import Literal, Self
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lungsynth.config import Config
 from lungsynth.evaluation.arms import score_arms
@@ -34,6 +34,7 @@ Rule = Literal[
     "smallest detectable effect",
     "no gain",
     "subgroup",
+    "privacy patients",
 ]
 
 
@@ -53,6 +54,15 @@ class GateConfig(Config):
         10, ge=2, description="test patients of each class, for Dice of any; fewer make no bootstrap"
     )
     seed: int = Field(0, ge=0, description="of the resamples")
+
+    @model_validator(mode="after")
+    def _worth_more_than_the_least(self) -> Self:
+        if self.min_gain >= self.worthwhile_gain:
+            raise ValueError(
+                f"worthwhile_gain {self.worthwhile_gain:g} has to be above min_gain {self.min_gain:g}, or a gain worth "
+                "having would not be promoted"
+            )
+        return self
 
 
 class Verdict(BaseModel):
@@ -91,17 +101,18 @@ def decide(
     rejects; fewer than `LEAST_SEEDS` are underpowered; gains whose intervals all lie above `min_gain`, also against
     the champion's slices, promote; an interval below `worthwhile_gain` rejects; too coarse a test is underpowered; all
     else rejects. What would be promoted is blocked where a subgroup of patients surely loses, and more than
-    `harm_margin`, against the baseline.
+    `harm_margin`, against the baseline; and it is underpowered where privacy could not be judged. A subgroup with too
+    few patients is not judged, but is among the numbers.
 
     Args:
         fidelity: of it only a collapse decides, by `modes_lung`: FID does not predict usefulness.
-        privacy: with `privacy/breach`.
+        privacy: with `privacy/breach`, which says what failed, and `privacy/unjudged` where patients were too few.
         groups: of patients; see `patient_groups`.
         protocol_sha256: hash of the configurations that make verdicts comparable.
     """
     card = fidelity + privacy + score_arms(predictions, config.resamples, config.seed)
     candidate = contender(predictions, predictions.arms_of("candidate"))
-    measure = predictions.measure
+    measure, seeds = predictions.measure, len(candidate.test.scores)
     counted = predictions.classes if measure == "AUROC" else ("all",)
     patients = dict(zip(counted, candidate.patients, strict=True))
     comparisons: list[Comparison] = []
@@ -115,8 +126,6 @@ def decide(
             compare(candidate, rival, role, config.resamples, config.seed)
             for role, rival in zip(roles, rivals, strict=True)
         ]
-    seeds = len(candidate.test.scores)
-    outcome, rule, reason = _judge(fidelity, privacy, patients, seeds, measure, comparisons, config)
     subgroups = subgroup_gains(
         candidate,
         rivals[0],
@@ -126,27 +135,30 @@ def decide(
         resamples=config.resamples,
         seed=config.seed,
     )
-    if outcome == "promote":
-        for name, gain in subgroups.items():
-            if gain.value < -config.harm_margin and gain.high < 0:
-                outcome, rule, reason = "blocked", "subgroup", _harm(name, gain, measure, rivals[0].arm, config)
+    outcome, rule, reason = _judge(fidelity, privacy, patients, seeds, measure, comparisons, config)
+    if outcome == "promote" and (objection := _objection(privacy, subgroups.gains, measure, rivals[0].arm, config)):
+        outcome, rule, reason = objection
     with_slice = "patients with a slice of the class" if measure == "AUROC" else "patients with a slice"
-    counts = tuple(
+    numbers = [
         Metric(name=f"test_patients/{name}", value=count, computed_with=with_slice) for name, count in patients.items()
-    )
-    numbers = counts + candidate.metrics(config.resamples, config.seed)
-    numbers = sum((comparison.metrics() for comparison in comparisons), numbers)
+    ]
+    numbers += candidate.metrics(config.resamples, config.seed)
+    for comparison in comparisons:
+        numbers += comparison.metrics()
     how = f"against {rivals[0].arm}, this group of patients alone, {bootstrap(seeds, config.resamples)}"
-    numbers += tuple(Metric.of(f"gain/baseline/{name}", gain, how) for name, gain in subgroups.items())
+    numbers += [Metric.of(f"gain/baseline/{name}", gain, how) for name, gain in subgroups.gains.items()]
+    for name, counts in subgroups.small.items():
+        few = _too_few(dict(zip(counted, counts, strict=True)), config)
+        numbers.append(Metric(name=f"unjudged/{name}", value=min(counts), computed_with=f"test patients: {few}"))
     if comparisons and seeds >= LEAST_SEEDS:
-        numbers += _power(comparisons[0], sum(patients.values()), config)
+        numbers += _power(comparisons[0], len(predictions.patients("test")), config)
     return card, Verdict(
         outcome=outcome,
         reason=reason,
         rule=rule,
         candidate_arm=candidate.arm,
         baseline_arm=rivals[0].arm,
-        numbers=numbers,
+        numbers=tuple(numbers),
         protocol_sha256=protocol_sha256,
     )
 
@@ -162,17 +174,9 @@ def _judge(
 ) -> tuple[Outcome, Rule, str]:
     breach = privacy["privacy/breach"]
     if breach.value:
-        shares = ", ".join(
-            f"{m.name.removeprefix('privacy/')} {m.value:.3g}" for m in privacy.metrics if m.low is not None
-        )
-        return "blocked", "privacy", f"Synthetic slices give training patients away: {shares} ({breach.computed_with})."
+        return "blocked", "privacy", f"Synthetic slices give training patients away: {breach.computed_with}."
     if not comparisons:
-        found = " and ".join(f"{count} with {name} slices" for name, count in patients.items())
-        needed = f"{config.min_patients_per_class} of each are needed for an interval to mean anything"
-        if measure == "Dice":
-            found, needed = f"{patients['all']} patients", needed.replace(" of each", "")
-        return "underpowered", "test patients", f"The test split has {found}; {needed}."
-
+        return "underpowered", "test patients", f"The test split has {_too_few(patients, config)}."
     if reason := _collapse(fidelity, config):
         return "reject", "collapse", reason
     if seeds < LEAST_SEEDS:
@@ -195,10 +199,10 @@ def _judge(
             reason = f"Synthetic slices changed test {measure} by {c.phrase}: that excludes {worthwhile}."
             return "reject", "worthwhile gain excluded", reason
     for c in failed:
-        if c.detectable > config.worthwhile_gain:
+        if (sure := config.min_gain + c.detectable) > config.worthwhile_gain:
             most = c.gain.seed_se**2 > c.gain.se**2 / 2
             remedy = f"train more {TRAINED[measure]} in each arm" if most else "add test patients"
-            sees = f"this test only sees gains of {c.detectable:.3f} or more, not {worthwhile}; {remedy}"
+            sees = f"this test only sees gains of {sure:.3f} or more, not {worthwhile}; {remedy}"
             reason = f"Synthetic slices changed test {measure} by {c.phrase}: {sees}."
             return "underpowered", "smallest detectable effect", reason
     reason = f"Synthetic slices changed test {measure} by {failed[0].phrase}: not surely more than {config.min_gain:g}."
@@ -230,17 +234,43 @@ def _collapse(fidelity: Scorecard, config: GateConfig) -> str | None:
     )
 
 
-def _power(comparison: Comparison, patients: int, config: GateConfig) -> tuple[Metric, ...]:
+def _power(comparison: Comparison, patients: int, config: GateConfig) -> list[Metric]:
     """The chance of a promotion at the least gain worth having, by how many test patients there were."""
     how = f"if {config.worthwhile_gain:g} were gained; patients of the same kind, {comparison.arm} to beat, same seeds"
-    return tuple(
+    return [
         Metric(
             name=f"power/{patients * more}",
             value=power(config.worthwhile_gain - config.min_gain, comparison.gain, more),
             computed_with=how,
         )
         for more in POWER_STEPS
-    )
+    ]
+
+
+def _too_few(patients: dict[str, int], config: GateConfig) -> str:
+    """How many test patients there are, by class or in `all`, and how many it would take."""
+    needed = f"{config.min_patients_per_class} of each are needed for an interval to mean anything"
+    if "all" in patients:
+        return f"{patients['all']} patients; {needed.replace(' of each', '')}"
+    return f"{' and '.join(f'{count} with {name} slices' for name, count in patients.items())}; {needed}"
+
+
+def _objection(
+    privacy: Scorecard, gains: dict[str, Estimate], measure: Measure, arm: str, config: GateConfig
+) -> tuple[Outcome, Rule, str] | None:
+    """What keeps back a generator whose gain would promote it: harm to a subgroup, or privacy that nobody could judge.
+
+    Args:
+        gains: of subgroups, against the baseline `arm`.
+    """
+    for name, gain in gains.items():
+        if gain.value < -config.harm_margin and gain.high < 0:
+            return "blocked", "subgroup", _harm(name, gain, measure, arm, config)
+    unjudged = next((metric for metric in privacy.metrics if metric.name == "privacy/unjudged"), None)
+    if unjudged and unjudged.value:
+        reason = "Synthetic slices help, but whether they give training patients away could not be judged: "
+        return "underpowered", "privacy patients", f"{reason}{unjudged.computed_with}."
+    return None
 
 
 def _harm(name: str, gain: Estimate, measure: Measure, arm: str, config: GateConfig) -> str:

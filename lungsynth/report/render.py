@@ -43,8 +43,8 @@ HEADLINES = {
     "blocked": "Blocked",
 }
 REMEDIES = {
-    "privacy": "Train on more patients, for fewer kimg or with a smaller network, until the share of near slices falls "
-    "to what held-out patients show.",
+    "privacy": "Train on more patients, for fewer kimg or with a smaller network, until every check that the verdict "
+    "names is within its limit.",
     "collapse": "Train with another seed, lower learning rates or a larger training.loss.r1_gamma; progress.gif shows "
     "when it happened.",
     "test patients": "Enlarge the cohort, or give the test split a greater share.",
@@ -55,6 +55,8 @@ REMEDIES = {
     "smallest detectable effect": "Enlarge the cohort, give the test split a greater share or raise utility.seeds, "
     "until the smallest detectable gain falls below the gain worth having.",
     "subgroup": "Train on more patients like those who lose, or balance them in training; look at their slices.",
+    "privacy patients": "Enlarge the cohort, or give val and test a greater share, until the privacy audit has enough "
+    "patients.",
     "no gain": "Train the generator longer or on more slices, or enlarge the test split to narrow the interval.",
 }
 """What would have to change, by the rule that refused."""
@@ -131,6 +133,7 @@ def render_report(
         "trained": TRAINED[scorecard.measure],
         "arm_measures": list(tables.ARM_MEASURES[scorecard.measure].values()),
         "chosen": _chosen(verdict),
+        "unjudged": [m.name.removeprefix("unjudged/") for m in verdict.numbers if m.name.startswith("unjudged/")],
         "chosen_on_val": CHOSEN,
         "arms": tables.arm_rows(topics["utility"], scorecard.measure),
         "gate_rows": tables.metric_rows([m for m in verdict.numbers if not m.name.startswith("power/")]),  # a curve

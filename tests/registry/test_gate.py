@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from experiments import experiment
+from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
 from lungsynth import CLASSES
@@ -41,9 +42,8 @@ def plant(
 
 def privacy(breach: bool) -> Scorecard:
     near = Metric(name="privacy/near", value=0.4, low=0.3, high=0.5, computed_with="test")
-    return Scorecard(
-        metrics=(Metric(name="privacy/breach", value=float(breach), computed_with="allowed: near 0.1"), near)
-    )
+    what = "near 0.4 (0.3 to 0.5), allowed 0.1"
+    return Scorecard(metrics=(Metric(name="privacy/breach", value=float(breach), computed_with=what), near))
 
 
 def verdict(separation, patients, breach=False, config=CONFIG, spread=0.3):
@@ -112,7 +112,17 @@ def test_classes_have_the_names_of_the_dataset():
 def test_a_breach_blocks_whatever_the_gain():
     found = verdict({"real": 1.0, "real+classical": 1.2, SYNTHETIC: 2.0}, 200, breach=True)
     assert (found.outcome, found.rule) == ("blocked", "privacy")
-    assert "near 0.4" in found.reason
+    assert found.reason == "Synthetic slices give training patients away: near 0.4 (0.3 to 0.5), allowed 0.1."
+
+
+@pytest.mark.parametrize(("after", "outcome"), [(2.0, "underpowered"), (0.5, "reject")])
+def test_what_would_be_promoted_is_not_where_privacy_could_not_be_judged(after, outcome):
+    why = "membership needs 20 held-out patients, there are 8"
+    card = privacy(False) + Scorecard(metrics=(Metric(name="privacy/unjudged", value=1, computed_with=why),))
+    arms = plant({"real": 1.0, "real+classical": 1.2, SYNTHETIC: after}, 200)
+    found = decide(arms, FIDELITY, card, NO_GROUPS, CONFIG, "")[1]
+    assert found.outcome == outcome
+    assert (found.rule == "privacy patients", found.reason.endswith(f": {why}.")) == (after > 1, after > 1)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +178,50 @@ def test_the_gain_is_that_of_what_each_seed_chose_and_not_of_the_arm_that_is_nam
     assert own.low < own.value < own.high
     assert own.value - card["auroc/real"].value == pytest.approx(gain.value)
     assert card[f"auroc/{found.candidate_arm}"].value - card["auroc/real"].value != pytest.approx(gain.value, abs=0.01)
+
+
+def test_groups_too_small_to_be_judged_are_among_the_numbers():
+    scores = plant({"real": 1.0, SYNTHETIC: 2.0}, 60)
+    keys = scores.patients("test")  # of whom every second one has cancer
+    sex = pd.Series(np.where(np.isin(keys, [f"p{code}" for code in range(7)]), "F", "M"), keys)
+    found = decide(scores, FIDELITY, privacy(False), sex.to_frame("sex"), CONFIG, "")[1]
+    numbers = {metric.name: metric for metric in found.numbers}
+    assert ("gain/baseline/sex M" in numbers, "gain/baseline/sex F" in numbers) == (True, False)
+    assert [name for name in numbers if name.startswith("unjudged/")] == ["unjudged/sex F"]
+    small = numbers["unjudged/sex F"]
+    assert small.value == 3
+    assert "4 with non-cancer slices and 3 with cancer slices; 10 of each are" in small.computed_with
+
+
+def test_power_counts_a_patient_with_slices_of_both_classes_once():
+    table = plant({"real": 1.0, SYNTHETIC: 2.0}, 30).table
+    mixed = Predictions(table.assign(label=table["row"] % 2), CLASSES)
+    found = decide(mixed, FIDELITY, privacy(False), NO_GROUPS, CONFIG, "")[1]
+    assert [metric.name for metric in found.numbers if metric.name.startswith("power/")][:2] == ["power/30", "power/60"]
+
+
+def test_a_test_that_sees_no_gain_worth_having_above_the_least_is_underpowered():
+    scores = plant({"real": 1.2, SYNTHETIC: 1.32}, 100)
+    numbers = {m.name: m for m in decide(scores, FIDELITY, privacy(False), NO_GROUPS, CONFIG, "")[1].numbers}
+    sees = numbers["gain/baseline/smallest_detectable"].value
+    config = CONFIG.model_copy(update={"min_gain": sees / 2, "worthwhile_gain": 1.05 * sees})
+    assert numbers["gain/baseline"].low < config.min_gain
+    assert numbers["gain/baseline"].high > config.worthwhile_gain
+    found = decide(scores, FIDELITY, privacy(False), NO_GROUPS, config, "")[1]
+    assert (found.outcome, found.rule) == ("underpowered", "smallest detectable effect")
+    assert f"gains of {1.5 * sees:.3f} or more" in found.reason
+
+
+@pytest.mark.parametrize("least", [0.02, 0.03])
+def test_a_gain_worth_having_has_to_be_above_the_least(least):
+    with pytest.raises(ValidationError, match=rf"worthwhile_gain 0.02 has to be above min_gain {least}"):
+        GateConfig(min_gain=least)
+
+
+def test_delong_says_that_it_knows_nothing_of_other_seeds():
+    found = verdict({"real": 1.0, SYNTHETIC: 2.0}, 40)
+    check = next(metric for metric in found.numbers if metric.name == "gain/baseline/delong")
+    assert check.computed_with.endswith("for these classifiers alone")
 
 
 def test_a_better_champion_stays():

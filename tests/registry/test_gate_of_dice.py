@@ -114,6 +114,13 @@ def test_what_harms_a_subgroup_is_blocked():
     assert "changed the test Dice of patients with sex F by -0.1" in found.reason
 
 
+def test_a_group_too_small_to_be_judged_is_among_the_numbers():
+    groups = pd.DataFrame({"sex": pd.Series("F", ["p1", "p2", "p3"])})
+    found = decide(plant(BASE | {SYNTHETIC: 0.84}, 60), NOTHING, SAFE, groups, CONFIG, "")[1]
+    small = {number.name: number for number in found.numbers}["unjudged/sex F"]
+    assert (small.value, "3 patients; 10 are needed" in small.computed_with) == (3, True)
+
+
 def test_notes_of_the_predictions_reach_the_scorecard():
     card = judge(BASE | {SYNTHETIC: 0.84}, 60, notes=("The champion draws no masks.",))[0]
     assert card.notes == ("The champion draws no masks.",)
