@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from lungsynth.cohort.cohort import SPLITS
 from lungsynth.imaging.store import HU_BINS, SliceDataset
-from lungsynth.report.figures import INKS, OTHER, SHEET_GREYS, SYNTHETIC
+from lungsynth.report.figures import INKS, OTHER, OUTLINE, SHEET_GREYS, SYNTHETIC
 
 PICTURES = ("contact_sheet.png", "rejected.png", "histograms.png")
 ACROSS, MOST = 6, 24
@@ -24,7 +24,6 @@ TILE = 224  # pixels
 GAP, EDGE, LINE = 10, 16, 22  # pixels: between tiles, around the sheet, of a line of text
 TEXT_LINES = 5
 """Lines of text under a rejected case at most; the rest is in the table of series."""
-OUTLINE = (255, 176, 46)
 GROUND, INK = ((grey, grey, grey) for grey in SHEET_GREYS)
 EMPTY = (232, 232, 232)
 COLOURS = dict(zip(SPLITS, (SYNTHETIC, OTHER, INKS["light"]), strict=True))

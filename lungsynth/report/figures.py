@@ -13,11 +13,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lungsynth.evaluation.comparison import CHOSEN
 from lungsynth.evaluation.scorecard import Metric
+from lungsynth.imaging.render import outline
 
 THEMES = ("light", "dark")
 INKS = {"light": "#33404d", "dark": "#c3ccd6"}
 """Colour of text and axes, which have to stand out from the page's light or dark ground."""
 SYNTHETIC, OTHER = "#0f8b8d", "#c9772b"
+OUTLINE = (255, 176, 46)
+"""Colour of a mask's edge on grey slices."""
 SHEET_GREYS = 255, 32  # ground and text
 COLUMNS, ROWS = 4, 2
 TILE = 96  # pixels, so that the sheet is about as wide as a README
@@ -43,13 +46,22 @@ def sample_sheet(real: np.ndarray, synthetic: np.ndarray, classes: tuple[str, ..
     return sheet
 
 
-def block(slices: np.ndarray, across: int, tile: int) -> Image.Image:
-    """Slices (uint8, K×H×W) in rows of `across`, each `tile` pixels wide and high; the gaps between are transparent."""
+def block(slices: np.ndarray, across: int, tile: int, masks: np.ndarray | None = None) -> Image.Image:
+    """Slices (uint8, K×H×W) in rows of `across`, each `tile` pixels wide and high; the gaps between are transparent.
+
+    Args:
+        masks: of the slices, uint8 K×H×W of 0 and 1, to be outlined; the picture is in colour then.
+    """
     down, step = -(-len(slices) // across), tile + GAP
-    picture = Image.new("LA", (across * step - GAP, down * step - GAP))
+    picture = Image.new("LA" if masks is None else "RGBA", (across * step - GAP, down * step - GAP))
     for place, pixels in enumerate(slices):
         resized = Image.fromarray(pixels).resize((tile, tile), Image.Resampling.BICUBIC)
-        picture.paste(resized.convert("LA"), (place % across * step, place // across * step))
+        if masks is not None:
+            mask = Image.fromarray(masks[place] * np.uint8(255)).resize((tile, tile), Image.Resampling.BICUBIC)
+            edge = outline((np.asarray(mask) > 127).astype(np.uint8))
+            resized = resized.convert("RGB")
+            resized.paste(OUTLINE, mask=Image.fromarray(edge))
+        picture.paste(resized.convert(picture.mode), (place % across * step, place // across * step))
     return picture
 
 

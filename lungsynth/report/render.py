@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import yaml
@@ -73,6 +74,13 @@ SHARP = 2 * TILE
 LIBRARIES = ("torch", "torchvision", "numpy", "pydicom", "torch-fidelity", "mlflow")
 
 
+class Samples(NamedTuple):
+    """Slices uint8 classes × (`ROWS`·`COLUMNS`) × H × W, and their masks of 0 and 1 where there are some."""
+
+    images: np.ndarray
+    masks: np.ndarray | None
+
+
 @dataclass(frozen=True)
 class Report:
     """The files that `render_report` wrote."""
@@ -106,7 +114,7 @@ def render_report(
     """
     folder.mkdir(parents=True, exist_ok=True)
     classes, (real, synthetic) = dataset.meta.classes, _samples(dataset, package)
-    sample_sheet(real, synthetic, classes).save(folder / "samples.png", optimize=True)
+    sample_sheet(real.images, synthetic.images, classes).save(folder / "samples.png", optimize=True)
     film = package.folder / "progress.gif"
     if film.exists():
         shutil.copyfile(film, folder / "progress.gif")
@@ -125,6 +133,7 @@ def render_report(
         "registration": registration,
         "package": package,
         "size": dataset.meta.size,
+        "outlined": synthetic.masks is not None,
         "window": _window(dataset),
         "subject": "axial lung CT slices" if "CT" in set(cohort.images["modality"]) else "chest radiographs",
         "key_numbers": _key_numbers(scorecard, verdict),
@@ -150,9 +159,11 @@ def render_report(
     }
     pictures = {
         "samples": {
-            f"{name}, {kind}": _png_uri(block(slices[code], COLUMNS, SHARP))
+            f"{name}, {kind}": _png_uri(
+                block(side.images[code], COLUMNS, SHARP, None if side.masks is None else side.masks[code])
+            )
             for code, name in enumerate(classes)
-            for kind, slices in (("real", real), ("synthetic", synthetic))
+            for kind, side in (("real", real), ("synthetic", synthetic))
         },
         "pairs": [_png_uri(block(pair, 1, SHARP)) for pair in closest_pairs],
         "progress": _uri(film.read_bytes(), "image/gif") if film.exists() else None,
@@ -180,13 +191,16 @@ def _copied_build(dataset: SliceDataset, folder: Path) -> list[Path]:
     return [Path(shutil.copyfile(path, folder / path.name)) for path in there]
 
 
-def _samples(dataset: SliceDataset, package: GeneratorPackage) -> tuple[np.ndarray, np.ndarray]:
-    """Real slices, spread evenly over each class, and synthetic ones: uint8, classes × (`ROWS`·`COLUMNS`) × H × W."""
+def _samples(dataset: SliceDataset, package: GeneratorPackage) -> tuple[Samples, Samples]:
+    """Real slices, spread evenly over each class, and synthetic ones; with masks where the generator draws them too."""
     count, classes = ROWS * COLUMNS, dataset.meta.classes
     members = [np.flatnonzero(dataset.labels == code) for code in range(len(classes))]
-    real = [dataset.images[rows[np.linspace(0, len(rows) - 1, count).astype(int)]] for rows in members]
-    synthetic = package.sample(np.repeat(np.arange(len(classes)), count), seed=0)
-    return np.stack(real), synthetic.reshape(len(classes), count, *synthetic.shape[1:])
+    shown = [rows[np.linspace(0, len(rows) - 1, count).astype(int)] for rows in members]
+    real, asked = np.stack([dataset.images[rows] for rows in shown]), np.repeat(np.arange(len(classes)), count)
+    if dataset.masks is None or not package.card.generator.masks:
+        return Samples(real, None), Samples(package.sample(asked, seed=0).reshape(real.shape), None)
+    images, masks = (part.reshape(real.shape) for part in package.sample_pairs(asked, seed=0))
+    return Samples(real, np.stack([dataset.masks[rows] for rows in shown])), Samples(images, masks)
 
 
 def _window(dataset: SliceDataset) -> str:
