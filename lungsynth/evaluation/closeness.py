@@ -63,21 +63,71 @@ def attack_auroc(members: np.ndarray, others: np.ndarray) -> Estimate:
     return Estimate(0.5 + beyond.value, max(0.0, 0.5 + beyond.low), min(1.0, 0.5 + beyond.high), beyond.se)
 
 
-def authentic(features: np.ndarray, train: Side) -> np.ndarray:
-    """Which of these slices, N, are authentic (Alaa et al., arXiv 2102.08921): no noised copies of a training slice.
+class Nearest(NamedTuple):
+    """Of each slice the distance to the nearest training slice, float32 N, and which one it is."""
+
+    distance: np.ndarray
+    row: np.ndarray
+
+
+def nearest(features: np.ndarray, train: Side) -> Nearest:
+    """The training slice nearest to each of N features."""
+    target = torch.from_numpy(train.features)
+    found = [torch.cdist(piece, target).min(dim=1) for piece in torch.from_numpy(features).split(PIECE)]
+    return Nearest(*(torch.cat(part).numpy() for part in zip(*found, strict=True)))
+
+
+def near_share(
+    synthetic: np.ndarray, held_out: np.ndarray, patients: np.ndarray, percentile: float, resamples: int, seed: int
+) -> Estimate:
+    """Share of synthetic slices nearer to a training slice than all but `percentile` % of held-out slices are.
+
+    Args:
+        synthetic: distances N to the nearest training slice; `held_out`: the same M, of `patients` M.
+    """
+    rng = np.random.default_rng(seed)
+    count = patients.max() + 1
+    draws = np.empty(resamples)
+    for b in range(resamples):
+        times = rng.multinomial(count, np.full(count, 1 / count))[patients]
+        threshold = np.percentile(np.repeat(held_out, times), percentile)
+        draws[b] = np.mean(synthetic[rng.integers(len(synthetic), size=len(synthetic))] < threshold)
+    return percentile_interval(float(np.mean(synthetic < np.percentile(held_out, percentile))), draws)
+
+
+def share_of(slices: np.ndarray, resamples: int, seed: int) -> Estimate:
+    """Share of slices, bool N, that are something; as if each were a patient of its own."""
+    picks = np.random.default_rng(seed).integers(len(slices), size=(resamples, len(slices)))
+    return percentile_interval(float(slices.mean()), slices[picks].mean(axis=1))
+
+
+def patients_near(members: np.ndarray, others: np.ndarray, percentile: float, resamples: int, seed: int) -> Estimate:
+    """Share of training patients whose nearest synthetic slice is nearer than that of `percentile` % of held-out ones.
+
+    Args:
+        members: distances P of training patients to their nearest synthetic slice; `others`: Q of held-out ones.
+    """
+    rng = np.random.default_rng(seed)
+
+    def share(trained: np.ndarray, unseen: np.ndarray) -> float:
+        return float(np.mean(trained < np.percentile(unseen, percentile)))
+
+    draws = [share(rng.choice(members, len(members)), rng.choice(others, len(others))) for _ in range(resamples)]
+    return percentile_interval(share(members, others), np.array(draws))
+
+
+def authentic(found: Nearest, train: Side) -> np.ndarray:
+    """Which slices, N, are authentic (Alaa et al., arXiv 2102.08921): no noised copies of a training slice.
 
     One is, if its nearest training slice lies nearer to a slice of some other patient than to it. Alaa compares with
     the nearest of all; neighbouring slices of one scan would make every copy authentic.
     """
     target = torch.from_numpy(train.features)
-    found = [torch.cdist(piece, target).min(dim=1) for piece in torch.from_numpy(features).split(PIECE)]
-    distance = np.concatenate([piece.values.numpy() for piece in found])
-    rows = np.concatenate([piece.indices.numpy() for piece in found])
-    unique, places = np.unique(rows, return_inverse=True)
+    unique, places = np.unique(found.row, return_inverse=True)
     apart = np.empty(len(unique), np.float32)
     for start in range(0, len(unique), PIECE):
         piece = unique[start : start + PIECE]
         between = torch.cdist(target[piece], target).numpy()
         between[train.patients[piece][:, None] == train.patients] = np.inf
         apart[start : start + PIECE] = between.min(axis=1)
-    return distance > apart[places]
+    return found.distance > apart[places]

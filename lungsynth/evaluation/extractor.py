@@ -19,6 +19,7 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_featur
 from tqdm import tqdm
 
 from lungsynth.config import Config
+from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.features import FeatureExtractor
 from lungsynth.hashing import combine, file_sha256
 from lungsynth.imaging.store import SliceDataset
@@ -117,13 +118,19 @@ def register_lung_extractor() -> None:
 
 
 def train_extractor(dataset: SliceDataset, config: ExtractorConfig, folder: Path) -> Extractor:
-    """Train on `train` slices alone and write the extractor into `folder`; on a CPU one seed gives the same bytes."""
+    """Train on `train` slices alone and write the extractor into `folder`; on a CPU one seed gives the same bytes.
+
+    Raises:
+        LungsynthError: training diverged.
+    """
     rows = dataset.rows("train")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     images = torch.from_numpy(np.array(dataset.images[rows])).to(device)
     labels = torch.from_numpy(dataset.labels[rows]).to(device)
     levels = torch.from_numpy(relative_level(dataset.table)[rows]).to(device)
     network = _train(images, labels, levels, len(dataset.meta.classes), config)
+    if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
+        raise LungsynthError("the lung extractor's training diverged, its weights are not finite: lower extractor.lr")
     folder.mkdir(parents=True, exist_ok=True)
     extractor = Extractor(folder)
     save_file({name: tensor.cpu() for name, tensor in network.state_dict().items()}, extractor.weights)

@@ -4,6 +4,7 @@ import torch
 import torch_fidelity
 from torch.utils.data import Dataset
 
+from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.distances import DistancesConfig, fid, kernels, kid
 from lungsynth.evaluation.extractor import ExtractorConfig, register_lung_extractor, relative_level, train_extractor
 
@@ -69,3 +70,8 @@ def test_torch_fidelity_computes_the_same_from_the_registered_extractor(toy, ext
     assert fid(real, other) == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
     config = DistancesConfig(kid_subset_size=100)
     assert kid(kernels(real, other), config) == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-4)
+
+
+def test_a_training_that_diverged_is_named(toy, tmp_path):
+    with pytest.raises(LungsynthError, match=r"its weights are not finite: lower extractor\.lr"):
+        train_extractor(toy, ExtractorConfig(steps=20, lr=1e25), tmp_path)

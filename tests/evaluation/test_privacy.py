@@ -1,10 +1,19 @@
 import numpy as np
 import pytest
+from scipy.ndimage import rotate
 
-from lungsynth.evaluation.closeness import Side, authentic, distance_ratio, membership_auroc, nearest_by_patient
+from lungsynth.evaluation.closeness import (
+    Side,
+    authentic,
+    distance_ratio,
+    membership_auroc,
+    nearest,
+    nearest_by_patient,
+)
 from lungsynth.evaluation.copies import detail_correlation
 from lungsynth.evaluation.extractor import ExtractorConfig, train_extractor
 from lungsynth.evaluation.privacy import PrivacyConfig, audit_privacy
+from lungsynth.imaging.store import SliceDataset
 
 CONFIG = PrivacyConfig(synthetic=200, resamples=200, cache=None)
 
@@ -44,6 +53,56 @@ def test_a_tenth_of_copies_among_fresh_slices_is_a_breach(toy, extractor, fresh_
     card = audit_privacy(toy, copier(toy, 0, 3, 0.1, fresh_sampler), extractor, CONFIG).scorecard
     assert card["privacy/breach"].value >= 1
     assert card["privacy/duplicates"].value == pytest.approx(0.1, abs=0.06)
+
+
+def disguise(images, kind):
+    """Copies, each in another place or pose."""
+    if kind == "shift":
+        return np.roll(images, (3, -3), (1, 2))
+    if kind == "mirror":
+        return images[:, :, ::-1]
+    return np.stack([rotate(image, 4, reshape=False, order=1, mode="nearest") for image in images])
+
+
+@pytest.mark.parametrize("kind", ["shift", "mirror", "turn"])
+def test_no_pose_hides_a_copy(toy, kind):
+    train = toy.images[toy.rows("train")]
+    found = detail_correlation(disguise(train[:40], kind), train)
+    assert (found.row == np.arange(40)).mean() > 0.9
+    strangers = detail_correlation(toy.images[toy.rows("test")], train).correlation.max()
+    assert (found.correlation > strangers).mean() > 0.9
+
+
+def test_one_verbatim_copy_is_one_too_many(toy, extractor, fresh_sampler):
+    original = toy.images[toy.rows("train")[0]]
+
+    def sample(labels, seed):
+        return np.concatenate([original[None], fresh_sampler(labels, seed)[1:]])
+
+    card = audit_privacy(toy, sample, extractor, CONFIG).scorecard
+    assert card["privacy/duplicates"].low == 0
+    assert card["privacy/breach"].value == 1
+    assert card["privacy/breach"].computed_with.startswith("verbatim 0.005 (")
+
+
+def test_a_patient_on_both_sides_is_noted_and_hides_no_copies(toy, extractor, tmp_path):
+    images, train, val = np.array(toy.images), toy.rows("train"), toy.rows("val")
+    images[val[:8]] = images[train[:8]]
+    twice = SliceDataset.write(tmp_path / "slices", images, toy.table, toy.meta)
+    card = audit_privacy(twice, copier(toy, 0, 6.5), extractor, CONFIG).scorecard
+    assert "8 held-out slices, of 1 patients, are copies of training slices" in card.notes[0]
+    assert card["privacy/duplicates"].value > 0.9
+
+
+def test_with_few_patients_only_copies_are_judged(toy, extractor, fresh_sampler, tmp_path):
+    kept = np.concatenate([toy.rows("train"), toy.rows("val")[:24], toy.rows("test")[:24]])
+    few = SliceDataset.write(tmp_path / "slices", toy.images[kept], toy.table.iloc[kept], toy.meta)
+    strict = CONFIG.model_copy(update={"least_distance_ratio": 1.0, "allowed_near": 0.0, "allowed_patients": 0.0})
+    card = audit_privacy(few, fresh_sampler, extractor, strict).scorecard
+    assert card["privacy/breach"].value == 0
+    assert card["privacy/unjudged"].value == 4
+    assert card["privacy/unjudged"].computed_with == "6 held-out patients, 20 are needed"
+    assert audit_privacy(few, copier(toy, 0, 2), extractor, strict).scorecard["privacy/breach"].value == 2
 
 
 def test_fresh_slices_are_none(toy, extractor, fresh_sampler):
@@ -109,8 +168,8 @@ def test_fresh_points_are_as_near_to_either_side_and_copies_are_not():
 def test_a_copy_is_not_authentic_though_its_neighbours_are_nearer_to_one_another():
     rng = np.random.default_rng(2)
     train = points(50, 6, rng)
-    assert not authentic(train.features + np.float32(0.1), train).any()
-    assert authentic(points(200, 1, rng).features, train).mean() > 0.3
+    assert not authentic(nearest(train.features + np.float32(0.1), train), train).any()
+    assert authentic(nearest(points(200, 1, rng).features, train), train).mean() > 0.3
 
 
 def test_detail_correlation_finds_the_shifted_original(toy):
