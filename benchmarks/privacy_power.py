@@ -5,8 +5,9 @@
 `--data` is the folder of a slice dataset; without it 740 phantoms are simulated first. Before each audit its patients
 are dealt anew: `--train` of them are trained on, `--held-out` are not, and from all others come the slices of a perfect
 generator, some of which are replaced by copies of training slices. At a share of 0 every breach is a false alarm.
-Plain copies are shifted by up to a pixel and have a little noise. Disguised ones are also turned and zoomed by up to
-3°, 3 %, have twice the noise and another brightness, and shine through with a fifth of another slice of their class.
+Plain copies are shifted by up to a pixel and have a little noise. Moved ones are mirrored each second time, turned by
+up to 5° and shifted by up to 5 pixels. Disguised ones are turned and zoomed by up to 3°, 3 %, shifted by up to 2 px,
+have twice the noise and another brightness, and shine through with a fifth of another slice of their class.
 The lung extractor is trained anew for each deal.
 """
 
@@ -34,6 +35,7 @@ Disguise = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 BREACHES: dict[str, Callable[[Metric, PrivacyConfig], bool]] = {
     "near": lambda found, config: found.low > config.allowed_near,
     "duplicates": lambda found, config: found.low > config.allowed_duplicates,
+    "verbatim": lambda found, config: found.value > 0,
     "distance_ratio": lambda found, config: found.high < config.least_distance_ratio,
     "membership": lambda found, config: found.low > config.allowed_membership,
     "patients_near": lambda found, config: found.low > config.allowed_patients,
@@ -69,7 +71,7 @@ def main() -> None:
 
 def _audited(dataset: SliceDataset, seed: int, options: argparse.Namespace) -> pd.DataFrame:
     """One row for each share and kind of copies: the numbers of its audit, and which of them blocked."""
-    kinds: dict[str, Disguise] = {"plain": plain, "disguised": disguised}
+    kinds: dict[str, Disguise] = {"plain": plain, "moved": moved, "disguised": disguised}
     config, rows = PrivacyConfig(seed=seed, cache=None), []
     with TemporaryDirectory() as scratch:
         deal = _deal(dataset, seed, options, Path(scratch) / "slices")
@@ -118,6 +120,13 @@ def planted(deal: Deal, share: float, disguise: Disguise) -> Sampler:
 def plain(images: np.ndarray, others: np.ndarray, seed: int) -> np.ndarray:
     """Shifted by up to a pixel, with noise of up to 5 grey levels."""
     return _changed(images, ClassicalConfig(rotation=0, translation=1 / images.shape[2], scale=0, noise=0.02), seed)
+
+
+def moved(images: np.ndarray, others: np.ndarray, seed: int) -> np.ndarray:
+    """Half of them mirrored, all turned and shifted by up to 5 pixels, with noise of up to 5 grey levels."""
+    config = ClassicalConfig(rotation=5, translation=5 / images.shape[2], scale=0, noise=0.02)
+    mirrored = np.random.default_rng(seed).random(len(images)) < 0.5
+    return _changed(np.where(mirrored[:, None, None], images[:, :, ::-1], images), config, seed)
 
 
 def disguised(images: np.ndarray, others: np.ndarray, seed: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.registry.gate import Verdict
+from lungsynth.registry.mlflow_registry import shown
 from lungsynth.report.render import Report
 from lungsynth.report.summary import summary_table
 
@@ -44,7 +45,7 @@ def export_results(run_name: str, run_file: Path, folder: Path) -> None:
         return
     report: Report = run.steps["report"].output.load()
     shutil.copytree(report.folder, folder)
-    shutil.copyfile(run_file, folder / "config.yaml")
+    _keep_settings(run_file, folder)
     _point_latest_to(folder)
     outputs = {name: run.steps[name].output.load() for name in ("build_slices", "train_generator", "register")}
     _export_record(outputs["train_generator"], folder)
@@ -68,7 +69,7 @@ def export_failure(run_name: str, run_file: Path, folder: Path, error: BaseExcep
         One line for the user: which step failed, why, and where the rest lies.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run_file, folder / "config.yaml")
+    _keep_settings(run_file, folder)
     runs = Client().list_pipeline_runs(name=run_name, hydrate=True)
     failed, kept = ("start", []) if not runs.items else _export_parts(runs.items[0], folder)
     interrupted = isinstance(error, KeyboardInterrupt)
@@ -76,6 +77,11 @@ def export_failure(run_name: str, run_file: Path, folder: Path, error: BaseExcep
     (folder / "failure.json").write_text(json.dumps({"step": failed, "error": why, "kept": kept}, indent=2))
     _point_latest_to(folder)
     return f"error: step {failed}: {why}\nkept in {folder}: {', '.join(['config.yaml', 'failure.json', *kept])}"
+
+
+def _keep_settings(run_file: Path, folder: Path) -> None:
+    """All settings of the run as `config.yaml`, but for the passwords that came in by environment variables."""
+    (folder / "config.yaml").write_text(shown(run_file.read_text()))
 
 
 def _export_parts(run: PipelineRunResponse, folder: Path) -> tuple[str, list[str]]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from lungsynth.config import Config
 from lungsynth.evaluation.arms import score_arms
 from lungsynth.evaluation.comparison import (
+    CHOSEN,
     Comparison,
     compare,
     contender,
@@ -78,7 +79,12 @@ class Verdict(BaseModel):
     baseline_arm: str
     numbers: tuple[Metric, ...]
     protocol_sha256: str
-    """Hash of the gate's and the classifiers' configuration: verdicts compare only where it is the same."""
+    """See `protocol`: verdicts compare only where it is the same."""
+
+    @property
+    def score(self) -> float:
+        """AUROC or Dice of what was compared, by which generators are ranked."""
+        return next(metric.value for metric in self.numbers if metric.name.endswith(f"/{CHOSEN}"))
 
 
 def decide(

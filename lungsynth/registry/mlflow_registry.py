@@ -145,7 +145,7 @@ def register(
         "protocol_sha256": verdict.protocol_sha256,
         "code_version": code_version,
         "compared_with": str(champion.version) if champion else "none",
-        "score": f"{scorecard[f'{scorecard.measure.lower()}/{verdict.candidate_arm}'].value:.6f}",
+        "score": f"{verdict.score:.6f}",
     }
     compared = f"version {champion.version}" if champion else "none"
     params = {"candidate_arm": verdict.candidate_arm, "baseline_arm": verdict.baseline_arm, "champion": compared}

@@ -177,19 +177,19 @@ def test_a_champion_becomes_an_arm_to_beat(first, project, run_pipeline, tmp_pat
     network = DcganConfig(size=32, nz=8, ngf=4)
     card = GeneratorCard(generator=network, window_hu=(-1350, 150))
     package = GeneratorPackage.write(tmp_path / "planted", Generator(network).eval(), card)
-    auroc = Metric(name="auroc/planted", value=0.9, computed_with="planted")
+    auroc = Metric(name="auroc/chosen on val", value=0.9, computed_with="planted")
     verdict = Verdict(
         outcome="promote",
         reason="Planted.",
         rule="gain",
         candidate_arm="planted",
         baseline_arm="real",
-        numbers=(),
+        numbers=(auroc,),
         protocol_sha256="planted",
     )
     config = RegistryConfig(tracking_uri=f"sqlite:///{project / 'mlflow.db'}")
     hashes = {"data_sha256": "planted", "code_version": "planted"}
-    assert register(package, Scorecard(metrics=(auroc,)), verdict, None, **hashes, config=config).alias == "champion"
+    assert register(package, Scorecard(metrics=()), verdict, None, **hashes, config=config).alias == "champion"
     done = run_pipeline("-c", str(TINY))
     assert done.returncode == 0, done.stdout
     assert "Using cached version of step train_generator" in done.stdout.replace("`", "")

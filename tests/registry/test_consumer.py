@@ -136,9 +136,9 @@ def test_of_a_generator_of_pairs_the_images_are_served(make_verdict, config, tmp
     card = GeneratorCard(generator=pairs, window_hu=None)
     with torch.random.fork_rng():
         package = GeneratorPackage.write(tmp_path / "pairs", Generator(pairs), card)
-    verdict = make_verdict()
-    dice = Metric(name=f"dice/{verdict.candidate_arm}", value=0.91, computed_with="bootstrap")
-    register(package, Scorecard(metrics=(dice,)), verdict, None, data_sha256="d", code_version="0", config=config)
+    dice = Metric(name="dice/chosen on val", value=0.91, computed_with="bootstrap")
+    verdict = make_verdict().model_copy(update={"numbers": (dice,)})
+    register(package, Scorecard(metrics=()), verdict, None, data_sha256="d", code_version="0", config=config)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", config.tracking_uri)
     model = mlflow.pyfunc.load_model("models:/lung-ct-generator@champion")
     drawn = model.predict(pd.DataFrame({"label": ["cancer", "non-cancer"] * 32}), params={"seed": 5})

@@ -60,7 +60,8 @@ def entries(registry, record, make_package, make_verdict, tmp_path_factory) -> l
     record(1, "promote")
     record(2, "reject")
     record(3, "blocked")
-    record(4, "underpowered", make_verdict("underpowered").model_copy(update={"numbers": ()}))
+    whole = make_verdict("underpowered")
+    record(4, "underpowered", whole.model_copy(update={"numbers": whole.numbers[:1]}))  # without a gain
     folder = tmp_path_factory.mktemp("champion")
     challenger = make_package(folder / "challenger", seed=5)
     champion = find_champion(registry, challenger, "classification", folder / "download")
