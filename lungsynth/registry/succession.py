@@ -28,13 +28,13 @@ def settle(client: MlflowClient, name: str, alias: str, mine: int | None = None)
         holder = holder_of(client, name, alias)
         held = int(holder.version) if holder else None  # MLflow gives a number or a text, depending on the store
         best = _best(versions, held, mine)
-        if best is None or best == held:
-            return holder
-        mine = mine or best  # who repairs finishes another's run in its place
         try:
-            # The tag first: a crash in between costs a repair, not that a champion is crowned again once withdrawn.
-            client.set_model_version_tag(name, str(best), "was_champion", "true")
-            client.set_registered_model_alias(name, alias, str(best))
+            if held in versions and "was_champion" not in versions[held].tags:  # whoever gave it the alias broke off
+                client.set_model_version_tag(name, str(held), "was_champion", "true")
+            if best is None or best == held:
+                return holder
+            mine = mine or best  # who repairs finishes another's run in its place
+            client.set_registered_model_alias(name, alias, str(best))  # the next look adds the tag
         except MlflowException:
             if look == ROUNDS - 1:
                 raise

@@ -93,12 +93,14 @@ def test_an_alias_that_was_taken_away_stays_so(client):
     assert settle(client, NAME, ALIAS) is None
 
 
-def test_a_crash_that_gave_the_alias_leaves_a_champion_that_can_be_taken_back(client, monkeypatch):
+@pytest.mark.parametrize("after", [False, True])
+def test_a_crash_around_giving_the_alias_is_repaired_by_the_next_run(client, monkeypatch, after):
     settle(client, NAME, ALIAS, promoted(client, 0.8))
     give = client.set_registered_model_alias
 
     def crash(*arguments):
-        give(*arguments)
+        if after:
+            give(*arguments)
         raise KeyboardInterrupt
 
     better = promoted(client, 0.9, compared_with="1")
@@ -106,6 +108,7 @@ def test_a_crash_that_gave_the_alias_leaves_a_champion_that_can_be_taken_back(cl
     with pytest.raises(KeyboardInterrupt):
         settle(client, NAME, ALIAS, better)
     monkeypatch.undo()
+    settle(client, NAME, ALIAS)
     assert champion(client) == 2
     client.set_registered_model_alias(NAME, ALIAS, "1")  # by a person
     settle(client, NAME, ALIAS)
