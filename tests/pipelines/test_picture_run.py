@@ -73,8 +73,10 @@ def test_pairs_with_masks_are_judged_by_what_they_do_for_a_segmenter(project, ru
         "classes": ["NORMAL", "PNEUMONIA"],
         "patient_pattern": r"(person\d+)",
     }
-    content["parameters"]["generator"]["classes"] = ["NORMAL", "PNEUMONIA"]
+    network = content["parameters"]["generator"] | {"classes": ["NORMAL", "PNEUMONIA"]}
     cut_short(content)
+    narrow = {"size": 32, "nz": 8, "nw": 8, "mapping_layers": 2, "channel_base": 128, "channel_max": 16}
+    content["parameters"]["generator"] = network | narrow
     content["parameters"]["utility"] |= {"unet_width": 4, "ratios": [1.0]}
     path = project / "seg.yaml"
     path.write_text(yaml.safe_dump(content))
