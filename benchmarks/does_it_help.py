@@ -1,10 +1,11 @@
 """Does a trained generator help on phantoms, and from how few training patients on? The gate's own verdict, for each.
 
-    python benchmarks/does_it_help.py [--data FOLDER] [--patients 16 48 144] [--test 300] [--out FOLDER]
+    python benchmarks/does_it_help.py [--data FOLDER] [--patients 16 48 144] [--cancers 12] [--config FILE]
 
 Of one simulated cohort, a fixed set of patients tests and another one validates; of the rest the first so many train:
-the generator (as `--config` says), the feature extractor and all classifiers. The verdict is that of the
-pipeline's steps, with the arms below. `--data` is the folder of a slice dataset; without it 740 phantoms are simulated.
+the generator (as `--config` says), the feature extractor and all classifiers. With `--cancers`, so many of these have
+cancer, which is rare then as it is in screening. The verdict is that of the pipeline's steps, with the arms below.
+`--data` is the folder of a slice dataset; without it 740 phantoms are simulated.
 """
 
 import argparse
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of a slice dataset")
     parser.add_argument("--config", type=Path, default=Path("configs/demo.yaml"), help="of generator and training")
     parser.add_argument("--patients", type=int, nargs="+", default=[16, 48, 144], help="to train on")
+    parser.add_argument("--cancers", type=int, help="of these with cancer; without it, as they come: every second")
     parser.add_argument("--test", type=int, default=300, help="patients to test on")
     parser.add_argument("--workers", type=int, default=0, help="classifiers side by side; 0: one on each core")
     parser.add_argument("--out", type=Path, default=Path("outputs/does_it_help"))
@@ -40,7 +42,7 @@ def main() -> None:
     whole = SliceDataset(options.data) if options.data else simulate(740, options.out)
     for count in options.patients:
         folder = options.out / f"{count} patients"
-        dataset = part(whole, count, options.test, folder / "slices")
+        dataset = part(whole, count, options.cancers, options.test, folder / "slices")
         package = train(dataset, options.config, folder)
         features = extractor(dataset, folder / "extractor")
         fidelity = measure_fidelity(
@@ -59,14 +61,18 @@ def main() -> None:
                 print(f"  {metric.name:52}{metric.value:9.4f}{bounds}", flush=True)
 
 
-def part(whole: SliceDataset, count: int, test: int, folder: Path) -> SliceDataset:
+def part(whole: SliceDataset, count: int, cancers: int | None, test: int, folder: Path) -> SliceDataset:
     """Slices of the first patients to test, of `VAL` others, and of `count` more, in an order that a seed gives."""
     if folder.exists():
         return SliceDataset(folder)
     patients = whole.table["patient"].to_numpy(str)
     order = np.random.default_rng(0).permutation(np.unique(patients))
-    sizes = {"test": test, "val": VAL, "train": count}
-    split = dict(zip(order[: sum(sizes.values())], np.repeat(list(sizes), list(sizes.values())), strict=True))
+    tested, validated, rest = np.split(order, [test, test + VAL])
+    if cancers is not None:
+        ill = np.isin(rest, patients[whole.labels == 1])
+        rest = np.concatenate([rest[ill][:cancers], rest[~ill]])
+    sides = {"test": tested, "val": validated, "train": rest[:count]}
+    split = {patient: side for side, members in sides.items() for patient in members}
     rows = np.flatnonzero([patient in split for patient in patients])
     table = whole.table.iloc[rows].assign(split=[split[patient] for patient in patients[rows]])
     return SliceDataset.write(folder, whole.images[rows], table, whole.meta)
