@@ -12,70 +12,37 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_up_run import (
+    ARM,
+    KEY,
+    PAIRS,
+    PATIENT,
+    PROMOTED,
+    REFUSED,
+    RUN_CONFIG,
+    SCORECARD,
+    cohort_of,
+    make_registration,
+    metric,
+)
 from PIL import Image
 from rich.console import Console
 
 from lungsynth import CLASSES
-from lungsynth.cohort.cohort import COLUMNS as COHORT_COLUMNS
-from lungsynth.cohort.cohort import Cohort, funnel, no_slice_labels
-from lungsynth.cohort.splits import patient_key
-from lungsynth.evaluation.scorecard import Metric, Scorecard
+from lungsynth.cohort.cohort import Cohort
+from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.dcgan import DcganConfig, Generator
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
 from lungsynth.imaging.store import COLUMNS as SLICE_COLUMNS
 from lungsynth.imaging.store import SERIES_COLUMNS, SliceDataset, SliceMeta
 from lungsynth.registry.gate import Rule, Verdict
-from lungsynth.registry.mlflow_registry import PUBLISHED, Registration
+from lungsynth.registry.mlflow_registry import PUBLISHED
 from lungsynth.report import render as render_module
 from lungsynth.report import tables
-from lungsynth.report.figures import (
-    power_curve,
-)
+from lungsynth.report.figures import power_curve
 from lungsynth.report.render import REMEDIES, render_report
 from lungsynth.report.summary import summary_table
 from lungsynth.report.tables import ARM_MEASURES, metric_rows, number
-
-PATIENT = "PATIENT-4711"
-KEY = patient_key("nlst", PATIENT, "lungsynth")
-ARM = "real+classical+synthetic@1"
-
-
-def metric(name: str, value: float, low: float | None = None, high: float | None = None) -> Metric:
-    return Metric(name=name, value=value, low=low, high=high, n={"patients": 20}, computed_with="bootstrap ×2000")
-
-
-SCORECARD = Scorecard(
-    metrics=(
-        metric("kid_lung", 0.0213, 0.015, 0.028),
-        metric("kid_lung/floor", 0.0031),
-        metric("privacy/breach", 0),
-        metric("privacy/near", 0.034, 0.02, 0.05),
-        metric("auroc/real", 0.791, 0.75, 0.83),
-        metric(f"auroc/{ARM}", 0.851, 0.81, 0.89),
-    ),
-    notes=("Inception metrics were left out.",),
-)
-PAIRS = np.random.default_rng(0).integers(0, 256, (10, 2, 32, 32), np.uint8)
-PROMOTED = Verdict(
-    outcome="promote",
-    reason="Synthetic slices changed test AUROC by +0.060.",
-    rule="gain",
-    candidate_arm=ARM,
-    baseline_arm="real",
-    numbers=(metric("chosen/" + ARM, 5), metric("gain/baseline", 0.06, 0.02, 0.1)),
-    protocol_sha256="ab" * 32,
-)
-RUN_CONFIG = {
-    "title": "<script>",
-    "select_cohort": {"split": {"test": 0.2, "salt": "pepper"}},
-    "registry": {"tracking_uri": "postgresql://ann:hunter2@db/mlflow", "mirrors": ["s3://key:hunter2@store/nlst"]},
-}
-REFUSED = PROMOTED.model_copy(update={"outcome": "reject", "rule": "no gain", "reason": "No gain <was> shown."})
-
-
-def cohort_of(rows: list[dict[str, object]]) -> Cohort:
-    table = pd.DataFrame(rows).reindex(columns=list(COHORT_COLUMNS))
-    return Cohort(table, no_slice_labels(), funnel(("all", table)))
 
 
 @pytest.fixture(scope="module")
@@ -150,17 +117,6 @@ def render(cohort, dataset, package, tmp_path):
         return (report.folder / "report.html").read_text(encoding="utf-8")
 
     return run
-
-
-def make_registration(version: int | None) -> Registration:
-    return Registration(
-        tracking_uri="sqlite:////somewhere/mlflow.db",
-        run_id="4fe1",
-        model_name="lung-ct-generator",
-        version=version,
-        alias="champion" if version else None,
-        message="version 4 is now champion" if version else "no version was registered",
-    )
 
 
 def test_page_leads_with_the_verdict_and_tells_how_to_load_the_model(render):
