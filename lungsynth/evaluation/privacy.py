@@ -32,9 +32,9 @@ IN_PIXELS, PIXEL_RESAMPLES = 500, 500
 """Synthetic slices whose distances are taken in pixels too, and resamples of these."""
 MOST_HELD_OUT = 2000
 """Held-out slices, drawn at random where there are more, that copies are told apart by."""
-FEWEST = {"training": 5, "held-out": 20}
+FEWEST = {"training": 3, "held-out": 20}
 """Patients without whom distances in features say nothing: of 2 against 2, perfect generators were blocked each second
-time, of 12 against 4 each fourth."""
+time, of 12 against 4 each fourth; of 3 against 20 at most one in thirty, as of more."""
 
 
 class PrivacyConfig(FeaturesConfig):

@@ -65,7 +65,8 @@ def banks(simulated):
     """What each planted generator draws from: images and class codes."""
     strangers, own, rng = simulated(**STRANGERS), simulated(), np.random.default_rng(0)
     fresh, labels, train = np.array(strangers.images), strangers.labels, own.rows("train")
-    moved = np.roll(own.images[train], 1, axis=2)
+    shifts = rng.integers(-3, 4, (len(train), 2))
+    moved = np.stack([np.roll(own.images[row], shift, (0, 1)) for row, shift in zip(train, shifts, strict=True)])
     copies = (moved + rng.normal(0, 3, moved.shape)).clip(0, 255).astype(np.uint8)
     firsts = [np.flatnonzero(labels == code)[0] for code in range(2)]
     return {
