@@ -142,10 +142,10 @@ def render_report(
         "trained": TRAINED[scorecard.measure],
         "arm_measures": list(tables.ARM_MEASURES[scorecard.measure].values()),
         "chosen": _chosen(verdict),
-        "unjudged": [m.name.removeprefix("unjudged/") for m in verdict.numbers if m.name.startswith("unjudged/")],
+        "unjudged": [m for m in verdict.numbers if m.name.startswith("unjudged/")],
         "chosen_on_val": CHOSEN,
         "arms": tables.arm_rows(topics["utility"], scorecard.measure),
-        "gate_rows": tables.metric_rows([m for m in verdict.numbers if not m.name.startswith("power/")]),  # a curve
+        "gate_rows": tables.metric_rows([m for m in verdict.numbers if not m.name.startswith(tables.ELSEWHERE)]),
         "normalised": normalised,
         "number": tables.number,
         "notes": scorecard.notes,

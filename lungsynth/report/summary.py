@@ -11,7 +11,7 @@ from lungsynth.generators.package import GeneratorPackage
 from lungsynth.imaging.store import SliceDataset
 from lungsynth.registry.gate import Verdict
 from lungsynth.registry.mlflow_registry import Registration
-from lungsynth.report.tables import MetricRow, metric_rows
+from lungsynth.report.tables import ELSEWHERE, MetricRow, metric_rows
 
 COLOURS = {"promote": "green", "reject": "red", "underpowered": "yellow", "blocked": "red"}
 SHOWN = ("kid_lung", "privacy/near", "privacy/duplicates")
@@ -36,7 +36,7 @@ def summary_table(
         if row.name in SHOWN or row.name.startswith(f"{scorecard.measure.lower()}/"):
             table.add_row(row.name, Text(_numbers(row)))
     for row in metric_rows(verdict.numbers):
-        if not row.name.startswith("power/"):  # a curve, in the report
+        if not row.name.startswith(ELSEWHERE):
             table.add_row(row.name, Text(_numbers(row)))
     table.add_row(
         "verdict", Text.assemble((verdict.outcome, f"bold {COLOURS[verdict.outcome]}"), f". {verdict.reason}")

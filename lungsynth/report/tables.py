@@ -13,6 +13,8 @@ from lungsynth.registry.mlflow_registry import shown
 
 DISTANCES = ("fid_", "kid_")
 FIDELITY = ("fid_", "kid_", "precision_", "recall_", "density_", "coverage_", "modes_", "ms_ssim")
+ELSEWHERE = ("power/", "unjudged/")
+"""Of the gate's numbers, those that a curve and a sentence show."""
 ARM_MEASURES: dict[Measure, dict[str, str]] = {
     "AUROC": {
         "auroc": "AUROC",

@@ -316,7 +316,8 @@ def test_page_says_which_arms_the_seeds_chose_where_the_gain_is_of_several(rende
 def test_page_names_the_groups_that_were_too_small_to_be_judged(render):
     small = (metric("unjudged/sex F", 3), metric("unjudged/age 70 and over", 1))
     page = render(PROMOTED.model_copy(update={"numbers": PROMOTED.numbers + small}), 4)
-    assert "Too few test patients to see whether these groups lose: sex F; age 70 and over." in page
+    assert "these groups lose (in brackets, those of the rarer class): sex F (3); age 70 and over (1)." in page
+    assert "unjudged/" not in page
 
 
 def test_a_power_curve_is_drawn_where_the_gate_gives_one(render):
