@@ -94,6 +94,20 @@ def test_a_patient_on_both_sides_is_noted_and_hides_no_copies(toy, extractor, tm
     assert card["privacy/duplicates"].value > 0.9
 
 
+def test_where_strangers_look_the_same_one_likeness_is_no_copy(toy, extractor, fresh_sampler, tmp_path):
+    images, train = np.array(toy.images), toy.rows("train")
+    images[toy.rows("test")[::8]] = images[train[:16]]  # a slice of every patient
+    alike = SliceDataset.write(tmp_path / "slices", images, toy.table, toy.meta)
+
+    def sample(labels, seed):
+        return np.concatenate([images[train[:1]], fresh_sampler(labels, seed)[1:]])
+
+    card = audit_privacy(alike, sample, extractor, CONFIG).scorecard
+    assert card["privacy/verbatim"].value > 0
+    assert card["privacy/breach"].value == 0
+    assert card.notes == ()
+
+
 def test_with_few_patients_only_copies_are_judged(toy, extractor, fresh_sampler, tmp_path):
     kept = np.concatenate([toy.rows("train"), toy.rows("val")[:24], toy.rows("test")[:24]])
     few = SliceDataset.write(tmp_path / "slices", toy.images[kept], toy.table.iloc[kept], toy.meta)
