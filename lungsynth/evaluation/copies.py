@@ -72,7 +72,7 @@ def _most_alike(images: np.ndarray, originals: _Originals) -> tuple[Tensor, Tens
     ], dim=1)  # fmt: skip
     poses = torch.stack([slices, slices.flip(-1)], dim=1)
     found = _correlation(poses[:, :, None], originals, rows[:, None])  # N×2×candidates
-    best, place = found.flatten(1).topk(min(CLOSEST, found[0].numel()))
+    place = found.flatten(1).topk(min(CLOSEST, found[0].numel())).indices
     mirrored, candidate = place // rows.shape[1], place % rows.shape[1]
     rows = rows.gather(1, candidate)
     pose = poses[torch.arange(len(poses))[:, None], mirrored]  # N×K×H×H, each as it fits its candidate best
