@@ -1,4 +1,4 @@
-"""Near-duplicates, found in pixels: no shift, mirroring, turn, zoom, noise or change of brightness hides a copy."""
+"""Near-duplicates, found in pixels: a shift, a mirror, a small turn or zoom, noise or brightness alone hide no copy."""
 
 import math
 from typing import NamedTuple
