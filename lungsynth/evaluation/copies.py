@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lungsynth.cpus import side_by_side
+
 SEARCH_SIZE = 16  # pixels; slices this small still tell anatomy apart and forgive noise, small turns and zooms
 SPECTRUM_SIZE = 32  # pixels; how strong each frequency is in slices this small forgives shifts and mirroring
 CANDIDATES = 8  # nearest training slices, by either of these, which are then compared in full
@@ -39,7 +41,8 @@ def detail_correlation(images: np.ndarray, train: np.ndarray) -> Likeness:
     apart. Both are uint8 N×H×W.
     """
     originals = _originals(train)
-    found = [_most_alike(images[start : start + PIECE], originals) for start in range(0, len(images), PIECE)]
+    pieces = (images[start : start + PIECE] for start in range(0, len(images), PIECE))
+    found = side_by_side(lambda piece: _most_alike(piece, originals), pieces)
     return Likeness(*(torch.cat(part).numpy() for part in zip(*found, strict=True)))
 
 

@@ -19,6 +19,7 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_featur
 from tqdm import tqdm
 
 from lungsynth.config import Config
+from lungsynth.cpus import torch_threads
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.features import FeatureExtractor
 from lungsynth.hashing import combine, file_sha256
@@ -128,7 +129,8 @@ def train_extractor(dataset: SliceDataset, config: ExtractorConfig, folder: Path
     images = torch.from_numpy(np.array(dataset.images[rows])).to(device)
     labels = torch.from_numpy(dataset.labels[rows]).to(device)
     levels = torch.from_numpy(relative_level(dataset.table)[rows]).to(device)
-    network = _train(images, labels, levels, len(dataset.meta.classes), config)
+    with torch_threads(1):  # with more, sums depend on how many there are, and each waits for the others
+        network = _train(images, labels, levels, len(dataset.meta.classes), config)
     if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
         raise LungsynthError("the lung extractor's training diverged, its weights are not finite: lower extractor.lr")
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from lungsynth.config import Config
+from lungsynth.cpus import side_by_side
 from lungsynth.hashing import array_sha256, combine
 
 log = logging.getLogger(__name__)
@@ -73,9 +74,12 @@ class FeatureExtractor:
 
     def _computed(self, images: np.ndarray) -> np.ndarray:
         device = next(self.module.parameters()).device
-        pieces = []
-        with torch.inference_mode():
-            for start in tqdm(range(0, len(images), BATCH), f"{self.name} features", leave=False):
+
+        def work(start: int) -> np.ndarray:
+            with torch.inference_mode():  # of this thread
                 piece = torch.from_numpy(np.array(images[start : start + BATCH])).to(device)
-                pieces.append(self.module(piece[:, None].expand(-1, 3, -1, -1))[0].cpu().numpy())
-        return np.concatenate(pieces)
+                return self.module(piece[:, None].expand(-1, 3, -1, -1))[0].cpu().numpy()
+
+        starts = range(0, len(images), BATCH)
+        found = map(work, starts) if device.type == "cuda" else side_by_side(work, starts)
+        return np.concatenate(list(tqdm(found, f"{self.name} features", len(starts), leave=False)))

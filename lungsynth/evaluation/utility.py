@@ -1,7 +1,6 @@
 """Whether synthetic slices make a classifier or segmenter better: arms differ only in what batches are made of."""
 
 import math
-import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -14,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import nn
 from tqdm import tqdm
 
+from lungsynth.cpus import usable_cpus
 from lungsynth.evaluation.classifier import ClassifierConfig, Pool, Recipe
 from lungsynth.evaluation.filters import FilterConfig, Sieve
 from lungsynth.evaluation.predictions import Predictions, Role
@@ -140,7 +140,7 @@ def measure_utility(
     real, unseen = task.pool(train), task.pool(held_out)
     sieve = Sieve(config.filters, config, real, task.pool(dataset.rows("val")), realness)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    workers = 1 if device == "cuda" else config.workers or os.cpu_count()
+    workers = 1 if device == "cuda" else config.workers or usable_cpus()
     found, table, before = arms(config, samplers), dataset.table.iloc[held_out], torch.get_num_threads()
     parts = []
     pool = ThreadPoolExecutor(workers, "classifier")  # torch leaves Python alone while it computes

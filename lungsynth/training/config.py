@@ -51,7 +51,7 @@ class TrainingConfig(Config):
         default=None, ge=GROUP, description="slices in one pass of one process, less than its share to save memory"
     )
     threads: int = Field(
-        default=0, ge=0, description="CPU threads; 0: torch's choice; 1 is fastest where cores are busy"
+        default=0, ge=0, description="CPU threads; 0: what is fastest, see `pace`; equal weights need a fixed number"
     )
 
     @property

@@ -133,17 +133,6 @@ class _SharedBatchNorm2d(nn.BatchNorm2d):
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Let torch use `count` CPU threads (0: as many as it does) for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
 def fast_kernels(device: torch.device) -> Iterator[None]:
     """On a GPU, for a while: TF32 for float32 matrices, and the fastest kernel for each convolution, found by trying.
 

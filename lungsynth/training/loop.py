@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from lungsynth.cpus import torch_threads
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.family import GeneratorConfig, family
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
@@ -29,13 +30,13 @@ from lungsynth.training.devices import (
     launch,
     mean_of_processes,
     share_statistics,
-    threads,
 )
 from lungsynth.training.draws import Draws
 from lungsynth.training.growth import grow, shrink
 from lungsynth.training.losses import DenoisingLoss
 from lungsynth.training.memory import within_memory
 from lungsynth.training.monitor import Monitor, Row, SpoiledError, best, check_diversity, out_of_patience
+from lungsynth.training.pace import Pace
 from lungsynth.training.schedule import at
 from lungsynth.training.snapshots import beside, save_film, save_pictures, snapshot
 from lungsynth.training.state import TrainingState, run_key
@@ -63,7 +64,7 @@ def train_generator(
 
     A run that was interrupted goes on from its newest checkpoint under `checkpoints`, to the same weights, on the CPU
     to the last bit, as a run that was not; the checkpoint is removed at the end. Equal seeds give equal weights on the
-    CPU, for the same number of threads.
+    CPU, for the same number of threads: fix it by `training.threads`, see `Pace`.
 
     Raises:
         LungsynthError: the data do not fit the configuration, or the device is missing.
@@ -102,7 +103,7 @@ def train_generator(
     )
     with (
         source_of(train, balanced=training.balanced, seed=training.seed, device=fabric.device) as source,
-        threads(training.threads),
+        torch_threads(torch.get_num_threads()),
         fast_kernels(fabric.device),
     ):
         monitor = None
@@ -154,6 +155,9 @@ def _train(
     total = round(config.kimg * 1000)
     size = config.micro_batch or config.largest_batch // fabric.world_size
     mark = Mark(time.monotonic(), state.shown)
+    # Several processes, and a GPU, have nothing to gain from a number of CPU threads of their own.
+    alone = fabric.world_size == 1 and fabric.device.type == "cpu"
+    pace = Pace(config.threads or (0 if alone else torch.get_num_threads()), recorded=state.threads)
 
     def step(micro_batch: int | None) -> Tensor:
         smaller = config.model_copy(update={"micro_batch": micro_batch}) if micro_batch else config
@@ -183,7 +187,8 @@ def _train(
                 check_diversity(state.log, config.monitor)
                 if last:
                     return
-            state.pending.append(within_memory(step, size, fabric.world_size == 1))
+            state.pending.append(pace.timed(lambda: within_memory(step, size, fabric.world_size == 1)))
+            state.threads = pace.threads
             bar.update(state.shown - bar.n)
             if monitor and _passed(config.checkpoint_kimg, state):
                 state.save(run / "state.pt")
@@ -272,7 +277,7 @@ def _summary(statistics: Tensor, names: tuple[str, ...], state: TrainingState, m
         raise SpoiledError(
             f"training diverged before {state.kimg:.2f} kimg: loss is not finite; lower the learning rates"
         )
-    row = {"kimg": state.kimg, **means}
+    row = {"kimg": state.kimg, **means, "threads": state.threads}
     if state.shown > mark.shown:  # not where a run goes on with what was due after a step of before
         row["img_per_s"] = (state.shown - mark.shown) / (time.monotonic() - mark.seconds)
     if statistics.is_cuda:

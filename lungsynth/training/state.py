@@ -44,6 +44,8 @@ class TrainingState:
     """The average as it was at the best look (see `monitor.best`), on the CPU; empty before the first."""
     best_discriminator: dict[str, Tensor] = field(default_factory=dict)
     """The discriminator of that moment."""
+    threads: int = 0
+    """CPU threads of the next step: their number changes the last bits; 0 before the first."""
 
     @classmethod
     def new(cls, generator: GeneratorConfig, training: TrainingConfig, device: torch.device) -> "TrainingState":
@@ -145,7 +147,7 @@ class TrainingState:
         return {name: part for name, part in vars(self).items() if isinstance(part, nn.Module | Optimizer)}
 
 
-_PLAIN = ("memory", "step", "shown", "before", "pending", "log", "best", "best_discriminator")
+_PLAIN = ("memory", "step", "shown", "before", "pending", "log", "best", "best_discriminator", "threads")
 
 
 def run_key(generator: GeneratorConfig, training: TrainingConfig, data_sha256: str) -> str:

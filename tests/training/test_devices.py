@@ -2,7 +2,7 @@
 
 import torch
 
-from lungsynth.training.devices import fast_kernels, threads
+from lungsynth.training.devices import fast_kernels
 
 
 def settings():
@@ -14,14 +14,5 @@ def test_fast_kernels_are_for_gpus_and_given_back():
     with fast_kernels(torch.device("cuda")):
         assert settings()[:2] == ("high", True)
     with fast_kernels(torch.device("cpu")):
-        assert settings() == before
-    assert settings() == before
-
-
-def test_threads_are_given_back():
-    before = settings()
-    with threads(3):
-        assert torch.get_num_threads() == 3
-    with threads(0):
         assert settings() == before
     assert settings() == before

@@ -13,6 +13,7 @@ from lungsynth import generators
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.family import GeneratorConfig
 from lungsynth.training import TrainingConfig, loop
+from lungsynth.training.pace import Pace
 
 TOYS = Path(__file__).parents[1] / "families"
 
@@ -121,6 +122,30 @@ def test_threads_are_given_back(tmp_path, monkeypatch):
     brief_run(tmp_path, with_changes(kimg=0.03, threads=3))
     assert set(used) == {3}
     assert torch.get_num_threads() == before
+
+
+def test_the_number_of_threads_that_a_run_chose_is_logged_and_taken_again(tmp_path, monkeypatch):
+    step, begun = loop._step, []
+
+    class Chosen(Pace):
+        """Three, whatever the machine: a run that goes on is told."""
+
+        def __init__(self, threads: int = 0, recorded: int = 0) -> None:
+            begun.append(recorded)
+            super().__init__(threads or 3)
+
+    def killed(state, *rest):
+        if state.step == 6 and len(begun) == 1:
+            raise KeyboardInterrupt
+        return step(state, *rest)
+
+    monkeypatch.setattr(loop, "Pace", Chosen)
+    monkeypatch.setattr(loop, "_step", killed)
+    brief = with_changes(kimg=0.13, checkpoint_kimg=0.05, threads=0)
+    with pytest.raises(KeyboardInterrupt):
+        brief_run(tmp_path, brief)
+    assert {row["threads"] for row in log_of(brief_run(tmp_path, brief))} == {3}
+    assert begun == [0, 3]
 
 
 def test_unconditional_training(tmp_path):
