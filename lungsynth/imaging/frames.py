@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from pydicom.uid import (
     EnhancedCTImageStorage,
     JPEGBaseline8Bit,
@@ -17,7 +16,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from lungsynth.imaging.header import BIT_FOR_BIT, KEYWORDS, read_header
+from lungsynth.imaging.header import BIT_FOR_BIT, KEYWORDS, read_dataset, read_header
 from lungsynth.imaging.rejection import Reason, SeriesRejected
 
 Values = dict[str, Any]
@@ -93,7 +92,7 @@ def read_frames(path: Path) -> tuple[list[Frame], int]:
     _check_kind(values)
     if header.pixels_at is None:
         raise SeriesRejected(Reason.NO_PIXEL_DATA, "no pixel data")
-    layout = _layout(values, header.transfer_syntax, header.pixels_at, header.pixel_bytes)
+    layout = layout_of(values, header.transfer_syntax, header.pixels_at, header.pixel_bytes)
     several = values.get("SOPClassUID") in ENHANCED or layout.frames > 1
     of_frames = list(_functional_groups(path, values)) if several else [values]
     frames = [
@@ -116,7 +115,12 @@ def _check_kind(values: Values) -> None:
         raise SeriesRejected(Reason.NOT_HU, "a colour image")
 
 
-def _layout(values: Values, transfer_syntax: str, at: int, length: int) -> PixelLayout:
+def layout_of(values: Values, transfer_syntax: str, at: int, length: int) -> PixelLayout:
+    """How an image's pixels lie in its file: from its attributes, and where its Pixel Data begins and how long it is.
+
+    Raises:
+        SeriesRejected: the attributes are missing or make no sense.
+    """
     if missing := [keyword for keyword in ("Rows", "Columns", "BitsAllocated") if not values.get(keyword)]:
         raise SeriesRejected(Reason.UNREADABLE, f"no {', '.join(missing)}")
     allocated = values["BitsAllocated"]
@@ -141,7 +145,7 @@ def _layout(values: Values, transfer_syntax: str, at: int, length: int) -> Pixel
 
 def _functional_groups(path: Path, values: Values) -> Iterator[Values]:
     """The attributes of each frame of a multi-frame image: those of the image, then what its groups say instead."""
-    dataset = pydicom.dcmread(path, stop_before_pixels=True)
+    dataset = read_dataset(path, stop_before_pixels=True)
     if "PerFrameFunctionalGroupsSequence" not in dataset:
         raise SeriesRejected(Reason.NO_GEOMETRY, "several frames without functional groups")
     per_frame = dataset.PerFrameFunctionalGroupsSequence

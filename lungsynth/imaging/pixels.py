@@ -4,14 +4,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.encaps import generate_frames
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from lungsynth.imaging.codecs import frame_decoder
 from lungsynth.imaging.frames import Frame, PixelLayout
-from lungsynth.imaging.header import NATIVE, sequence_end
+from lungsynth.imaging.header import NATIVE, UNDEFINED, read_dataset, sequence_end
 from lungsynth.imaging.rejection import Reason, SeriesRejected
 
 AIR_HU = -1024
@@ -100,6 +99,8 @@ def _dtype(layout: PixelLayout) -> np.dtype:
 
 
 def _native(path: Path, layout: PixelLayout, indices: Sequence[int], scratch: bytearray) -> Iterator[np.ndarray]:
+    if layout.length == UNDEFINED:
+        raise SeriesRejected(Reason.UNREADABLE, "compressed pixels, and the file does not say how")
     size = layout.rows * layout.columns * layout.bits_allocated // 8
     if not size or layout.length < size * layout.frames:
         raise SeriesRejected(Reason.UNREADABLE, f"{layout.length} bytes of pixels instead of {size * layout.frames}")
@@ -113,7 +114,7 @@ def _native(path: Path, layout: PixelLayout, indices: Sequence[int], scratch: by
 
 
 def _parsed(path: Path, layout: PixelLayout, indices: Sequence[int]) -> Iterator[np.ndarray]:
-    decoder, dataset = get_decoder(layout.transfer_syntax), pydicom.dcmread(path)
+    decoder, dataset = get_decoder(layout.transfer_syntax), read_dataset(path)
     for index in indices:
         stored, _ = decoder.as_array(dataset, index=index, raw=True)
         yield stored.astype(_dtype(layout))
