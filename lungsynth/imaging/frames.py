@@ -127,8 +127,8 @@ def layout_of(values: Values, transfer_syntax: str, at: int, length: int) -> Pix
     if missing := [keyword for keyword in ("Rows", "Columns", "BitsAllocated") if not values.get(keyword)]:
         raise SeriesRejected(Reason.UNREADABLE, f"no {', '.join(missing)}")
     allocated = values["BitsAllocated"]
-    stored = values.get("BitsStored") or allocated
     high = values.get("HighBit")
+    stored = values.get("BitsStored") or (allocated if high is None else high + 1)
     high = stored - 1 if high is None or transfer_syntax not in BIT_FOR_BIT else high
     if allocated not in (8, 16, 32) or not stored - 1 <= high < allocated:
         raise SeriesRejected(Reason.UNREADABLE, f"{stored} bits up to bit {high} of {allocated} make no sense")
