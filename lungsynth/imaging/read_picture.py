@@ -10,7 +10,6 @@ from PIL import Image
 from lungsynth.imaging.grey import COLOURFUL, GREY_FROM_COLOURS, LUMA, Picture, by_percentiles
 from lungsynth.imaging.header import is_dicom
 from lungsynth.imaging.raster import Raster, open_raster, turned
-from lungsynth.imaging.read_radiograph import read_radiograph
 from lungsynth.imaging.rejection import Reason, SeriesRejected
 
 JPEG = b"\xff\xd8"
@@ -39,10 +38,16 @@ def read_picture(path: Path, uid: str) -> Picture:
     with warnings.catch_warnings():
         # Both libraries warn of odd metadata, which are not used, and Pillow of large images, which are checked for.
         warnings.simplefilter("ignore")
-        picture = read_radiograph(path) if is_dicom(content[:4096]) else _read_image(content)
+        picture = _read_dicom(path) if is_dicom(content[:4096]) else _read_image(content)
     if not picture.grey.max() > picture.grey.min():
         raise SeriesRejected(Reason.UNREADABLE, "blank: all pixels have the same value")
     return picture
+
+
+def _read_dicom(path: Path) -> Picture:
+    from lungsynth.imaging.read_radiograph import read_radiograph  # OpenCV, which other pictures do without
+
+    return read_radiograph(path)
 
 
 def _read_image(content: bytes) -> Picture:
@@ -59,7 +64,8 @@ def _grey(raster: Raster, notes: list[str]) -> np.ndarray:
         return np.asarray(Image.fromarray(pixels).convert("L"), dtype=np.float32)
     if not np.isfinite(pixels).all():
         raise SeriesRejected(Reason.UNREADABLE, "has pixels that are not finite numbers")
-    spread = np.ptp(pixels.astype(np.float64), axis=2) if pixels.ndim == 3 else np.zeros((1, 1))
+    # Of the type's own, a difference may overflow.
+    spread = pixels.max(axis=2).astype(np.float64) - pixels.min(axis=2) if pixels.ndim == 3 else np.zeros((1, 1))
     values = _exact(pixels if pixels.ndim == 2 else pixels[..., 0] if not spread.any() else pixels @ np.array(LUMA))
     counted = None if raster.opacity is None else raster.opacity > 0
     if spread.max() > COLOURFUL / 255 * np.ptp(values):

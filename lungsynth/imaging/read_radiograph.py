@@ -8,7 +8,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
-from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
+from pydicom.pixels import pixel_array
 
 from lungsynth.imaging.frames import layout_of, padding_of
 from lungsynth.imaging.grey import GREY_FROM_COLOURS, LUMA, PERCENTILES, Picture, by_percentiles, scaled
@@ -43,7 +43,8 @@ def read_radiograph(path: Path) -> Picture:
         grey = _colours(path, notes) if dataset.get("SamplesPerPixel") == 3 else _grey(path, header, dataset, notes)
         spacing = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing")
         pixel_mm = float(spacing[0]) if spacing else math.nan
-        return Picture(grey, str(header.values["SOPInstanceUID"]), pixel_mm, 1, notes)
+        sop_uid = header.values.get("SOPInstanceUID")
+        return Picture(grey, str(sop_uid) if sop_uid else None, pixel_mm, 1, notes)
     except SeriesRejected:
         raise
     except Exception as error:  # as above; values of other kinds than the standard's among it
@@ -54,7 +55,7 @@ def _check(dataset: Dataset, header: Header) -> None:
     """Reject what is no radiograph, what may show a name, and what cannot be decoded."""
     modality = str(dataset.get("Modality", ""))
     if modality not in RADIOGRAPHS:
-        raise SeriesRejected(Reason.NOT_CT, f"modality {modality[:16]!r} is no radiograph's")
+        raise SeriesRejected(Reason.NOT_CT, f"modality {modality[:16] or 'missing'} is no radiograph's")
     annotation = str(dataset.get("BurnedInAnnotation", "")).upper()
     if annotation == "YES":
         raise SeriesRejected(Reason.BURNED_IN_ANNOTATION, "Burned In Annotation is YES")
@@ -87,17 +88,12 @@ def _grey(path: Path, header: Header, dataset: Dataset, notes: list[str]) -> np.
     stored = next(read_stored(path, layout, [0], bytearray(layout.rows * layout.columns * 4)))
     padded = clean(stored, layout, padding_of(header.values, layout), only_around=True)
     counted = None if padded is None else ~padded
-    if dataset.get("RescaleSlope") in (0, None) or not math.isfinite(float(dataset.RescaleSlope)):
-        if "RescaleSlope" in dataset:
-            notes.append("a rescale slope that makes no sense was ignored")
-        dataset.pop("RescaleSlope", None)
-        dataset.pop("RescaleIntercept", None)
-    values = apply_modality_lut(stored, dataset).astype(np.float64)
+    values = _modality_values(stored, dataset, notes)
     grey = _in_window(values, counted, dataset, notes)
     if grey is None and layout.bits_stored <= 8:
         least = -(1 << layout.bits_stored - 1) if layout.signed else 0
         ends = np.array([least, least + (1 << layout.bits_stored) - 1], dtype=stored.dtype)
-        low, high = sorted(apply_modality_lut(ends, dataset).astype(float))
+        low, high = sorted(_modality_values(ends, dataset, []).tolist())
         grey = scaled(values, low, high)
     elif grey is None:
         grey = by_percentiles(values, counted, notes)
@@ -108,11 +104,37 @@ def _grey(path: Path, header: Header, dataset: Dataset, notes: list[str]) -> np.
     return grey
 
 
+def _modality_values(stored: np.ndarray, dataset: Dataset, notes: list[str]) -> np.ndarray:
+    """What the stored values mean, float64: by the modality LUT, or else by slope and intercept."""
+    if dataset.get("ModalityLUTSequence"):
+        return _looked_up(stored, dataset.ModalityLUTSequence[0], dataset)
+    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+    if slope in (None, "") or intercept in (None, ""):
+        return stored.astype(np.float64)
+    if not float(slope) or not math.isfinite(float(slope) + float(intercept)):
+        notes.append("a rescale slope or intercept that makes no sense was ignored")
+        return stored.astype(np.float64)
+    return stored.astype(np.float64) * float(slope) + float(intercept)
+
+
+def _looked_up(values: np.ndarray, lut: Dataset, dataset: Dataset) -> np.ndarray:
+    """What a LUT (PS3.3 C.11.1.1) gives for values, float64; beyond its ends these go on."""
+    entries, first, _ = map(int, lut.LUTDescriptor)
+    entries = entries or 1 << 16
+    if isinstance(data := lut.LUTData, bytes):
+        order = "<" if dataset.original_encoding[1] else ">"
+        data = np.frombuffer(data, f"{order}u2" if len(data) >= 2 * entries else np.uint8)
+    if first >= 1 << 15 and values.min() < 0:  # the VR that unsigned pixels would have
+        first -= 1 << 16
+    table = np.atleast_1d(np.asarray(data, np.float64))[:entries]
+    return table[(np.rint(values).astype(np.int64) - first).clip(0, len(table) - 1)]
+
+
 def _in_window(values: np.ndarray, counted: np.ndarray | None, dataset: Dataset, notes: list[str]) -> np.ndarray | None:
     """The values as the first of the file's VOI LUTs and windows shows them in which they differ; none: in none."""
     if dataset.get("VOILUTSequence"):
         bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-        looked_up = apply_voi_lut(np.rint(values).astype(np.int64), dataset)
+        looked_up = _looked_up(values, dataset.VOILUTSequence[0], dataset)
         if _differ(grey := scaled(looked_up, 0, 2**bits - 1), counted):
             return grey
         if np.ptp(looked_up if counted is None else looked_up[counted]):

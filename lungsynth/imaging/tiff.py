@@ -30,7 +30,6 @@ UNSIGNED = 1
 ASSOCIATED, UNASSOCIATED = 1, 2
 """Alpha by which the colours were multiplied already, and alpha by which they were not."""
 ORIENTATION = 274
-MAX_SAMPLES = 8
 
 
 def read_tiff(content: bytes, notes: list[str]) -> Raster | None:
@@ -73,8 +72,9 @@ def _of_8_bits(colormap: np.ndarray) -> bool:
 def _check(page: TiffPage, size: int) -> None:
     check_size(page.imagewidth, page.imagelength)
     tile = page.tilewidth * page.tilelength * page.tiledepth if page.is_tiled else 0
-    if page.imagedepth != 1 or tile > MAX_PIXELS or not 1 <= page.samplesperpixel <= MAX_SAMPLES:
-        raise SeriesRejected(Reason.UNREADABLE, f"a TIFF of {page.imagedepth} planes, {page.samplesperpixel} samples")
+    if page.imagedepth != 1 or max(tile * page.samplesperpixel, page.nbytes // 16) > MAX_PIXELS:
+        detail = f"a TIFF of {page.imagedepth} planes and {page.nbytes // 1_000_000} MB"
+        raise SeriesRejected(Reason.UNREADABLE, detail)
     if page.photometric not in COLOURS:
         raise SeriesRejected(Reason.UNREADABLE, f"a deep TIFF of photometric interpretation {int(page.photometric)}")
     if page.compression not in COMPRESSIONS:

@@ -130,11 +130,33 @@ def test_padding_is_black_and_sets_no_scale(tmp_path, padding, photometric):
     assert not grey.any()
 
 
-def test_a_lut_of_fewer_bits_than_it_says_is_not_black(tmp_path, deep):
-    lut = Dataset()
-    lut.LUTDescriptor, lut.LUTData = [4096, 0, 16], np.arange(4096).astype(np.uint16).tobytes()
+def table(bits: int, first: int = 0, dtype: str = "<u2") -> Dataset:
+    """A LUT of 4096 entries in a straight line up to the greatest value of 8 or 12 bits, which it may call more."""
+    lut, top = Dataset(), 255 if bits == 8 else 4095
+    lut.LUTDescriptor = [4096, first % 65536, bits]
+    lut.LUTData = np.linspace(0, top, 4096).round().astype(dtype).tobytes()
+    lut.ModalityLUTType = "US"
     lut["LUTDescriptor"].VR, lut["LUTData"].VR = "US", "OW"
-    slices = cut(dicom(tmp_path / "a.dcm", DEEP, VOILUTSequence=[lut]))
+    return lut
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"VOILUTSequence": [table(12)]},
+        {"VOILUTSequence": [table(8)]},  # of more entries than 8 bit can count
+        {"VOILUTSequence": [table(8, dtype="u1")]},
+        {"VOILUTSequence": [table(12, first=-2048)], "PixelRepresentation": 1, "PixelData": SIGNED},
+        {"ModalityLUTSequence": [table(16)]} | WINDOW,
+        {"ModalityLUTSequence": [table(8)], "WindowCenter": 128, "WindowWidth": 256},
+    ],
+)
+def test_luts_of_every_kind(tmp_path, plain, fields):
+    assert difference(cut(dicom(tmp_path / "a.dcm", DEEP, **fields)), plain) < 1
+
+
+def test_a_lut_of_fewer_bits_than_it_says_is_not_black(tmp_path, deep):
+    slices = cut(dicom(tmp_path / "a.dcm", DEEP, VOILUTSequence=[table(16)]))
     assert difference(slices, deep) < 1
     assert slices.notes[0].startswith("its VOI LUT has less bits than it says: grey values")
 
