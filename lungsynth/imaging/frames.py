@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from pydicom.uid import (
     EnhancedCTImageStorage,
     JPEGBaseline8Bit,
@@ -17,7 +16,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from lungsynth.imaging.header import BIT_FOR_BIT, KEYWORDS, read_header
+from lungsynth.imaging.header import BIT_FOR_BIT, KEYWORDS, read_dataset, read_header
 from lungsynth.imaging.rejection import Reason, SeriesRejected
 
 Values = dict[str, Any]
@@ -32,6 +31,9 @@ FUNCTIONAL_GROUPS = (
     "UnassignedSharedConvertedAttributesSequence",  # what a legacy converted image kept of its sources
     "UnassignedPerFrameConvertedAttributesSequence",
 )
+AIR_HU = -1024
+METAL_HU = 3071
+"""The least and, in 12 bits, the greatest HU that scanners give."""
 LOCALIZERS = {"LOCALIZER", "SCOUT"}
 CAPTURES = {"SCREEN SAVE", "SCREENSHOT", "DOSE_INFO"}
 """Values of Image Type that makers give to pictures of a screen or of a dose report."""
@@ -62,7 +64,7 @@ class Frame:
     layout: PixelLayout
     slope: float
     intercept: float
-    padding: tuple[int, int] | None  # stored values from and to which a pixel is outside the field of view
+    padding: tuple[int, int] | None  # least and greatest stored value of pixels outside the field of view
     position: np.ndarray  # 3
     orientation: tuple[float, ...]
     spacing_mm: tuple[float, ...]
@@ -93,7 +95,7 @@ def read_frames(path: Path) -> tuple[list[Frame], int]:
     _check_kind(values)
     if header.pixels_at is None:
         raise SeriesRejected(Reason.NO_PIXEL_DATA, "no pixel data")
-    layout = _layout(values, header.transfer_syntax, header.pixels_at, header.pixel_bytes)
+    layout = layout_of(values, header.transfer_syntax, header.pixels_at, header.pixel_bytes)
     several = values.get("SOPClassUID") in ENHANCED or layout.frames > 1
     of_frames = list(_functional_groups(path, values)) if several else [values]
     frames = [
@@ -116,12 +118,17 @@ def _check_kind(values: Values) -> None:
         raise SeriesRejected(Reason.NOT_HU, "a colour image")
 
 
-def _layout(values: Values, transfer_syntax: str, at: int, length: int) -> PixelLayout:
+def layout_of(values: Values, transfer_syntax: str, at: int, length: int) -> PixelLayout:
+    """How an image's pixels lie in its file: from its attributes, and where its Pixel Data begins and how long it is.
+
+    Raises:
+        SeriesRejected: the attributes are missing or make no sense.
+    """
     if missing := [keyword for keyword in ("Rows", "Columns", "BitsAllocated") if not values.get(keyword)]:
         raise SeriesRejected(Reason.UNREADABLE, f"no {', '.join(missing)}")
     allocated = values["BitsAllocated"]
-    stored = values.get("BitsStored") or allocated
     high = values.get("HighBit")
+    stored = values.get("BitsStored") or (allocated if high is None else high + 1)
     high = stored - 1 if high is None or transfer_syntax not in BIT_FOR_BIT else high
     if allocated not in (8, 16, 32) or not stored - 1 <= high < allocated:
         raise SeriesRejected(Reason.UNREADABLE, f"{stored} bits up to bit {high} of {allocated} make no sense")
@@ -141,7 +148,7 @@ def _layout(values: Values, transfer_syntax: str, at: int, length: int) -> Pixel
 
 def _functional_groups(path: Path, values: Values) -> Iterator[Values]:
     """The attributes of each frame of a multi-frame image: those of the image, then what its groups say instead."""
-    dataset = pydicom.dcmread(path, stop_before_pixels=True)
+    dataset = read_dataset(path, stop_before_pixels=True)
     if "PerFrameFunctionalGroupsSequence" not in dataset:
         raise SeriesRejected(Reason.NO_GEOMETRY, "several frames without functional groups")
     per_frame = dataset.PerFrameFunctionalGroupsSequence
@@ -167,6 +174,7 @@ def _of_groups(functional_groups: Any) -> Values:
 
 def _frame(path: Path, index: int, layout: PixelLayout, values: Values) -> Frame:
     slope, intercept = _rescale(values)
+    padding = padding_of(values, layout)
     thickness = values.get("SliceThickness")
     number = values.get("InstanceNumber")
     series_uid, sop_uid = (str(values.get(keyword) or "") for keyword in ("SeriesInstanceUID", "SOPInstanceUID"))
@@ -178,7 +186,7 @@ def _frame(path: Path, index: int, layout: PixelLayout, values: Values) -> Frame
         layout=layout,
         slope=slope,
         intercept=intercept,
-        padding=_padding(values),
+        padding=padding,
         position=np.array(_numbers(values, "ImagePositionPatient", 3)),
         orientation=_numbers(values, "ImageOrientationPatient", 6),
         spacing_mm=_numbers(values, "PixelSpacing", 2),
@@ -189,7 +197,7 @@ def _frame(path: Path, index: int, layout: PixelLayout, values: Values) -> Frame
         frame_of_reference_uid=str(values.get("FrameOfReferenceUID") or ""),
         manufacturer=str(values.get("Manufacturer") or ""),
         parts=int(values.get("InConcatenationTotalNumber") or 1),
-        oddities=tuple(_oddities(values, layout.transfer_syntax)),
+        oddities=(*_oddities(values, layout.transfer_syntax), *_padding_oddity(padding, slope, intercept)),
     )
 
 
@@ -204,12 +212,32 @@ def _rescale(values: Values) -> tuple[float, float]:
     return float(slope), float(intercept)
 
 
-def _padding(values: Values) -> tuple[int, int] | None:
+def padding_of(values: Values, layout: PixelLayout) -> tuple[int, int] | None:
+    """The least and the greatest stored value that means padding.
+
+    A wrong VR is undone: -2000 in 16 signed bits is often written as the unsigned 63536, and the other way round.
+    """
     padding = values.get("PixelPaddingValue")
-    if padding is None:
+    if padding is None or padding == "":
         return None
     limit = values.get("PixelPaddingRangeLimit")
-    return int(padding), int(padding if limit is None else limit)
+    span = 1 << layout.bits_allocated
+    wrapped = [int(value) % span for value in (padding, padding if limit is None or limit == "" else limit)]
+    low, high = sorted(value - span if layout.signed and value >= span // 2 else value for value in wrapped)
+    return low, high
+
+
+def among_tissue(padding: tuple[int, int], slope: float, intercept: float) -> bool:
+    """Whether stored values that mean padding would also be HU that a body has."""
+    low, high = sorted(value * slope + intercept for value in padding)
+    return high > AIR_HU and low <= METAL_HU
+
+
+def _padding_oddity(padding: tuple[int, int] | None, slope: float, intercept: float) -> Iterator[str]:
+    if padding and among_tissue(padding, slope, intercept):
+        low, high = sorted(value * slope + intercept for value in padding)
+        shown = f"{low:g} HU" if low == high else f"{low:g} to {high:g} HU"
+        yield f"tissue has its padding value too, {shown}: only taken for padding around the image"
 
 
 def _numbers(values: Values, keyword: str, length: int) -> tuple[float, ...]:

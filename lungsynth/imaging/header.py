@@ -59,7 +59,9 @@ BIT_FOR_BIT = (*NATIVE, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, RLE
 """Transfer syntaxes that keep all bits allocated; what the other ones encode begins at the lowest bit."""
 
 _HEAD_BYTES = 1 << 16
-_UNDEFINED = 0xFFFFFFFF
+_SNIFFED_BYTES = 4096
+UNDEFINED = 0xFFFFFFFF
+"""The length of what says itself where it ends, such as compressed pixels."""
 _PIXEL_DATA = 0x7FE00010
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_VR = frozenset(vr.value.encode() for vr in EXPLICIT_VR_LENGTH_32)
@@ -105,9 +107,52 @@ def read_header(path: Path) -> Header:
         return parse_header(path)
 
 
+def is_dicom(head: bytes) -> bool:
+    """Whether a file that begins so is DICOM: by its preamble, or else, as old files have none, by its first elements.
+
+    Those are of the groups 2 or 8, ascend, and have lengths that the standard knows, with VR or without.
+    """
+    if head[128:132] == b"DICM" or (head[:2] == b"\0\x08" and head[4:6] in _VR):  # the latter is big endian
+        return True
+    return _begins(head, implicit=False) or _begins(head, implicit=True)
+
+
+def _begins(head: bytes, implicit: bool) -> bool:
+    at, last = 0, -1
+    try:
+        for _ in range(3):
+            tag, _, start, length = _element(head, at, implicit)
+            if not last < tag < 0x00090000 or tag >> 16 not in (2, 8) or length > 1024 or length % 2:
+                return False
+            at, last = start + length, tag
+    except (_Unusual, struct.error):
+        return False
+    return True
+
+
+def read_dataset(
+    path: Path, stop_before_pixels: bool = False, specific_tags: list[str] | None = None
+) -> pydicom.FileDataset:
+    """A data set by pydicom, of a file without preamble or file meta information too: its transfer syntax is guessed.
+
+    Raises:
+        Exception: nearly any, where the file is not DICOM or is corrupt.
+    """
+    with path.open("rb") as file:
+        force = is_dicom(file.read(_SNIFFED_BYTES))
+    dataset = pydicom.dcmread(
+        path, stop_before_pixels=stop_before_pixels, specific_tags=list(specific_tags or []) or None, force=force
+    )
+    if not dataset.file_meta.get("TransferSyntaxUID"):
+        implicit, little = dataset.original_encoding
+        plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
+    return dataset
+
+
 def parse_header(path: Path) -> Header:
     """What `read_header` gives, by pydicom."""
-    dataset = pydicom.dcmread(path, specific_tags=[*KEYWORDS, "PixelData"])
+    dataset = read_dataset(path, specific_tags=[*KEYWORDS, "PixelData"])
     values = {keyword: dataset[keyword].value for keyword in KEYWORDS if keyword in dataset}
     raw = dataset.get_item("PixelData")
     at, length = (raw.value_tell, raw.length) if isinstance(raw, RawDataElement) else (None, 0)
@@ -137,7 +182,7 @@ def scan_header(data: bytes) -> Header:
         tag, vr, start, length = _element(data, at, implicit)
         if tag == _PIXEL_DATA:
             return Header(values, syntax, start, length)
-        if length == _UNDEFINED:
+        if length == UNDEFINED:
             at = sequence_end(data, start, implicit or vr == b"UN")
             continue
         at = start + length
@@ -168,7 +213,7 @@ def sequence_end(data: bytes, at: int, implicit: bool) -> int:
             return at
         if tag != _ITEM:
             raise _Unusual
-        at = _item_end(data, at, implicit) if length == _UNDEFINED else at + length
+        at = _item_end(data, at, implicit) if length == UNDEFINED else at + length
 
 
 def _item_end(data: bytes, at: int, implicit: bool) -> int:
@@ -176,7 +221,7 @@ def _item_end(data: bytes, at: int, implicit: bool) -> int:
         tag, vr, start, length = _element(data, at, implicit)
         if tag == _ITEM_END:
             return start
-        at = sequence_end(data, start, implicit or vr == b"UN") if length == _UNDEFINED else start + length
+        at = sequence_end(data, start, implicit or vr == b"UN") if length == UNDEFINED else start + length
 
 
 @lru_cache(maxsize=4096)  # most values are the same in all slices of a series

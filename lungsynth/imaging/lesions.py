@@ -9,18 +9,11 @@ import cv2
 import numpy as np
 import pydicom
 
+from lungsynth.imaging.header import read_dataset
+from lungsynth.imaging.lesion_codes import is_lesion, named
 from lungsynth.imaging.read import Volume
 from lungsynth.imaging.rejection import Reason, SeriesRejected
 from lungsynth.imaging.seg_frames import SliceFinder, corner, functional_group, in_plane
-
-NOT_LESIONS = {
-    ("SCT", "85756007"),  # tissue
-    ("SCT", "91723000"),  # anatomical structure
-    ("SCT", "123037004"),  # body structure
-    ("SRT", "T-D0050"),  # tissue
-    ("SRT", "T-D000A"),  # anatomical structure
-}
-"""Segmented property categories (DICOM CID 7150) of what is no lesion, such as lungs beside it in the same file."""
 
 
 @dataclass(frozen=True)
@@ -42,41 +35,63 @@ class Lesion:
         return (self.top + self.bottom) / 2, (self.left + self.right) / 2
 
 
-def find_lesions(volume: Volume, path: Path) -> list[Lesion]:
-    """What a DICOM SEG (PS3.3 A.51) outlines as lesion in the slices of `volume`.
+@dataclass(frozen=True)
+class LesionSeg:
+    """What one segmentation outlines, and a line on segments of it that are no lesions and were left out."""
+
+    lesions: tuple[Lesion, ...]
+    notes: tuple[str, ...]
+
+
+def find_lesions(volume: Volume, path: Path) -> LesionSeg:
+    """What a DICOM SEG (PS3.3 A.51, binary, fractional or label map) outlines as lesion in the slices of `volume`.
 
     Raises:
-        SeriesRejected: `NO_LESION_EVIDENCE`, where the file cannot be read or placed.
+        SeriesRejected: `NO_LESION_EVIDENCE`, where the file cannot be read or placed, or holds no lesion.
     """
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="pydicom")
-            return list(_lesions(volume, pydicom.dcmread(path)))
+            seg = read_dataset(path)
+            wanted = [segment for segment in seg.SegmentSequence if is_lesion(segment)]
+            others = [segment for segment in seg.SegmentSequence if not is_lesion(segment)]
+            if not wanted:
+                raise SeriesRejected(
+                    Reason.NO_LESION_EVIDENCE, f"none of its segments is a lesion, by their codes: {named(others)}"
+                )
+            lesions = tuple(_lesions(volume, seg, {int(segment.SegmentNumber) for segment in wanted}))
     except SeriesRejected as rejected:
         raise SeriesRejected(rejected.reason, f"{path.name}: {rejected.detail}") from None
     except Exception as error:  # on corrupt bytes pydicom raises nearly anything, from EOFError to struct.error
         raise SeriesRejected(Reason.NO_LESION_EVIDENCE, f"{path.name}: {type(error).__name__}") from error
+    note = f"lesion segmentation {path.name}: segments that are no lesions left out: {named(others)}"
+    return LesionSeg(lesions, (note,) if others else ())
 
 
-def _lesions(volume: Volume, seg: pydicom.Dataset) -> Iterator[Lesion]:
-    # Fractions run from 0 to a maximum; half of it is where a binary mask would change.
-    threshold = seg.MaximumFractionalValue / 2 if seg.SegmentationType == "FRACTIONAL" else 1
+def _lesions(volume: Volume, seg: pydicom.Dataset, wanted: set[int]) -> Iterator[Lesion]:
     pixels = seg.pixel_array.reshape(seg.NumberOfFrames, seg.Rows, seg.Columns)
-    lesions = {segment.SegmentNumber for segment in seg.SegmentSequence if _category(segment) not in NOT_LESIONS}
     shared = seg.SharedFunctionalGroupsSequence[0]
     finder = SliceFinder(volume, str(seg.FrameOfReferenceUID), Reason.NO_LESION_EVIDENCE)
     for frame, values in zip(seg.PerFrameFunctionalGroupsSequence, pixels, strict=True):
-        segment = functional_group("SegmentIdentificationSequence", frame, shared).ReferencedSegmentNumber
-        if segment not in lesions or values.max() < threshold:
-            continue
-        index = finder.find(frame, shared)
+        masks = list(_masks(seg, frame, shared, values, wanted))
+        index = finder.find(frame, shared) if masks else None
         if index is not None:
-            yield from _outlines(volume, index, values >= threshold, corner(frame, shared), *in_plane(frame, shared))
+            for mask in masks:
+                yield from _outlines(volume, index, mask, corner(frame, shared), *in_plane(frame, shared))
 
 
-def _category(segment: pydicom.Dataset) -> tuple[str, str]:
-    code = segment.SegmentedPropertyCategoryCodeSequence[0]
-    return code.CodingSchemeDesignator, code.CodeValue
+def _masks(
+    seg: pydicom.Dataset, frame: pydicom.Dataset, shared: pydicom.Dataset, values: np.ndarray, wanted: set[int]
+) -> Iterator[np.ndarray]:
+    """The masks (bool, not empty) of the wanted segments in a frame, of which a label map's may show many."""
+    if seg.SegmentationType == "LABELMAP":
+        for number in wanted & set(np.unique(values).tolist()):
+            yield values == number
+    elif functional_group("SegmentIdentificationSequence", frame, shared).ReferencedSegmentNumber in wanted:
+        # Fractions run from 0 to a maximum; half of it is where a binary mask would change.
+        mask = values >= (seg.MaximumFractionalValue / 2 if seg.SegmentationType == "FRACTIONAL" else 1)
+        if mask.any():
+            yield mask
 
 
 def _outlines(

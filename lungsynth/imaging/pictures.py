@@ -8,7 +8,8 @@ import pandas as pd
 from PIL import Image
 
 from lungsynth.errors import LungsynthError
-from lungsynth.imaging.read_picture import Picture, read_mask, read_picture
+from lungsynth.imaging.grey import Picture
+from lungsynth.imaging.read_picture import read_mask, read_picture
 from lungsynth.imaging.rejection import Reason, SeriesRejected
 from lungsynth.imaging.render import outline
 from lungsynth.imaging.store import COLUMNS, HU_BINS
@@ -65,7 +66,7 @@ def slices_of_image(job: "SeriesJob", config: "SliceConfig", classes: tuple[str,
     picture = read_picture(job.folder, job.series_uid)
     shape = picture.grey.shape
     try:
-        mask = _mask(job, picture.grey, config)
+        mask = _mask(job, picture, config)
         square, lung_fraction = _place(shape, mask, config)
     except SeriesRejected as rejected:
         thumbnail = _resized(picture.grey, Square.whole(shape), PREVIEW)
@@ -85,14 +86,14 @@ def slices_of_image(job: "SeriesJob", config: "SliceConfig", classes: tuple[str,
     )
 
 
-def _mask(job: "SeriesJob", grey: np.ndarray, config: "SliceConfig") -> np.ndarray | None:
+def _mask(job: "SeriesJob", picture: Picture, config: "SliceConfig") -> np.ndarray | None:
     """The image's mask (bool, of any size): from its file, or of the lungs that the U-Net finds, if it has to."""
     if job.mask_file is not None:
-        return read_mask(job.mask_file, grey.shape)
+        return read_mask(job.mask_file, picture)
     if config.lungs.weights is not None and (config.masks or config.view == "lungs"):
         from lungsynth.imaging.lungs.unet import lungs_of_picture  # torch, which other views do without
 
-        return lungs_of_picture(grey.round().astype(np.uint8), config.lungs.weights)
+        return lungs_of_picture(picture.grey.round().astype(np.uint8), config.lungs.weights)
     if config.view == "lungs":
         raise LungsynthError(
             "slices.view lungs has nothing that finds the lungs of pictures: give the cohort masks of the lungs, set "

@@ -3,18 +3,17 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
-import pydicom
 from pydicom.encaps import generate_frames
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from lungsynth.imaging.codecs import frame_decoder
-from lungsynth.imaging.frames import Frame, PixelLayout
-from lungsynth.imaging.header import NATIVE, sequence_end
+from lungsynth.imaging.frames import AIR_HU, Frame, PixelLayout, among_tissue
+from lungsynth.imaging.header import NATIVE, UNDEFINED, read_dataset, sequence_end
 from lungsynth.imaging.rejection import Reason, SeriesRejected
 
-AIR_HU = -1024
 _MAX_HU = 32767
 _SHIFT_LIMIT = 30000
 """Intercepts below this leave room in 16 bits to clip stored values first and add the intercept then."""
@@ -42,10 +41,13 @@ def to_hu(stored: np.ndarray, frame: Frame, out: np.ndarray) -> None:
 
     Padding becomes -1024. Bits above those stored, in which old files keep overlays, are cleared.
     """
-    padded = _clean(stored, frame)
+    slope, intercept, padding = frame.slope, frame.intercept, frame.padding
+    clipped = padding is not None and slope > 0 and padding[1] * slope + intercept <= AIR_HU
+    if padding is not None and clipped and _fits(padding, frame.layout):
+        padding = None  # it becomes -1024 anyway
+    padded = clean(stored, frame.layout, padding, padding is not None and among_tissue(padding, slope, intercept))
     if stored.itemsize == 1:
         stored = stored.astype(np.int16)
-    slope, intercept = frame.slope, frame.intercept
     if slope == 1 and intercept.is_integer() and abs(intercept) < _SHIFT_LIMIT and stored.itemsize == 2:
         limits = np.iinfo(stored.dtype)
         low, high = max(AIR_HU - int(intercept), limits.min), min(_MAX_HU - int(intercept), limits.max)
@@ -62,23 +64,49 @@ def to_hu(stored: np.ndarray, frame: Frame, out: np.ndarray) -> None:
         out[padded] = AIR_HU
 
 
-def _clean(stored: np.ndarray, frame: Frame) -> np.ndarray | None:
-    """Clear the unused bits of `stored`, and tell which pixels are padding; none where that makes no difference."""
-    layout = frame.layout
-    sign = int(layout.signed)
-    least, most = -sign << layout.bits_stored - 1, (1 << layout.bits_stored - sign) - 1
-    low, high = (sorted(_wrapped(value, stored.dtype) for value in frame.padding)) if frame.padding else (0, 0)
-    if frame.padding and (low < least or high > most):  # it uses the bits that are cleared then
-        padded = (stored >= low) & (stored <= high)
-        _clear_unused_bits(stored, layout, least, most)
+def clean(
+    stored: np.ndarray, layout: PixelLayout, padding: tuple[int, int] | None, only_around: bool
+) -> np.ndarray | None:
+    """Clear the unused bits of `stored`, and tell which pixels are padding (bool, Y×X); none: there is none.
+
+    Padding that needs the bits that are cleared is told before they are. `only_around`: `padding` are values that
+    images have inside as well, so that only those around the image count.
+    """
+    if padding is not None and not _fits(padding, layout):
+        padded = (stored >= padding[0]) & (stored <= padding[1])
+        _clear_unused_bits(stored, layout)
         return padded
-    _clear_unused_bits(stored, layout, least, most)
-    if frame.padding is None or (frame.slope > 0 and high * frame.slope + frame.intercept <= AIR_HU):
+    _clear_unused_bits(stored, layout)
+    if padding is None:
         return None
-    return (stored >= low) & (stored <= high)
+    padded = (stored >= padding[0]) & (stored <= padding[1])
+    return _around(padded) if only_around else padded
 
 
-def _clear_unused_bits(stored: np.ndarray, layout: PixelLayout, least: int, most: int) -> None:
+def _around(padded: np.ndarray) -> np.ndarray | None:
+    """Of pixels with the value of padding those that reach the image's edge, if these are most of them.
+
+    Else the value is one of the image's own, such as that of water: taken for padding, it would punch holes into it.
+    """
+    _, parts = cv2.connectedComponents(padded.view(np.uint8), connectivity=4)
+    edges = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+    around = np.isin(parts, edges[edges > 0])
+    return around if 2 * np.count_nonzero(around) > np.count_nonzero(padded) else None
+
+
+def _range(layout: PixelLayout) -> tuple[int, int]:
+    """The least and the greatest value of the bits stored."""
+    sign = int(layout.signed)
+    return -sign << layout.bits_stored - 1, (1 << layout.bits_stored - sign) - 1
+
+
+def _fits(padding: tuple[int, int], layout: PixelLayout) -> bool:
+    least, most = _range(layout)
+    return least <= padding[0] and padding[1] <= most
+
+
+def _clear_unused_bits(stored: np.ndarray, layout: PixelLayout) -> None:
+    least, most = _range(layout)
     shifted = layout.high_bit != layout.bits_stored - 1
     if not shifted and (
         layout.bits_stored == layout.bits_allocated or (least <= stored.min() and stored.max() <= most)
@@ -89,17 +117,13 @@ def _clear_unused_bits(stored: np.ndarray, layout: PixelLayout, least: int, most
     np.right_shift(stored, layout.bits_allocated - layout.bits_stored, out=stored)
 
 
-def _wrapped(value: int, dtype: np.dtype) -> int:
-    """Undo a wrong VR: -2000 in 16 signed bits is often written as the unsigned 63536, and the other way round."""
-    unsigned = np.array(value % (1 << 8 * dtype.itemsize), dtype=f"u{dtype.itemsize}")
-    return int(unsigned.view(dtype))
-
-
 def _dtype(layout: PixelLayout) -> np.dtype:
     return np.dtype(f"<{'i' if layout.signed else 'u'}{layout.bits_allocated // 8}")
 
 
 def _native(path: Path, layout: PixelLayout, indices: Sequence[int], scratch: bytearray) -> Iterator[np.ndarray]:
+    if layout.length == UNDEFINED:
+        raise SeriesRejected(Reason.UNREADABLE, "compressed pixels, and the file does not say how")
     size = layout.rows * layout.columns * layout.bits_allocated // 8
     if not size or layout.length < size * layout.frames:
         raise SeriesRejected(Reason.UNREADABLE, f"{layout.length} bytes of pixels instead of {size * layout.frames}")
@@ -113,7 +137,7 @@ def _native(path: Path, layout: PixelLayout, indices: Sequence[int], scratch: by
 
 
 def _parsed(path: Path, layout: PixelLayout, indices: Sequence[int]) -> Iterator[np.ndarray]:
-    decoder, dataset = get_decoder(layout.transfer_syntax), pydicom.dcmread(path)
+    decoder, dataset = get_decoder(layout.transfer_syntax), read_dataset(path)
     for index in indices:
         stored, _ = decoder.as_array(dataset, index=index, raw=True)
         yield stored.astype(_dtype(layout))

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydicom.errors import InvalidDicomError
 
 from lungsynth.imaging import recycled
-from lungsynth.imaging.frames import Frame, read_frames
+from lungsynth.imaging.frames import AIR_HU, Frame, read_frames
 from lungsynth.imaging.geometry import SAME_PLACE_MM, AxialAxes, check_spacing
-from lungsynth.imaging.pixels import AIR_HU, read_stored, to_hu
+from lungsynth.imaging.pixels import read_stored, to_hu
 from lungsynth.imaging.rejection import Reason, SeriesRejected, picture
+from lungsynth.imaging.strays import Stray, is_directory, named_like_stray
 
 MIN_SLICES = 5
 """Fewer tell neither the slice spacing nor lungs apart from bowel; localizers have one or two."""
@@ -58,7 +60,7 @@ class Volume:
 
 
 def read_series(folder: Path) -> Volume:
-    """Read the series whose instances are the files of `folder`; hidden files (`.…`) and DICOMDIR are none.
+    """Read the series whose instances are the files of `folder`, but for hidden ones (`.…`) and what `strays` names.
 
     Raises:
         SeriesRejected: for every reason in `Reason` down to `MISSING_SLICES`, with a slice as its picture where one was
@@ -112,29 +114,39 @@ def _frames(folder: Path) -> tuple[list[Frame], list[str]]:
     """All slices of the folder's files, in no order, and notes on what else lies there."""
     names = sorted(os.listdir(folder)) if folder.is_dir() else []  # noqa: PTH208 - paths take long to sort
     paths = [folder / name for name in names if not name.startswith(".")]
-    instances = [path for path in paths if path.name.upper() != "DICOMDIR"]
-    if not instances:
+    read = [_read(path) for path in paths]
+    of_files = [found for found in read if not isinstance(found, Stray)]
+    if not of_files:
         raise SeriesRejected(Reason.NOT_FETCHED, "its folder is missing or empty")
-    notes = ["a DICOMDIR left out"] if len(instances) < len(paths) else []
-    of_files = [_read(path) for path in instances]
+    strays = Counter(found for found in read if isinstance(found, Stray))
+    notes = [f"a {stray} left out" if count == 1 else f"{count} {stray}s left out" for stray, count in strays.items()]
     frames = [frame for of_file, _ in of_files for frame in of_file]
     if localizers := sum(count for _, count in of_files):
         notes.append(f"{localizers} localizers left out")
     if not frames:
         raise SeriesRejected(Reason.NOT_AXIAL, f"nothing but {localizers} localizers")
     parts = max(frame.parts for frame in frames)
-    if parts > len(instances):
-        raise SeriesRejected(Reason.MISSING_SLICES, f"{len(instances)} of {parts} files of a concatenation")
+    if parts > len(of_files):
+        raise SeriesRejected(Reason.MISSING_SLICES, f"{len(of_files)} of {parts} files of a concatenation")
     return frames, notes
 
 
-def _read(path: Path) -> tuple[list[Frame], int]:
+def _read(path: Path) -> tuple[list[Frame], int] | Stray:
+    """A file's slices and the number of its localizers, or what it is if it is no image."""
+    if stray := named_like_stray(path):
+        return stray
     try:
         return read_frames(path)
-    except SeriesRejected as rejected:
-        raise _of_file(rejected, path) from None
     except Exception as error:  # on corrupt bytes pydicom raises nearly anything, from EOFError to struct.error
-        raise SeriesRejected(Reason.UNREADABLE, f"{path.name}: {type(error).__name__}") from error
+        if is_directory(path):
+            return Stray.DIRECTORY
+        if isinstance(error, SeriesRejected):
+            raise _of_file(error, path) from None
+        raise SeriesRejected(Reason.UNREADABLE, f"{path.name}: {_cause(error)}") from error
+
+
+def _cause(error: Exception) -> str:
+    return "no DICOM" if isinstance(error, InvalidDicomError) else type(error).__name__
 
 
 def _of_file(rejected: SeriesRejected, path: Path) -> SeriesRejected:

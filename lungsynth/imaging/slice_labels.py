@@ -47,7 +47,7 @@ def label_slices(
         SeriesRejected: `NO_LESION_EVIDENCE`, where a cancer patient has no usable evidence.
     """
     negative, positive = classes[0], classes[-1]
-    lesions, unusable = _lesions(volume, job)
+    lesions, unusable, partial = _lesions(volume, job)
     labels: list[str | None] = [None] * len(volume.sop_uids)
     evidence: list[str | None] = [None] * len(volume.sop_uids)
     if job.label != positive and job.evidence != "slice_labels":  # those speak of single slices only
@@ -63,7 +63,7 @@ def label_slices(
             for index, position in enumerate(volume.positions_mm):
                 if labels[index] is None and abs(volume.positions_mm[covered] - position).min() >= lesion_margin_mm:
                     labels[index], evidence[index] = negative, "lesion_seg"
-    notes = (*unusable, *void)
+    notes = (*unusable, *partial, *void)
     if not any(labels):
         detail = "; ".join(notes) or f"{len(job.lesion_folders)} lesion segmentations mark no slice"
         raise SeriesRejected(Reason.NO_LESION_EVIDENCE, detail)
@@ -71,16 +71,21 @@ def label_slices(
     return SliceLabels(labels, evidence, lesions, max(sizes, default=float("nan")), notes)
 
 
-def _lesions(volume: Volume, job: "SeriesJob") -> tuple[tuple[Lesion, ...], list[str]]:
-    """The lesions of all segmentations, and a line for each segmentation that is of no use."""
-    lesions, unusable = [], []
+def _lesions(volume: Volume, job: "SeriesJob") -> tuple[tuple[Lesion, ...], list[str], list[str]]:
+    """The lesions of all segmentations, a line for each that is of no use, and for each that holds other things too."""
+    lesions: list[Lesion] = []
+    unusable: list[str] = []
+    partial: list[str] = []
     for folder in job.lesion_folders:
         for path in sorted(folder.iterdir()):
             try:
-                lesions += find_lesions(volume, path)
+                found = find_lesions(volume, path)
             except SeriesRejected as rejected:
                 unusable.append(f"lesion segmentation {rejected.detail}")
-    return tuple(lesions), unusable
+            else:
+                lesions += found.lesions
+                partial += found.notes
+    return tuple(lesions), unusable, partial
 
 
 def _named_slices(

@@ -8,8 +8,10 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.sr.codedict import codes
-from pydicom.uid import generate_uid
+from pydicom.sr.coding import Code
+from pydicom.uid import RLELossless, generate_uid
 
+from lungsynth.imaging.lesion_codes import is_lesion, named
 from lungsynth.imaging.lesions import find_lesions
 from lungsynth.imaging.read import read_series
 from lungsynth.imaging.rejection import Reason, SeriesRejected
@@ -33,11 +35,19 @@ def series(write_ct) -> Path:
     return write_ct(STORED, complete)
 
 
-def write_seg(path: Path, series: Path, masks: list[np.ndarray], kinds: list[tuple] | None = None, change=None) -> Path:
+def write_seg(
+    path: Path,
+    series: Path,
+    masks: list[np.ndarray],
+    kinds: list[tuple] | None = None,
+    change=None,
+    label: str = "segment",
+    **options: object,
+) -> Path:
     """A SEG with one segment for each mask (bool or fractions, Z×Y×X), as highdicom writes it."""
     images = sorted(map(pydicom.dcmread, series.iterdir()), key=lambda ct: ct.ImagePositionPatient[2])
     segments = [
-        hd.seg.SegmentDescription(number, "segment", category, kind, hd.seg.SegmentAlgorithmTypeValues.MANUAL)
+        hd.seg.SegmentDescription(number, label, category, kind, hd.seg.SegmentAlgorithmTypeValues.MANUAL)
         for number, (category, kind) in enumerate(kinds or [LESION] * len(masks), start=1)
     ]
     pixels = np.stack(masks, axis=-1)
@@ -45,7 +55,7 @@ def write_seg(path: Path, series: Path, masks: list[np.ndarray], kinds: list[tup
     seg = hd.seg.Segmentation(
         source_images=images,
         pixel_array=pixels if fractional else pixels.astype(np.uint8),
-        segmentation_type="FRACTIONAL" if fractional else "BINARY",
+        segmentation_type=options.pop("kind", "FRACTIONAL" if fractional else "BINARY"),
         segment_descriptions=segments,
         series_instance_uid=generate_uid(),
         series_number=2,
@@ -56,6 +66,7 @@ def write_seg(path: Path, series: Path, masks: list[np.ndarray], kinds: list[tup
         software_versions="1",
         device_serial_number="1",
         omit_empty_frames=False,
+        **options,
     )
     if change:
         change(seg)
@@ -72,7 +83,7 @@ def mask(*slices: int) -> np.ndarray:
 
 
 def marked(series: Path, path: Path) -> list[int]:
-    return sorted(lesion.index for lesion in find_lesions(read_series(series), path))
+    return sorted(lesion.index for lesion in find_lesions(read_series(series), path).lesions)
 
 
 def list_all_sources(seg):
@@ -145,7 +156,7 @@ def test_places_are_those_of_the_pixels(series, tmp_path):
     two[4, 1:3, 2:7] = two[4, 6, 1] = True
     boxes = sorted(
         (lesion.top, lesion.left, lesion.bottom, lesion.right, lesion.area_px)
-        for lesion in find_lesions(read_series(series), write_seg(tmp_path / "seg" / "1.dcm", series, [two]))
+        for lesion in find_lesions(read_series(series), write_seg(tmp_path / "seg" / "1.dcm", series, [two])).lesions
     )
     assert np.allclose(boxes, [(1, 2, 3, 7, 10), (6, 1, 7, 2, 1)], atol=1e-4)
 
@@ -165,7 +176,7 @@ def test_places_follow_the_volume_into_the_axial_view(write_ct, tmp_path, orient
     lesion[6, 1, 5] = True
     volume = read_series(series)
     seg = write_seg(tmp_path / "seg" / "1.dcm", series, [lesion], change=None)
-    [found] = find_lesions(volume, seg)
+    [found] = find_lesions(volume, seg).lesions
     bright = np.argwhere(volume.hu == 1976)[0]
     assert (found.index, *found.centre) == pytest.approx((bright[0], bright[1] + 0.5, bright[2] + 0.5), abs=1e-3)
 
@@ -182,7 +193,9 @@ def test_a_segmentation_of_half_the_resolution_is_scaled(series, tmp_path):
             position = frame.PlanePositionSequence[0].ImagePositionPatient
             frame.PlanePositionSequence[0].ImagePositionPatient = [position[0] + 1.25, position[1] + 1.25, position[2]]
 
-    [found] = find_lesions(read_series(series), write_seg(tmp_path / "s" / "1.dcm", series, [lesion], change=coarsen))
+    [found] = find_lesions(
+        read_series(series), write_seg(tmp_path / "s" / "1.dcm", series, [lesion], change=coarsen)
+    ).lesions
     box = (found.index, found.top, found.left, found.bottom, found.right, found.area_px)
     assert box == pytest.approx((3, 2, 4, 4, 6, 4), abs=1e-4)
 
@@ -198,7 +211,7 @@ def test_frames_of_a_multi_frame_image_are_matched_by_number(series, tmp_path):
             frame.PlanePositionSequence[0].ImagePositionPatient = [0, 0, 9999]
 
     path = write_seg(tmp_path / "seg" / "1.dcm", series, [mask(2)], change=name_frame)
-    assert {lesion.index for lesion in find_lesions(numbered, path)} == {8}
+    assert {lesion.index for lesion in find_lesions(numbered, path).lesions} == {8}
 
 
 def test_real_lesion_lies_where_its_tissue_is(mirror, mirror_series):
@@ -206,7 +219,7 @@ def test_real_lesion_lies_where_its_tissue_is(mirror, mirror_series):
     seg = next((mirror / "idc-open-data" / QIN).iterdir())
     uid = pydicom.dcmread(seg, stop_before_pixels=True).ReferencedSeriesSequence[0].SeriesInstanceUID
     volume = read_series(mirror_series[uid])
-    lesions = find_lesions(volume, seg)
+    lesions = find_lesions(volume, seg).lesions
     assert len({lesion.index for lesion in lesions}) == 11
     largest = max(lesions, key=lambda lesion: lesion.area_px)
     row, column = map(int, largest.centre)
@@ -221,7 +234,81 @@ def test_diameter_is_the_longest_across_the_largest_part_of_a_frame(write_ct, tm
     array[2, 10, 20:24] = True  # 4 of 2 mm, across
     rows, columns = np.mgrid[:32, :32]
     array[5] = np.hypot(0.5 * (rows - 16), 2.0 * (columns - 16)) < 7.6
-    found = find_lesions(read_series(series), write_seg(tmp_path / "seg" / "1.dcm", series, [array]))
+    found = find_lesions(read_series(series), write_seg(tmp_path / "seg" / "1.dcm", series, [array])).lesions
     diameters = {index: [one.diameter_mm for one in found if one.index == index] for index in (2, 5)}
     assert sorted(diameters[2]) == pytest.approx([8.0, 12.0], rel=0.01)
     assert diameters[5] == pytest.approx([15.2], abs=2.0)  # a pixel
+
+
+TABLE = codes.SCT.PhysicalObject, Code("86407004", "SCT", "Table")
+BODY = codes.SCT.SpatialAndRelationalConcept, Code("123037004", "SCT", "Body")
+AIR = codes.SCT.BodySubstance, Code("15158005", "SCT", "Air")
+EFFUSION = codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.PleuralEffusion
+STRANGER = Code("1", "99LOCAL", "=cmd|\r\nDOE^JOHN" + "x" * 40), Code("2", "99LOCAL", "DOE^JOHN")
+
+
+@pytest.mark.parametrize("other", [TABLE, BODY, AIR, EFFUSION, LUNG, STRANGER, (TABLE[0], Code("x", "SCT", "Pump"))])
+def test_what_is_no_lesion_is_left_out_and_told(series, tmp_path, other):
+    both = write_seg(tmp_path / "a" / "1.dcm", series, [mask(*range(10)), mask(6)], [other, LESION])
+    found = find_lesions(read_series(series), both)
+    assert {lesion.index for lesion in found.lesions} == {6}
+    assert "1.dcm: segments that are no lesions left out: 1 " in found.notes[0]
+    alone = write_seg(tmp_path / "b" / "1.dcm", series, [mask(2)], [other])
+    with pytest.raises(SeriesRejected, match="none of its segments is a lesion, by their codes: 1 ") as caught:
+        find_lesions(read_series(series), alone)
+    assert caught.value.reason is Reason.NO_LESION_EVIDENCE
+    assert all("DOE" not in text and text.isprintable() for text in (caught.value.detail, *found.notes))
+
+
+@pytest.mark.parametrize(
+    ("category", "kind", "label"),
+    [
+        (("M-01000", "SRT"), ("M-03000", "SRT", "Mass"), ""),  # QIN-LSC
+        (("M-01000", "SRT"), ("M-80003", "SRT", "Neoplasm, Primary"), ""),  # NSCLC-Radiomics
+        (("M-01000", "SNM3"), ("M-03010", "SNM3", "Nodule"), ""),  # LIDC, and the scheme's older name
+        (("85756007", "SCT"), ("27925004", "SCT", "Nodule"), ""),  # filed under tissue
+        (("123037004", "SCT"), ("108369006", "SCT", "Neoplasm"), ""),  # under body structure
+        (("91723000", "SCT"), ("427359005", "SCT", "Solitary nodule of lung"), ""),
+        (("309825002", "SCT"), ("130052", "DCM", "GTV Primary"), ""),
+        (("85756007", "SCT"), ("85756007", "SCT", "Tissue"), "Tumor_1"),  # 3D Slicer, where nobody chose a code
+        (("49755003", "SCT"), ("7", "99ABC", "Spiculated"), ""),  # abnormal, and unknown of what kind
+        (("T-D0050", "SRT"), ("7", "99ABC", "Pulmonary nodule"), ""),
+    ],
+)
+def test_lesions_count_however_they_are_filed(category, kind, label):
+    segment, items = pydicom.Dataset(), []
+    for code in ((*category, "anything"), kind):
+        item = pydicom.Dataset()
+        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code
+        items.append(item)
+    segment.SegmentedPropertyCategoryCodeSequence, segment.SegmentedPropertyTypeCodeSequence = items[:1], items[1:]
+    segment.SegmentLabel = label
+    assert is_lesion(segment)
+    items[1].CodeValue, items[1].CodeMeaning, items[0].CodeValue = "3", "Lung vessels, not tumor", "4"
+    segment.SegmentLabel = "tumor vessels"
+    assert not is_lesion(segment)
+
+
+def test_segments_without_codes_are_told_by_their_label():
+    segment = pydicom.Dataset()
+    segment.SegmentLabel = "GTV-1"
+    assert is_lesion(segment)
+    segment.SegmentLabel = "Lung without tumour"
+    assert not is_lesion(segment)
+    assert named([segment]) == "1 without a known category"
+
+
+@pytest.mark.parametrize("options", [{}, {"transfer_syntax_uid": RLELossless}])
+def test_label_maps_are_read(series, tmp_path, options):
+    """One number a pixel, no segment named with the frame: two nodules and a lung in the same slices."""
+    masks = [mask(*range(10)), mask(2, 3), mask(3)]
+    masks[0][:, 5], masks[2][:, 3, 5], masks[2][3, 6, 2] = True, False, True
+    masks[0] &= ~(masks[1] | masks[2])
+    path = write_seg(tmp_path / "1.dcm", series, masks, [LUNG, LESION, LESION], kind="LABELMAP", **options)
+    seg = pydicom.dcmread(path)
+    assert (seg.SegmentationType, seg.SOPClassUID) == ("LABELMAP", "1.2.840.10008.5.1.4.1.1.66.7")
+    assert "SegmentIdentificationSequence" not in seg.PerFrameFunctionalGroupsSequence[0]
+    found = find_lesions(read_series(series), path).lesions
+    assert sorted((one.index, one.top, one.left) for one in found) == [
+        pytest.approx(place, abs=1e-4) for place in [(2, 3, 5), (3, 3, 5), (3, 6, 2)]
+    ]

@@ -9,7 +9,13 @@ import pydicom
 import pytest
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    generate_uid,
+)
 
 from lungsynth.imaging.lungs.idc_seg import is_lung, lungs
 from lungsynth.imaging.read import Volume, read_series
@@ -74,6 +80,39 @@ def write_seg(ct: Path, masks: np.ndarray, folder: Path, change: Callable[[pydic
     folder.mkdir()
     seg.save_as(folder / "seg.dcm")
     return folder
+
+
+def label_map(seg: pydicom.Dataset, bits: int = 8, syntax: str = ExplicitVRLittleEndian) -> None:
+    """The same segments as numbers in one frame a slice; where two overlap, as only they can, the first is seen."""
+    frames, seen = {}, {}
+    for frame, pixels in zip(seg.PerFrameFunctionalGroupsSequence, seg.pixel_array, strict=True):
+        place = float(frame.PlanePositionSequence[0].ImagePositionPatient[2])
+        number = frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        shown = seen.setdefault(place, np.zeros(pixels.shape, f"<u{bits // 8}"))
+        shown[(shown == 0) & (pixels > 0)] = number
+        del frame.SegmentIdentificationSequence
+        frames[place] = frame
+    seg.SOPClassUID = "1.2.840.10008.5.1.4.1.1.66.7"
+    seg.SegmentationType = "LABELMAP"
+    seg.PerFrameFunctionalGroupsSequence = list(frames.values())
+    seg.NumberOfFrames = len(frames)
+    seg.BitsAllocated, seg.BitsStored, seg.HighBit = bits, bits, bits - 1
+    seg.PixelData = b"".join(seen[place].tobytes() for place in frames)
+    seg["PixelData"].VR = "OW" if bits == 16 else "OB"
+    if syntax == RLELossless:
+        seg.compress(RLELossless, encoding_plugin="pydicom")
+
+
+@pytest.mark.parametrize(
+    ("bits", "syntax"), [(8, ExplicitVRLittleEndian), (16, ExplicitVRLittleEndian), (8, RLELossless)]
+)
+def test_label_maps_are_read(ct, masks, tmp_path, bits, syntax):
+    masks[0, 2], masks[2, 2] = False, False  # a slice without lung
+    masks[1:] &= ~masks[0]  # one number a pixel
+    masks[2:] &= ~masks[1]
+    volume = read_series(ct)
+    folder = write_seg(ct, masks, tmp_path / "seg", lambda seg: label_map(seg, bits, syntax))
+    assert np.array_equal(lungs(volume, [folder]).pixels(volume.hu.shape), masks[0] | masks[2])
 
 
 def without_source_images(seg: pydicom.Dataset) -> None:

@@ -136,6 +136,32 @@ def one_air_filled_hole(hu: np.ndarray) -> None:
     hu[5:35, 40:90, 35:95] = -850
 
 
+def remnant(hu: np.ndarray) -> None:
+    """One lung, and beside it what a few segments that were left in place would hold."""
+    one_lung(hu)
+    hu[12:20, 60:72, 36:46] = -850
+
+
+def right_lung(hu: np.ndarray) -> None:
+    hu[:, :, 64:][hu[:, :, 64:] == -850] = 40
+
+
+@pytest.mark.parametrize("change", [one_lung, right_lung, remnant])
+def test_a_patient_with_one_lung_is_admitted_where_the_configuration_says_so(chest, chest_hu, change):
+    hu = chest_hu.copy()
+    change(hu)
+    after_surgery = replace(chest, hu=hu)
+    with pytest.raises(SeriesRejected, match=r"two lungs|other's volume"):
+        find_lungs(after_surgery, (), CONFIG)
+    admitted = LungConfig(quality=QualityConfig(min_side_ratio=0))
+    found = find_lungs(after_surgery, (), admitted).pixels(hu.shape)
+    assert dice(found, pixels(hu)) == 1
+    assert 0.4 < found.sum() / pixels(chest_hu).sum() < 0.6
+    assert find_lungs(chest, (), admitted).cells.any()
+    with pytest.raises(SeriesRejected):  # what else makes a mask implausible still does
+        find_lungs(after_surgery, (), LungConfig(quality=QualityConfig(min_side_ratio=0, min_litres=9, max_litres=12)))
+
+
 @pytest.mark.parametrize(
     ("change", "limits", "detail"),
     [

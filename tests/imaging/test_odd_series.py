@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import ImplicitVRLittleEndian, RLELossless
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+    RLELossless,
+)
 
 from lungsynth.imaging.read import read_series
 from lungsynth.imaging.rejection import Reason, SeriesRejected
@@ -169,6 +176,140 @@ def test_other_files_in_the_folder(write_ct):
     assert volume.notes == ("a DICOMDIR left out",)
     (folder / "subfolder").mkdir()
     assert rejected(folder).reason is Reason.UNREADABLE
+
+
+def disc_directory(path: Path) -> None:
+    directory = pydicom.Dataset()
+    directory.FileSetID, directory.DirectoryRecordSequence = "DISC", []
+    directory.file_meta = FileMetaDataset()
+    directory.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    directory.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    directory.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    directory.save_as(path, enforce_file_format=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("DIRFILE", "a DICOMDIR left out"),
+        ("dirfile", "a DICOMDIR left out"),
+        ("IM0007", "a DICOMDIR left out"),  # by its content alone
+        ("autorun.inf", "a stray file left out"),
+        ("Thumbs.db", "a stray file left out"),
+        ("VERSION", "a stray file left out"),
+        ("LICENSE", "a stray file left out"),
+        ("DOE^JOHN.pdf", "a stray file left out"),
+    ],
+)
+def test_what_viewers_and_discs_leave_behind_is_left_out(write_ct, name, note):
+    folder = write_ct(STORED)
+    if "DICOMDIR" in note:
+        disc_directory(folder / name)
+    else:
+        (folder / name).write_bytes(b"[autorun]\r\nopen=viewer.exe\r\n" * 9)
+    volume = read_series(folder)
+    assert np.array_equal(volume.hu, HU)
+    assert volume.notes == (note,)
+
+
+def test_strays_are_counted_and_alone_are_no_series(write_ct):
+    folder = write_ct(STORED)
+    for name in ("a.txt", "b.txt"):
+        (folder / name).touch()
+    (folder / "@eaDir").mkdir()
+    assert read_series(folder).notes == ("3 stray files left out",)
+    for path in folder.glob("*.dcm"):
+        path.unlink()
+    assert rejected(folder).reason is Reason.NOT_FETCHED
+
+
+def test_a_damaged_image_is_never_taken_for_a_stray(write_ct):
+    folder = write_ct(STORED)
+    image = (folder / "014.dcm").read_bytes()
+    for name, content in (
+        ("IM1", b""),
+        ("IM1", b"text"),
+        ("IM1.dcm", bytes(5000)),
+        ("IM1", image[:900]),
+        ("VERSION", image[:900]),  # named like one, and DICOM
+        ("a.txt", image[:-9]),
+    ):
+        (folder / name).write_bytes(content)
+        assert rejected(folder).reason is Reason.UNREADABLE
+        (folder / name).unlink()
+    (folder / "014.dcm").rename(folder / "VERSION")  # a whole image is one, whatever its name
+    assert np.array_equal(read_series(folder).hu, HU)
+
+
+def without_preamble(path: Path, meta: bool) -> None:
+    """As old programs wrote it: no preamble, and no file meta information either."""
+    content = path.read_bytes()
+    length = int.from_bytes(content[140:144], "little")
+    path.write_bytes(content[132 if meta else 144 + length :])
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize("meta", [True, False])
+def test_files_without_preamble_are_read(write_ct, syntax, meta):
+    folder = write_ct(STORED)
+    for path in folder.iterdir():
+        ct = pydicom.dcmread(path)
+        ct.file_meta.TransferSyntaxUID = syntax
+        if syntax == ExplicitVRBigEndian:
+            ct.PixelData = np.frombuffer(ct.PixelData, "<u2").astype(">u2").tobytes()
+        big = syntax == ExplicitVRBigEndian
+        pydicom.dcmwrite(path, ct, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=not big, overwrite=True)
+        without_preamble(path, meta)
+    volume = read_series(folder)
+    assert np.array_equal(volume.hu, HU)
+    assert volume.notes == ()
+
+
+def test_compressed_pixels_of_an_unknown_transfer_syntax_are_said(write_ct):
+    folder = write_ct(STORED)
+    for path in folder.iterdir():
+        ct = pydicom.dcmread(path)
+        ct.compress(RLELossless)
+        ct.save_as(path)
+        without_preamble(path, meta=False)
+    outcome = rejected(folder)
+    assert outcome.reason is Reason.UNREADABLE
+    assert outcome.detail.endswith("compressed pixels, and the file does not say how")
+
+
+WATER = STORED.copy()  # uint16, all of it inside the body
+WATER[:, 3:9, 4:16] = np.random.default_rng(3).integers(1020, 1030, (24, 6, 12))
+
+
+@pytest.mark.parametrize(
+    ("padding", "shown"),
+    [
+        ({"PixelPaddingValue": 1024}, "0 HU"),
+        ({"PixelPaddingValue": 1030 - 6, "PixelPaddingRangeLimit": 1026}, "0 to 2 HU"),
+        ({"PixelPaddingValue": 1026, "PixelPaddingRangeLimit": 1024}, "0 to 2 HU"),
+        ({"PixelPaddingValue": 1028}, "4 HU"),
+    ],
+)
+def test_a_padding_value_that_tissue_has_punches_no_holes(write_ct, padding, shown):
+    volume = read_series(write_ct(WATER, at(*range(24), **padding)))
+    assert np.array_equal(volume.hu, WATER.astype(int) - 1024)
+    note = f"tissue has its padding value too, {shown}: only taken for padding around the image (24 slices)"
+    assert volume.notes == (note,)
+
+
+def test_the_same_value_around_the_image_is_padding(write_ct):
+    stored = WATER.copy()
+    stored[:, :, :3] = stored[:, 0] = 1024
+    inside = stored[:, 3:9, 4:16] == 1024
+    hu = read_series(write_ct(stored, at(*range(24), PixelPaddingValue=1024))).hu
+    assert (hu[:, :, :3] == -1024).all()
+    assert (hu[:, 0] == -1024).all()
+    assert inside.any()
+    assert (hu[:, 3:9, 4:16][inside] == 0).all()
+    # Beyond what tissue has, it is padding wherever it is.
+    stored[:, 6, 9] = 60000
+    hu = read_series(write_ct(stored, at(*range(24), PixelPaddingValue=60000))).hu
+    assert (hu[:, 6, 9] == -1024).all()
 
 
 def test_texts_of_the_file_stay_short_and_on_one_line(write_ct):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from radiographs import CLASSES, WHOLE, chest, cut, encoded, lungs, rejection
+from rasters import png, tiff
 
 from lungsynth.cohort.pictures import PictureCohortConfig, select_pictures
 from lungsynth.cohort.splits import SplitConfig
@@ -93,6 +94,75 @@ def test_masks_that_do_not_fit_are_rejected_with_a_picture(radiograph):
         assert rejected.picture.std() > 0
     assert "cannot be opened" in rejection(radiograph, MASKS, mask_file=radiograph.with_name("none.png")).detail
     assert rejection(radiograph, MASKS).reason == Reason.NO_MASK
+
+
+def stored_turned(array: np.ndarray, orientation: int) -> Image.Image:
+    """What a camera that lay so would have stored of it."""
+    undone = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+    return Image.fromarray(array).transpose(Image.Transpose(undone[orientation]))
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif"])
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_masks_lie_on_images_that_exif_turns_or_are_refused(tmp_path, orientation, kind):
+    image, mask = tmp_path / f"image.{kind}", tmp_path / "mask.png"
+    Image.fromarray(chest()).save(tmp_path / "upright.png")
+    Image.fromarray(lungs()).save(tmp_path / "lungs.png")
+    expected = cut(tmp_path / "upright.png", MASKS, mask_file=tmp_path / "lungs.png").masks
+    stored_turned(chest(), orientation).save(image, exif=exif(orientation), quality=97)
+    stored_turned(lungs(), orientation).save(mask, exif=exif(orientation))  # it says so itself
+    assert np.array_equal(cut(image, MASKS, mask_file=mask).masks, expected)
+    stored_turned(lungs(), orientation).save(mask)  # drawn on the pixels as they are stored, and silent
+    if orientation >= 5:  # the sides tell
+        slices = cut(image, MASKS, mask_file=mask)
+        assert np.array_equal(slices.masks, expected)
+        assert slices.notes == ("turned upright by its EXIF orientation", "its mask was turned with it")
+        Image.fromarray(lungs()).save(mask)  # drawn on what is seen
+        assert np.array_equal(cut(image, MASKS, mask_file=mask).masks, expected)
+        return
+    for silent in (stored_turned(lungs(), orientation), Image.fromarray(lungs())):
+        silent.save(mask)
+        rejected = rejection(image, MASKS, mask_file=mask)
+        assert rejected.reason == Reason.NO_MASK
+        assert "nothing says whether its mask has to be: save both upright" in rejected.detail
+    Image.fromarray(np.ones((80, 64), bool)).save(mask)  # the same either way
+    assert cut(image, MASKS, mask_file=mask).masks.any()
+
+
+def test_square_images_that_exif_turns_are_never_guessed(tmp_path):
+    square, other = chest(128, 128), np.eye(128, dtype=bool)
+    stored_turned(square, 6).save(tmp_path / "image.jpg", exif=exif(6))
+    Image.fromarray(lungs(64, 64)).save(tmp_path / "mask.png")
+    assert "nothing says" in rejection(tmp_path / "image.jpg", MASKS, mask_file=tmp_path / "mask.png").detail
+    Image.fromarray(square).save(tmp_path / "upright.png")  # of these two only the mask is turned
+    Image.fromarray(other).rotate(-90).save(tmp_path / "mask.png", exif=exif(8))
+    Image.fromarray(other).save(tmp_path / "plain.png")
+    turned, plain = (
+        cut(tmp_path / "upright.png", MASKS, mask_file=tmp_path / name).masks for name in ("mask.png", "plain.png")
+    )
+    assert np.array_equal(turned, plain)
+
+
+@pytest.mark.parametrize("top", [1, 255, 4095, 65535])
+@pytest.mark.parametrize("colours", [None, 2, 3, 4])
+def test_deep_masks_count_where_they_are_not_black(radiograph, top, colours):
+    truth = lungs()
+    stored = (truth * top).astype(np.uint64)[..., None].repeat(colours or 1, axis=2)
+    if colours in (2, 4):
+        stored[..., -1] = 65535
+    path = radiograph.with_name("deep.png")
+    path.write_bytes(png(stored, 16))
+    expected = cut(radiograph, MASKS, mask_file=mask_file(radiograph.with_name("m.png"), truth)).masks
+    assert np.array_equal(cut(radiograph, MASKS, mask_file=path).masks, expected)
+    if colours is None:
+        path.write_bytes(tiff(top - stored.astype(np.uint16), 16, photometric=0))  # white is zero
+        assert np.array_equal(cut(radiograph, MASKS, mask_file=path).masks, expected)
 
 
 def test_lungs_view_shows_the_lungs_and_little_else(radiograph):

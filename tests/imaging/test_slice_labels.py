@@ -9,7 +9,7 @@ from volumes import axial_volume
 
 from lungsynth.cohort.cohort import SLICE_LABEL_COLUMNS, no_slice_labels
 from lungsynth.imaging import slice_labels
-from lungsynth.imaging.lesions import Lesion
+from lungsynth.imaging.lesions import Lesion, LesionSeg
 from lungsynth.imaging.read import Volume
 from lungsynth.imaging.rejection import Reason, SeriesRejected
 from lungsynth.imaging.slice_labels import SliceLabels, label_slices
@@ -30,10 +30,10 @@ def table(*rows: tuple[str | None, int | None, str, str]) -> pd.DataFrame:
 def label(tmp_path, monkeypatch):
     """Labels the slices of `VOLUME`: files named after slices stand for segmentations, `bad` for a corrupt one."""
 
-    def read(volume: Volume, path: Path) -> list[Lesion]:
+    def read(volume: Volume, path: Path) -> LesionSeg:
         if path.stem == "bad":
             raise SeriesRejected(Reason.NO_LESION_EVIDENCE, "bad: EOFError")
-        return [Lesion(int(index), 0, 0, 1, 1, 1, 1) for index in path.stem.split("-")]
+        return LesionSeg(tuple(Lesion(int(index), 0, 0, 1, 1, 1, 1) for index in path.stem.split("-")), ())
 
     monkeypatch.setattr(slice_labels, "find_lesions", read)
 

@@ -14,7 +14,11 @@ class QualityConfig(Config):
     min_litres: float = Field(1.0, gt=0, description="litres; a part of the chest still holds this much")
     max_litres: float = Field(10.0, gt=0, description="litres; total lung capacity of tall men is 6 to 8")
     min_side_ratio: float = Field(
-        0.2, ge=0, le=1, description="smaller over larger side by volume; 0.85 is usual, 0 is a lung that was taken out"
+        0.2,
+        ge=0,
+        le=1,
+        description="smaller over larger side by volume, 0.85 is usual; 0 admits patients of whom a lung was taken "
+        "out, and turns max_bridge off, since one lung has no two sides",
     )
     max_bridge: float = Field(
         0.7,

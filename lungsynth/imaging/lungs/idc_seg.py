@@ -12,8 +12,11 @@ import numpy as np
 import pydicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from lungsynth.imaging.frames import layout_of
 from lungsynth.imaging.geometry import AxialAxes
+from lungsynth.imaging.header import read_header
 from lungsynth.imaging.lungs.mask import LungMask
+from lungsynth.imaging.pixels import read_stored
 from lungsynth.imaging.read import Volume
 from lungsynth.imaging.rejection import Reason, SeriesRejected
 from lungsynth.imaging.seg_frames import SliceFinder, functional_group
@@ -62,12 +65,25 @@ def _add(mask: np.ndarray, volume: Volume, path: Path) -> int:
         offset = file.tell()
     if volume.series_uid not in {str(series.SeriesInstanceUID) for series in seg.ReferencedSeriesSequence}:
         return 0  # of another reconstruction that has this one's number
-    if seg.SegmentationType != "BINARY":
+    numbers = {int(segment.SegmentNumber) for segment in seg.SegmentSequence if is_lung(segment)}
+    if seg.SegmentationType == "BINARY":
+        lungs = _of_bits(seg, numbers, _bits(seg, path, offset))
+    elif seg.SegmentationType == "LABELMAP":
+        lungs = _of_label_map(seg, numbers, path)
+    else:
         raise SeriesRejected(Reason.NO_LUNG_MASK, f"segmentation type {seg.SegmentationType} is not read")
+    shared = seg.SharedFunctionalGroupsSequence[0]
+    finder = SliceFinder(volume, str(seg.FrameOfReferenceUID), Reason.NO_LUNG_MASK)
     count = 0
-    for index, pixels in _lung_frames(seg, volume, _bits(seg, path, offset)):
-        mask[index] |= pixels
-        count += 1
+    for frame, pixels in lungs:
+        axes = _axes(frame, shared, volume)
+        index = finder.find(frame, shared)
+        if index is not None:
+            view = axes.apply(pixels)
+            if view.shape != volume.hu.shape[1:]:
+                raise SeriesRejected(Reason.NO_LUNG_MASK, f"has {view.shape} pixels, the slices {volume.hu.shape[1:]}")
+            mask[index] |= view
+            count += 1
     return count
 
 
@@ -85,25 +101,30 @@ def _bits(seg: pydicom.Dataset, path: Path, offset: int) -> np.ndarray:
     return bits
 
 
-def _lung_frames(seg: pydicom.Dataset, volume: Volume, bits: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """The slice of each frame with lung, and its pixels (uint8, 0 or 1) in the volume's view."""
-    segments = {segment.SegmentNumber for segment in seg.SegmentSequence if is_lung(segment)}
+def _of_bits(seg: pydicom.Dataset, numbers: set[int], bits: np.ndarray) -> Iterator[tuple[pydicom.Dataset, np.ndarray]]:
+    """The frames of the segments of these numbers, and their pixels (uint8, 0 or 1)."""
     shared = seg.SharedFunctionalGroupsSequence[0]
     size = seg.Rows * seg.Columns
-    finder = SliceFinder(volume, str(seg.FrameOfReferenceUID), Reason.NO_LUNG_MASK)
     for number, frame in enumerate(seg.PerFrameFunctionalGroupsSequence):
-        if functional_group("SegmentIdentificationSequence", frame, shared).ReferencedSegmentNumber not in segments:
-            continue
-        axes = _axes(frame, shared, volume)
-        index = finder.find(frame, shared)
-        if index is not None:
+        if functional_group("SegmentIdentificationSequence", frame, shared).ReferencedSegmentNumber in numbers:
             first = number * size
             packed = bits[first // 8 : -(-(first + size) // 8)]
             pixels = np.unpackbits(packed, bitorder="little")[first % 8 : first % 8 + size]
-            view = axes.apply(pixels.reshape(seg.Rows, seg.Columns))
-            if view.shape != volume.hu.shape[1:]:
-                raise SeriesRejected(Reason.NO_LUNG_MASK, f"has {view.shape} pixels, the slices {volume.hu.shape[1:]}")
-            yield index, view
+            yield frame, pixels.reshape(seg.Rows, seg.Columns)
+
+
+def _of_label_map(seg: pydicom.Dataset, numbers: set[int], path: Path) -> Iterator[tuple[pydicom.Dataset, np.ndarray]]:
+    """The frames whose pixels, the numbers of segments, are some of these, and where (uint8, 0 or 1)."""
+    header = read_header(path)
+    if header.pixels_at is None:
+        raise SeriesRejected(Reason.NO_LUNG_MASK, "no pixel data")
+    layout = layout_of(header.values, header.transfer_syntax, header.pixels_at, header.pixel_bytes)
+    frames = seg.PerFrameFunctionalGroupsSequence
+    scratch = bytearray(layout.rows * layout.columns * 4)
+    for frame, values in zip(frames, read_stored(path, layout, range(layout.frames), scratch), strict=True):
+        mask = np.isin(values, list(numbers))
+        if mask.any():
+            yield frame, mask.view(np.uint8)
 
 
 def is_lung(segment: pydicom.Dataset) -> bool:
