@@ -116,7 +116,7 @@ def _picture(row: dict) -> Delivery:
     path = Path(os.fsdecode(unquote_to_bytes(row["url"].removeprefix("file://"))))  # its name may be no UTF-8
     if path.is_file():
         return Delivery(row["series_uid"], path, source="file")
-    return Delivery(row["series_uid"], None, FetchReason.NOT_FOUND, f"there is no file {path}")
+    return Delivery(row["series_uid"], None, FetchReason.NOT_FOUND, "the file is no longer where the cohort found it")
 
 
 def _prepare(root: Path) -> None:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
-from lungsynth.text import readable
+from lungsynth.text import printable, readable
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def one_label_each(labels: pd.Series, classes: tuple[str, ...]) -> pd.Series:
         as_asked = {label: spelt[folded(label)] for label in found if folded(label) in spelt}
         other = [f"«{label}» for {name}" for label, name in as_asked.items() if label not in classes]
         if other and len(spelt) == len(classes):
-            log.warning("labels are matched to cohort.classes: %s is taken", ", ".join(other))
+            log.warning("labels are matched to cohort.classes: %s is taken", printable(", ".join(other)))
             return labels.replace(as_asked)
         return labels
     if twins := twins_of(found):
