@@ -4,13 +4,13 @@ ZenML ignores unknown keys, only warns of unknown steps and answers bad values w
 checked here, whole and first.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticSerializationError
 from zenml.config import DockerSettings, ResourceSettings
 from zenml.config.pipeline_run_configuration import PipelineRunConfiguration
 from zenml.config.step_configurations import StepConfigurationUpdate
@@ -49,13 +49,15 @@ def read_run_file(path: Path, steps: Iterable[str]) -> tuple[dict[str, Any], Pat
         PipelineRunConfiguration.model_validate(content)
     except ValidationError as error:
         explain(path, error, "", content, PipelineRunConfiguration)
+    parameters = config.model_dump(mode="json", exclude={"outputs"})
     try:
-        return content | {"parameters": config.model_dump(mode="json", exclude={"outputs"})}, config.outputs
-    except PydanticSerializationError:
+        json.dumps(parameters, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
         raise LungsynthError(
             f"{path}: a value, perhaps a path from an environment variable, is no UTF-8, which ZenML cannot record: "
             "rename the file or folder, or link to it by another name"
         ) from None
+    return content | {"parameters": parameters}, config.outputs
 
 
 def _check_settings(path: Path, where: str, settings: dict[str, Any]) -> None:

@@ -80,12 +80,21 @@ def pictures_in_folder(root: Path, classes: tuple[str, ...]) -> tuple[pd.DataFra
 def _level_of_classes(root: Path, classes: tuple[str, ...]) -> int:
     """Which of a picture's `dirs` is its class: the first, or, below published splits, the second.
 
-    `classes` settles it, where it is given and one of them is a folder there.
+    Where `classes` are given, it is the level at which one of them is a folder.
     """
     places = [root, *(path for path in _folders(root) if path.name.casefold() in IMAGES)]
     names = sorted({path.name for place in places for path in _folders(place) if _counts(path.name)})
-    if {folded(normalised(name)) for name in names} & set(map(folded, classes)):
+    below = sorted({path.name for place in places for folder in _folders(place) for path in _folders(folder)})
+    asked = set(map(folded, classes))
+    if {folded(normalised(name)) for name in names} & asked:
         return 0
+    if {folded(normalised(name)) for name in below if _counts(name)} & asked:
+        log.warning(
+            "%s has the classes below %s, which are pooled; patients are dealt anew to train, val and test",
+            printable(str(root)),
+            printable(", ".join(names)),
+        )
+        return 1
     splits = [name for name in names if SPLIT.fullmatch(name)]
     if not splits:
         return 0
@@ -118,23 +127,28 @@ def _dirs(relative: Path) -> tuple[str, ...]:
     return tuple(readable(name) for name in relative.parts if _counts(name))
 
 
-def _label(relative: Path, level: int) -> str:
-    return "/".join(_dirs(relative.parent)[level : level + 1])
+def _label(folder: Path, level: int) -> str:
+    return "/".join(_dirs(folder)[level : level + 1])
 
 
 def _apart(files: list[Path], root: Path) -> tuple[list[Picture], list[Picture]]:
     """Images, and masks: what lies in a folder of masks, or beside the image that it is named after."""
-    images, masks, there = [], [], {path.with_suffix("") for path in files}
+    images: list[Picture] = []
+    masks: list[Picture] = []
+    stems: dict[Path, set[str]] = defaultdict(set)
     for path in files:
-        relative = path.relative_to(root)
-        picture = Picture(path, _dirs(relative.parent), path.stem)
-        named_after = MASK_STEM.fullmatch(path.stem)
-        if any(MASKS.fullmatch(name) for name in relative.parts[:-1]):
-            masks.append(picture)
-        elif named_after and path.with_name(named_after[1]) in there:
-            masks.append(picture._replace(stem=named_after[1]))
+        stems[path.parent].add(path.stem)
+    dirs = {folder: _dirs(folder.relative_to(root)) for folder in stems}
+    of_masks = {folder for folder in stems if any(map(MASKS.fullmatch, folder.relative_to(root).parts))}
+    for path in files:
+        folder, stem = path.parent, path.stem
+        named_after = MASK_STEM.fullmatch(stem)
+        if folder in of_masks:
+            masks.append(Picture(path, dirs[folder], stem))
+        elif named_after and named_after[1] in stems[folder]:
+            masks.append(Picture(path, dirs[folder], named_after[1]))
         else:
-            images.append(picture)
+            images.append(Picture(path, dirs[folder], stem))
     return images, masks
 
 

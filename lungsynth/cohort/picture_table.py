@@ -1,6 +1,7 @@
 """A CSV or Parquet table of pictures: where each lies, its label, its patient, its mask."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from PIL import Image
@@ -72,8 +73,14 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _texts(column: pd.Series) -> pd.Series:
     """Values as text, and missing where they are empty or nothing but white space."""
-    texts = pd.Series([pd.NA if pd.isna(cell) else str(cell) for cell in column], column.index, dtype=object)
+    texts = pd.Series([_text(cell) for cell in column], column.index, dtype=object)
     return texts.mask(normalised_column(texts).isna(), pd.NA)
+
+
+def _text(cell: Any) -> object:
+    if isinstance(cell, bytes):  # as some writers of Parquet have text
+        return cell.decode("utf-8", "surrogateescape")
+    return pd.NA if pd.isna(cell) else str(cell)
 
 
 def _place(value: str, folder: Path) -> str:

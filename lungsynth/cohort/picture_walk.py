@@ -25,9 +25,9 @@ HIDDEN, OTHER, AGAIN, NOWHERE, NO_CLASS = (
 """What keeps a file, in the words of the funnel."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Walk:
-    """The picture files below `root`, in the order of their paths; the folders, and how many files did not count, why.
+    """The picture files below `root`, in the order of their paths; the folders; and how many files do not count, why.
 
     `folders` are relative to `root`, and each was looked into.
     """
@@ -36,44 +36,59 @@ class Walk:
     files: list[Path] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    _seen: set[tuple[str, str]] = field(default_factory=set)
+
+    def _is_new(self, real: str, group: str) -> bool:
+        if (real, group) in self._seen:
+            return False
+        self._seen.add((real, group))
+        return True
+
+    def _add(self, path: Path, real: str, group: str) -> None:
+        """A file that is really there."""
+        if path.suffix.lower() not in SUFFIXES:
+            self.left_out[OTHER] += 1
+        elif not self._is_new(real, group):
+            self.left_out[AGAIN] += 1
+        else:
+            self.files.append(path)
 
 
 def walk(root: Path, group: Callable[[Path], str]) -> Walk:
     """Every picture below `root`, links followed.
 
     A link that leads up, in a circle or nowhere is left out. What is reached twice counts once within a `group`, which
-    is that of a path relative to `root`, and first where it really lies: in two groups it has two labels.
+    is that of a folder relative to `root`, and first where it really lies: in two groups it has two labels.
 
     Raises:
         LungsynthError: a folder cannot be read.
     """
     found = Walk(root)
-    seen: set[tuple[str, str]] = set()
-    folders: deque[tuple[Path, tuple[str, ...]]] = deque([(root, (os.path.realpath(root),))])
-    links: deque[tuple[Path, tuple[str, ...]]] = deque()
+    folders: deque[tuple[Path, tuple[str, ...]]] = deque([(root, ())])
+    links: deque[tuple[Path, tuple[str, ...]]] = deque()  # each with the real folders by way of which it was reached
     while folders or links:
-        folder, above = (folders or links).popleft()
-        if folder != root:
-            if (reached := (os.path.realpath(folder), group(folder.relative_to(root)))) in seen:
-                found.left_out[AGAIN] += _count(folder)
-                continue
-            seen.add(reached)
-            found.folders.append(folder.relative_to(root))
-        for entry in _entries(folder, root):
-            path = Path(entry.path)
-            if is_system(entry.name):
-                found.left_out[HIDDEN] += _count(path) if entry.is_dir(follow_symlinks=False) else 1
-            elif entry.is_dir(follow_symlinks=False):
-                folders.append((path, above))
-            elif os.path.isdir(path):  # noqa: PTH112 - Path's own raises where a link leads to what may not be read
-                target = os.path.realpath(path)
-                chain = (*above, os.path.realpath(folder))
-                if any(Path(one).is_relative_to(target) for one in chain):
-                    found.left_out[NOWHERE] += 1
+        path, above = folders.popleft() if folders else links.popleft()
+        real, place = os.path.realpath(path), path.relative_to(root)
+        if not os.path.isdir(real):  # noqa: PTH112 - Path's own raises where a link leads to what may not be read
+            _add_link(found, path, real, group(place.parent))
+        elif any(Path(one).is_relative_to(real) for one in above):
+            found.left_out[NOWHERE] += 1
+        elif not found._is_new(real, group(place)):
+            found.left_out[AGAIN] += _count(path)
+        else:
+            found.folders.append(place)
+            for entry in _entries(path, root):
+                inner = Path(entry.path)
+                if is_system(entry.name):
+                    found.left_out[HIDDEN] += _count(inner) if entry.is_dir(follow_symlinks=False) else 1
+                elif entry.is_symlink():
+                    links.append((inner, (*above, real)))
+                elif entry.is_dir():
+                    folders.append((inner, above))
+                elif entry.is_file():
+                    found._add(inner, f"{real}/{entry.name}", group(place))
                 else:
-                    links.append((path, chain))
-            else:
-                _add_file(entry, found, seen, group)
+                    found.left_out[OTHER] += 1
     found.files.sort()
     return found
 
@@ -83,17 +98,12 @@ def is_system(name: str) -> bool:
     return name.startswith((".", "~$")) or name.casefold() in SYSTEM
 
 
-def _add_file(entry: os.DirEntry, found: Walk, seen: set[tuple[str, str]], group: Callable[[Path], str]) -> None:
-    path = Path(entry.path)
-    if entry.is_symlink() and not os.path.exists(path):  # noqa: PTH110 - as above
-        found.left_out[NOWHERE] += 1
-    elif path.suffix.lower() not in SUFFIXES or not os.path.isfile(path):  # noqa: PTH113 - as above
-        found.left_out[OTHER] += 1
-    elif (reached := (os.path.realpath(path), group(path.relative_to(found.root)))) in seen:
-        found.left_out[AGAIN] += 1
+def _add_link(found: Walk, path: Path, real: str, group: str) -> None:
+    """A link that leads to no folder."""
+    if os.path.isfile(real):  # noqa: PTH113 - as above
+        found._add(path, real, group)
     else:
-        seen.add(reached)
-        found.files.append(path)
+        found.left_out[NOWHERE] += 1
 
 
 def _entries(folder: Path, root: Path) -> Iterator[os.DirEntry]:

@@ -104,6 +104,14 @@ def test_splits_beside_classes_are_refused_unless_the_classes_are_named(root):
     assert len(select(root, classes=["Normal", "COVID"]).images) == 6
 
 
+@pytest.mark.parametrize("places", [("site A", "site B"), ("chest_xray",), ("train", "extra")])
+def test_classes_that_are_named_are_found_a_level_below(tmp_path, places, caplog):
+    lay(tmp_path, *(f"{place}/{label}/{number}.png" for place in places for label in "ab" for number in range(3)))
+    cohort = select(tmp_path, classes=["b", "a"])
+    assert len(cohort.images) == 6 * len(places)
+    assert f"has the classes below {', '.join(sorted(places))}, which are pooled" in caplog.text
+
+
 def test_a_folder_that_holds_itself_once_more_is_refused(tmp_path):
     lay(tmp_path, "train/a/0.png", "test/b/1.png", "chest_xray/train/a/0.png", "__MACOSX/train/a/._0.png")
     with pytest.raises(LungsynthError, match="holds test, train beside chest_xray"):
@@ -140,6 +148,14 @@ def test_a_link_from_class_to_class_gives_two_labels(tmp_path):
     cohort = select(root)
     assert story(cohort)["images"] == 6
     assert story(cohort)["of one label wherever they lie"] == 4
+
+
+def test_a_class_that_is_a_link_to_another_gives_two_labels(tmp_path):
+    root = lay(tmp_path, "a/0.png", "a/1.png", "b/2.png", "b/3.png", "c/4.png", "c/5.png")
+    (root / "d").symlink_to(root / "c")
+    cohort = select(root)
+    assert story(cohort)["images"] == 8
+    assert cohort.classes == ("a", "b")
 
 
 def test_a_folder_that_may_not_be_read_is_named(root, monkeypatch):
