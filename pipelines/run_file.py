@@ -4,6 +4,7 @@ ZenML ignores unknown keys, only warns of unknown steps and answers bad values w
 checked here, whole and first.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from zenml.config import DockerSettings, ResourceSettings
 from zenml.config.pipeline_run_configuration import PipelineRunConfiguration
 from zenml.config.step_configurations import StepConfigurationUpdate
 
+from lungsynth.errors import LungsynthError
 from lungsynth.run_file import check_keys, explain, fail, load, run_config
 
 _SETTINGS: dict[str, type[BaseModel]] = {"docker": DockerSettings, "resources": ResourceSettings}
@@ -47,7 +49,15 @@ def read_run_file(path: Path, steps: Iterable[str]) -> tuple[dict[str, Any], Pat
         PipelineRunConfiguration.model_validate(content)
     except ValidationError as error:
         explain(path, error, "", content, PipelineRunConfiguration)
-    return content | {"parameters": config.model_dump(mode="json", exclude={"outputs"})}, config.outputs
+    parameters = config.model_dump(mode="json", exclude={"outputs"})
+    try:
+        json.dumps(parameters, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise LungsynthError(
+            f"{path}: a value, perhaps a path from an environment variable, is no UTF-8, which ZenML cannot record: "
+            "rename the file or folder, or link to it by another name"
+        ) from None
+    return content | {"parameters": parameters}, config.outputs
 
 
 def _check_settings(path: Path, where: str, settings: dict[str, Any]) -> None:

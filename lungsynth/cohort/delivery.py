@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from lungsynth.text import printable
+
 
 class FetchReason(StrEnum):
     """Why a series could not be had."""
@@ -32,7 +34,7 @@ class FetchFailed(Exception):  # noqa: N818 - an outcome of one attempt, which i
     def __init__(self, reason: FetchReason, detail: str) -> None:
         super().__init__(reason, detail)
         self.reason = reason
-        self.detail = detail
+        self.detail = printable(detail)
 
 
 class Stopped(Exception):  # noqa: N818 - no error: the caller has gone

@@ -10,7 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Annotated
-from urllib.request import url2pathname
+from urllib.parse import unquote_to_bytes
 
 import pandas as pd
 from pydantic import Field
@@ -113,10 +113,10 @@ def _describe(row: dict, config: FetchConfig) -> RemoteSeries:
 
 
 def _picture(row: dict) -> Delivery:
-    path = Path(url2pathname(row["url"].removeprefix("file://")))
+    path = Path(os.fsdecode(unquote_to_bytes(row["url"].removeprefix("file://"))))  # its name may be no UTF-8
     if path.is_file():
         return Delivery(row["series_uid"], path, source="file")
-    return Delivery(row["series_uid"], None, FetchReason.NOT_FOUND, f"there is no file {path}")
+    return Delivery(row["series_uid"], None, FetchReason.NOT_FOUND, "the file is no longer where the cohort found it")
 
 
 def _prepare(root: Path) -> None:

@@ -10,7 +10,9 @@ from pydantic import Field, model_validator
 from tqdm import tqdm
 
 from lungsynth.cohort.cohort import Cohort
-from lungsynth.cohort.pictures import SUFFIXES, PictureSource, cohort_of_pictures
+from lungsynth.cohort.identity import normalised
+from lungsynth.cohort.picture_walk import SUFFIXES
+from lungsynth.cohort.pictures import PictureSource, cohort_of_pictures
 from lungsynth.cohort.splits import SplitConfig
 from lungsynth.errors import LungsynthError
 
@@ -54,7 +56,8 @@ def select_huggingface(config: HuggingFaceCohortConfig, splits: SplitConfig) -> 
     if unknown:
         raise LungsynthError(f"{config.dataset} has no split {unknown[0]!r}, only {', '.join(parts)}")
     taken = config.splits or tuple(parts)
-    return cohort_of_pictures(pd.concat([_export(parts[name], config) for name in taken]), config, splits)
+    found = pd.concat([_export(parts[name], config) for name in taken], ignore_index=True)
+    return cohort_of_pictures(found, [], config, splits)
 
 
 def _load(config: HuggingFaceCohortConfig) -> "dict[str, Dataset]":
@@ -106,16 +109,22 @@ def _export(part: "Dataset", config: HuggingFaceCohortConfig) -> pd.DataFrame:
         mask = row[config.mask_column] if config.mask_column else None
         if image is None or label is None or label == -1:  # the hub's mark of a hidden label
             raise LungsynthError(f"{config.dataset}: row {len(rows)} has no image or no label; leave its split out")
+        patient = row[config.patient_column] if config.patient_column else pd.NA
+        if config.patient_column and (pd.isna(patient) or not normalised(str(patient))):
+            raise LungsynthError(
+                f"{config.dataset}: row {len(rows)} has no value in the column {config.patient_column!r}; leave its "
+                "split out, or unset cohort.patient_column and set cohort.patient_pattern"
+            )
         rows.append(
             {
                 "path": _file(image, config.cache),
-                "stem": PurePosixPath(image["path"] or "").stem,
+                "place": PurePosixPath(image["path"] or "").stem,
                 "label": names[label] if names else str(label),
-                "patient": str(row[config.patient_column]) if config.patient_column else pd.NA,
+                "patient": str(patient) if config.patient_column else pd.NA,
                 "mask": _file(mask, config.cache) if mask else pd.NA,
             }
         )
-    return pd.DataFrame(rows, columns=["path", "stem", "label", "patient", "mask"])
+    return pd.DataFrame(rows, columns=["path", "place", "label", "patient", "mask"])
 
 
 def _file(image: dict, cache: Path) -> Path:

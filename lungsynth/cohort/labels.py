@@ -8,6 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from lungsynth import CLASSES
 from lungsynth.cohort.cohort import SLICE_LABEL_COLUMNS, no_slice_labels
+from lungsynth.cohort.csv_file import read_csv
+from lungsynth.cohort.identity import normalised_column, twins_of
 from lungsynth.cohort.nlst import ClinicalConfig, read_cancer_slices, read_cancers, read_participants
 from lungsynth.cohort.sources import Source
 from lungsynth.config import Config
@@ -107,16 +109,13 @@ def read_slice_labels(path: Path) -> pd.DataFrame:
     """The table of slice labels under the names that the cohort uses: the values of `CSV_COLUMNS`.
 
     Raises:
-        LungsynthError: the file or a column is missing, a label is not one of CLASSES, or a slice has two labels.
+        LungsynthError: the file, a column or a value is missing, a label is not one of CLASSES, or a slice has two.
     """
-    try:
-        table = pd.read_csv(path, dtype="string")
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise LungsynthError(f"cannot read the slice labels {path}: {error}") from None
+    table = read_csv(path)
     missing = [name for name in CSV_COLUMNS if name not in table]
     if missing:
         raise LungsynthError(f"{path} lacks the column(s) {', '.join(missing)}: name them in its header")
-    table = table[list(CSV_COLUMNS)].rename(columns=CSV_COLUMNS).drop_duplicates()
+    table = table[list(CSV_COLUMNS)].rename(columns=CSV_COLUMNS).apply(normalised_column).drop_duplicates()
     if table.isna().any(axis=None):
         raise LungsynthError(
             f"{path} has {table.isna().any(axis=1).sum()} row(s) with an empty cell: fill or remove them"
@@ -194,7 +193,20 @@ def _csv_slices(images: pd.DataFrame, path: Path | None) -> pd.DataFrame:
         raise LungsynthError(
             f"none of the {len(images)} selected CT series has a labelled slice in {path}: select series of the CSV"
         )
+    _check_patients(slices, images, path)
     return slices
+
+
+def _check_patients(slices: pd.DataFrame, images: pd.DataFrame, path: Path) -> None:
+    """A patient whom the table spells in a way of its own would be a case here and a control there."""
+    pairs = slices.merge(images[["series_uid", "collection", "patient"]], on="series_uid", suffixes=("", "_in_index"))
+    pairs = pairs[_patients(pairs) != pairs["collection_in_index"] + "\0" + pairs["patient_in_index"]]
+    spelt = pd.concat([_patients(slices), _patients(images)]).unique()
+    if others := pairs["series_uid"].nunique() or len(twins_of(spelt)):
+        raise LungsynthError(
+            f"{path} spells {others} patients otherwise than the index of series does: write collection_id and "
+            "PatientID as they are there, with capitals and with leading zeros, which spreadsheets drop"
+        )
 
 
 def _facts(images: pd.DataFrame, lesions: pd.DataFrame, clinical: pd.DataFrame, csv: pd.DataFrame) -> pd.DataFrame:

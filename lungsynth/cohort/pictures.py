@@ -2,6 +2,7 @@
 
 import logging
 import re
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,10 @@ import pandas as pd
 from pydantic import Field, field_validator, model_validator
 from tqdm import tqdm
 
-from lungsynth.cohort.cohort import COLUMNS, SLICE_LABEL_COLUMNS, Cohort, funnel
+from lungsynth.cohort.cohort import COLUMNS, FUNNEL_COLUMNS, SLICE_LABEL_COLUMNS, Cohort, funnel
+from lungsynth.cohort.identity import PatientNames, names_nobody, normalised, one_label_each, one_name_each
+from lungsynth.cohort.picture_folder import pictures_in_folder
+from lungsynth.cohort.picture_table import TableColumns, pictures_in_table
 from lungsynth.cohort.splits import SplitConfig, assign_splits, patient_key
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
@@ -19,10 +23,10 @@ from lungsynth.imaging.read_picture import picture_uid
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm")
-MASK_FOLDER = "masks"
 CLASS_NAME = re.compile(r"(?!floor$)\w[\w .+-]{0,63}")
 """Names of classes become parts of metric names, where `floor` and `/` mean something."""
+TOO_MANY = 0.5
+"""Share of the images from which on one name is hardly that of a single patient."""
 
 
 class PictureSource(Config):
@@ -33,8 +37,11 @@ class PictureSource(Config):
         (), description="classes that take part, in the order of their codes, the positive one last; none: all, by name"
     )
     patient_pattern: str | None = Field(
-        None, description="regular expression at the start of a file's stem; its group 1 is the patient"
+        None,
+        description="regular expression whose group 1 is the patient: it starts with the file's name, or, if that does "
+        "not fit all, with any part of the path below the folder, as in (patient\\d+)/",
     )
+    patients: PatientNames = PatientNames()
     license: str = Field("unknown", description="licence of the images, for the report")
     doi: str = Field("", description="DOI of the images, for the report")
 
@@ -52,27 +59,17 @@ class PictureSource(Config):
     @field_validator("classes")
     @classmethod
     def _two_or_none(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        classes = tuple(map(normalised, classes))
         if len(classes) == 1 or len(set(classes)) < len(classes):
             raise ValueError("name at least two different classes, or none to take all")
         return classes
 
 
-class TableColumns(Config):
-    """Names of the table's columns."""
-
-    path: str = "path"
-    """Path of an image, relative to the table's folder or absolute."""
-    label: str = "label"
-    patient: str | None = "patient"
-    """None: the patient comes from `patient_pattern`, or each image is a patient of its own."""
-    mask: str | None = None
-    """Path of the image's mask, as `path`; none: no masks."""
-
-
 class PictureCohortConfig(PictureSource):
     """Images in `folder/<class>/`, or in a CSV or Parquet `table`.
 
-    Masks lie in `folder/masks/`, at the place and by the stem of their image: `masks/<class>/a.png`, or `masks/a.png`.
+    Masks lie at the place and by the stem of their image: in `masks/<class>/a.png`, `<class>/masks/a.png`, or, where
+    one image has that name, `masks/a.png`. Folders such as `train/` and `test/` above the classes are pooled.
     """
 
     source: Literal["pictures"] = "pictures"
@@ -91,24 +88,29 @@ def select_pictures(config: PictureCohortConfig, splits: SplitConfig) -> Cohort:
     """One image row a picture, and one mask row where there is a mask.
 
     Raises:
-        LungsynthError: a folder, a file or a column is missing, or fewer than two classes are left.
+        LungsynthError: a folder, a file or a column is missing, it cannot be told what is whose, or fewer than two
+            classes are left.
     """
-    found = _in_folder(config.folder) if config.folder else _in_table(config)
-    return cohort_of_pictures(found, config, splits)
+    if config.folder:
+        return cohort_of_pictures(*pictures_in_folder(config.folder, config.classes), config, splits)
+    assert config.table is not None  # or the configuration would not be valid
+    found = pictures_in_table(config.table, config.columns, patients=config.patient_pattern is None)
+    return cohort_of_pictures(found, [], config, splits)
 
 
-def cohort_of_pictures(found: pd.DataFrame, config: PictureSource, splits: SplitConfig) -> Cohort:
-    """The cohort of the images in `found`: path, stem, label, patient (missing: by stem) and mask (missing: none).
+def cohort_of_pictures(
+    found: pd.DataFrame, left_before: list[tuple[str, int]], config: PictureSource, splits: SplitConfig
+) -> Cohort:
+    """The cohort of the images in `found`: path, place, label, patient (missing: to be found) and mask (missing: none).
 
-    A picture is known by its content, so that copies are found wherever they lie: one that has two labels is left out
-    altogether, and of several copies, be they of one patient or of two, one is kept.
+    `place` is what a pattern for patients looks at. A picture is known by its content, so that copies are found
+    wherever they lie: one that has two labels is left out altogether, and of several copies, be they of one patient or
+    of two, one is kept. `left_before` are the funnel's first rows: (rule, files left after it).
 
     Raises:
-        LungsynthError: the patient pattern fits no name, or fewer than two classes are left.
+        LungsynthError: a file cannot be read, it cannot be told who is whom, or fewer than two classes are left.
     """
-    files = found["path"].tolist()
-    with ThreadPoolExecutor() as pool:
-        found["sha256"] = list(tqdm(pool.map(file_sha256, files), "hashing", len(files), unit="image", leave=False))
+    found = found.assign(sha256=_hashes(found["path"]), label=one_label_each(found["label"], config.classes))
     found = found.assign(collection=config.collection, series_uid=found["sha256"].map(picture_uid))
     found["patient"] = _patients(found, config)
 
@@ -119,8 +121,10 @@ def cohort_of_pictures(found: pd.DataFrame, config: PictureSource, splits: Split
         steps.append(("with a mask", found := found[found["mask"].notna()]))
     labels = found.groupby("sha256")["label"].transform("nunique")
     steps.append(("of one label wherever they lie", found := found[labels == 1]))
-    steps.append(("one copy of each", found := found.drop_duplicates("sha256")))
-    table = funnel(*steps)
+    steps.append(("one copy of each", found := found.drop_duplicates(["sha256", "patient"])))
+    if shared := _tell_of_shared(found):
+        steps.append((shared, found := found.drop_duplicates("sha256")))
+    table = pd.concat([_files(left_before), funnel(*steps)], ignore_index=True) if left_before else funnel(*steps)
     classes = config.classes or tuple(sorted(found["label"].unique()))
     _check_classes(classes, found, table)
     log.info("%d images of %d patients; %s is the positive class", len(found), found["patient"].nunique(), classes[-1])
@@ -142,93 +146,129 @@ def cohort_of_pictures(found: pd.DataFrame, config: PictureSource, splits: Split
     return Cohort(rows.reindex(columns=list(COLUMNS)), own.reindex(columns=list(SLICE_LABEL_COLUMNS)), table, classes)
 
 
-def _in_folder(root: Path) -> pd.DataFrame:
-    """Every picture below a class folder; hidden files are passed over, files of other kinds are told of."""
-    root = root.absolute()
-    if not root.is_dir():
-        raise LungsynthError(f"{root}: no such folder; set cohort.folder to the one that holds the class folders")
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    rows, others = [], 0
-    masks = _by_stem(root / MASK_FOLDER)
-    for folder in (folder for folder in folders if folder.name != MASK_FOLDER):
-        for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
-            if path.suffix.lower() not in SUFFIXES:
-                others += 1
-                continue
-            place = path.relative_to(root).with_suffix("").as_posix()
-            rows.append((path, path.stem, folder.name, pd.NA, masks.get(place, masks.get(path.stem, pd.NA))))
-    if others:
-        log.warning("passed over %d files below %s that are not %s", others, root, ", ".join(SUFFIXES))
-    if not rows:
-        raise LungsynthError(f"{root}: no images; expected {root.name}/<class>/ with {', '.join(SUFFIXES)} files")
-    return pd.DataFrame(rows, columns=["path", "stem", "label", "patient", "mask"])
+def _hashes(paths: pd.Series) -> list[str]:
+    """SHA-256 of each file.
+
+    Raises:
+        LungsynthError: some cannot be read; how many, since their names may name patients.
+    """
+    with ThreadPoolExecutor() as pool:
+        found = list(tqdm(pool.map(_hash, paths), "hashing", len(paths), unit="image", leave=False))
+    if failed := [error for error in found if isinstance(error, OSError)]:
+        raise LungsynthError(
+            f"{len(failed)} of {len(found)} files cannot be read: {failed[0].strerror}; "
+            "give this user the right to, or take them out"
+        )
+    return [text for text in found if isinstance(text, str)]
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """Masks by their path below `folder` without suffix; none where there is no such folder."""
-    files = folder.rglob("*") if folder.is_dir() else ()
-    return {
-        path.relative_to(folder).with_suffix("").as_posix(): path for path in files if path.suffix.lower() in SUFFIXES
-    }
-
-
-def _in_table(config: PictureCohortConfig) -> pd.DataFrame:
-    assert config.table is not None
-    path, columns = config.table.absolute(), config.columns
+def _hash(path: Path) -> str | OSError:
     try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
-    except (OSError, ValueError) as error:  # pandas' and Arrow's own errors are ValueErrors
-        raise LungsynthError(f"{path}: not a readable CSV or Parquet table: {_first_line(error)}") from error
-    wanted = {"path": columns.path, "label": columns.label, "mask": columns.mask}
-    if config.patient_pattern is None:
-        wanted["patient"] = columns.patient
-    found = pd.DataFrame(index=table.index)
-    for name in ("path", "label", "patient", "mask"):
-        column = wanted.get(name)
-        if column is not None and column not in table:
-            there = ", ".join(map(str, table.columns))
-            raise LungsynthError(f"{path} has no column {column!r}, only {there}: set cohort.columns.{name}")
-        found[name] = pd.NA if column is None else table[column].astype("string")
-        if name != "mask" and column is not None and found[name].isna().any():
-            row = int(found[name].isna().to_numpy().argmax()) + 1
-            raise LungsynthError(f"{path}: row {row} has no value in the column {column!r}; fill it in or drop the row")
-    if found.empty:
-        raise LungsynthError(f"{path}: the table has no rows")
-    for name in ("path", "mask"):
-        files = [_existing(value, path, row) for row, value in enumerate(found[name], start=1)]
-        found[name] = pd.Series(files, index=found.index, dtype=object)
-    return found.assign(stem=[image.stem for image in found["path"]])
-
-
-def _existing(value: str | None, table: Path, row: int) -> Path | None:
-    """The file that a table names in its row. Its name may name a patient, so the row stands for it in the error."""
-    if pd.isna(value):
-        return None
-    path = table.parent / str(value)
-    if not path.is_file():
-        raise LungsynthError(f"{table}: the file of row {row} does not exist; paths are relative to {table.parent}")
-    return path
+        return file_sha256(path)
+    except OSError as error:
+        return error
 
 
 def _patients(found: pd.DataFrame, config: PictureSource) -> pd.Series:
-    """The patient of each image: as given, or by the pattern, or else the image itself."""
+    """The patient of each image: by the pattern, as given, of its DICOM file, or else the image itself."""
+    given = found["patient"]
     if config.patient_pattern is not None:
-        matches = [re.match(config.patient_pattern, stem) for stem in found["stem"]]
-        lacking = sum(match is None or not match[1] for match in matches)
-        if lacking:
-            # File names may name patients, so none is shown.
-            raise LungsynthError(
-                f"cohort.patient_pattern {config.patient_pattern!r} fits {len(matches) - lacking} of the "
-                f"{len(matches)} file names: make it fit all, or unset it if each image is a patient of its own"
-            )
-        return pd.Series([match[1] for match in matches if match], index=found.index, dtype="string")
-    if found["patient"].isna().all():
+        given = pd.Series(_by_pattern(found["place"].tolist(), config.patient_pattern), found.index)
+    in_files = bool(given.isna().all())
+    if in_files:
+        given = pd.Series(_of_dicom(found["path"].tolist()), found.index, dtype=object)
+    names = one_name_each(given, config.patients)
+    _check_crowd(names, in_files=in_files)
+    if names.isna().any():
         log.warning(
-            "nothing says which patient an image is of, so splits are by image: images of one patient may fall to "
-            "train and test; set cohort.patient_pattern, or name the patients in a table, if there are such"
+            "neither pattern, table nor DICOM's PatientID says which patient %d of %d images are of, so their splits "
+            "are by image: images of one patient may fall to train and test; set cohort.patient_pattern, which may fit "
+            "names of files or of folders, or name the patients in a table, if there are such",
+            names.isna().sum(),
+            len(names),
         )
-        return found["series_uid"]
-    return found["patient"]
+    return names.fillna(found["series_uid"].astype("string"))
+
+
+def _by_pattern(places: list[str], pattern: str) -> list[str]:
+    """Group 1 of the pattern: at the start of every file's name, or else at that of some part of every path."""
+    compiled = re.compile(pattern)
+    by_name = [_group(compiled.match(place.rpartition("/")[2])) for place in places]
+    if all(by_name):
+        return by_name
+    by_path = [next(filter(None, (_group(match) for match in _matches(compiled, place))), "") for place in places]
+    if all(by_path):
+        return by_path
+    # File names may name patients, so none is shown.
+    raise LungsynthError(
+        f"cohort.patient_pattern {pattern!r} fits {sum(map(bool, by_name))} of the {len(places)} file names and "
+        f"{sum(map(bool, by_path))} of their paths: make it fit all; where the patient is a folder, as in "
+        r"patient00001/study1/view1.png, (patient\d+)/ fits"
+    )
+
+
+def _matches(pattern: re.Pattern[str], place: str) -> list[re.Match[str] | None]:
+    return [pattern.match(place, start) for start in (0, *(slash.end() for slash in re.finditer("/", place)))]
+
+
+def _group(match: re.Match[str] | None) -> str:
+    return normalised(match[1] or "") if match else ""
+
+
+def _of_dicom(files: list[Path]) -> list[str | None]:
+    """The PatientID of each file that is DICOM and names somebody."""
+    if not any(path.suffix.lower() == ".dcm" for path in files):
+        return [None] * len(files)
+    from lungsynth.cohort.dicom_patient import patient_id  # pydicom takes half a second to come
+
+    with ThreadPoolExecutor() as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, about tags that are not used here
+        return list(pool.map(lambda path: patient_id(path) if path.suffix.lower() == ".dcm" else None, files))
+
+
+def _check_crowd(names: pd.Series, *, in_files: bool) -> None:
+    """One name for half of the images is a dummy rather than a patient, and would carry all of them to one split.
+
+    Raises:
+        LungsynthError: it is out of the DICOM files, which nobody has looked at; of a name given there is a warning.
+    """
+    known = names.dropna()
+    if len(known) < 3:
+        return
+    largest = int(known.value_counts().iloc[0])
+    if in_files and largest >= TOO_MANY * len(known):
+        raise LungsynthError(
+            f"{largest} of {len(known)} DICOM files have the same PatientID, which looks like a dummy: set "
+            "cohort.patient_pattern, or give a table that names the patients"
+        )
+    nameless = int(known.map(names_nobody).sum())
+    if nameless or largest >= max(10, TOO_MANY * len(known)):
+        log.warning(
+            "%d of %d images are of one patient, who stays in one split; if that is a dummy such as NA or ANONYMOUS, "
+            "name the patients, or leave these images out",
+            nameless or largest,
+            len(known),
+        )
+
+
+def _tell_of_shared(found: pd.DataFrame) -> str:
+    """Warn of pictures that several patients have, and return what the funnel says of it; nothing where none is."""
+    patients = found.groupby("sha256")["patient"].transform("nunique")
+    shared = found[patients > 1]
+    if shared.empty:
+        return ""
+    log.warning(
+        "%d pictures lie under several patients, %d in all: one copy of each is kept; if these are one patient under "
+        "several names, other pictures of theirs may fall to train and test: give them one name",
+        shared["sha256"].nunique(),
+        shared["patient"].nunique(),
+    )
+    return "one copy of what several patients have"
+
+
+def _files(steps: list[tuple[str, int]]) -> pd.DataFrame:
+    """Rows of the funnel for what is no image yet: whose it is, is not known."""
+    return pd.DataFrame([(rule, left, pd.NA) for rule, left in steps], columns=list(FUNNEL_COLUMNS))
 
 
 def _check_classes(classes: tuple[str, ...], found: pd.DataFrame, table: pd.DataFrame) -> None:
@@ -245,11 +285,7 @@ def _check_classes(classes: tuple[str, ...], found: pd.DataFrame, table: pd.Data
 def _mask_rows(images: pd.DataFrame) -> pd.DataFrame:
     """The masks' rows. Empty masks are all alike, so their identity holds the image's as well."""
     uids = [
-        f"mask-{combine([sha256, file_sha256(mask)])[:32]}"
-        for sha256, mask in zip(images["sha256"], images["mask"], strict=True)
+        f"mask-{combine([sha256, mask])[:32]}"
+        for sha256, mask in zip(images["sha256"], _hashes(images["mask"]), strict=True)
     ]
     return images.assign(source_series_uid=images["series_uid"], series_uid=uids, role="mask", path=images["mask"])
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -45,7 +45,7 @@ def _table(title: str, *columns: str, text: int = 1) -> Table:
 
 def _add(table: Table, cells: Iterable[object], strong: bool = False) -> None:
     """A row of cells; as `Text`, since names from DICOM or a citation may hold what rich takes for markup."""
-    shown = [f"{cell:,}" if isinstance(cell, Integral) else str(cell) for cell in cells]
+    shown = ["" if cell is pd.NA else f"{cell:,}" if isinstance(cell, Integral) else str(cell) for cell in cells]
     table.add_row(*(Text(cell, style="bold" if strong else "") for cell in shown))
 
 

@@ -13,6 +13,7 @@ import duckdb
 import pandas as pd
 
 from lungsynth.cohort.clinical import ClinicalTables, read_clinical
+from lungsynth.cohort.identity import normalised_column, twins_of
 from lungsynth.errors import LungsynthError
 
 if TYPE_CHECKING:
@@ -134,6 +135,8 @@ def typed_series(table: "pa.Table", what: str) -> pd.DataFrame:
     if missing:
         raise LungsynthError(f"{what} lacks the column(s) {', '.join(missing)}: select them under these names")
     columns = {name: _text(table[name], name, what) for name in SERIES_COLUMNS}
+    for name in ("collection", "patient", "manufacturer"):
+        columns[name] = normalised_column(columns[name])
     columns["sex"] = columns["sex"].where(columns["sex"].isin(["M", "F"]))
     columns["age"] = _years(columns["age"])
     for name in ("instances", "bytes"):
@@ -175,5 +178,10 @@ def _check(series: pd.DataFrame, what: str) -> None:
         strange = series.loc[~series[name].str.fullmatch(pattern), name]
         if len(strange):
             raise LungsynthError(f"{what} returns {strange.iloc[0][:80]!r} as {name}: it is none")
+    if twins := twins_of((series["collection"] + " " + series["patient"]).unique()):
+        raise LungsynthError(
+            f"{what} returns {len(twins)} patient(s) by names that differ in case or leading zeros alone, such as "
+            f"«{twins[0][0]}» and «{twins[0][1]}»: spell each in one way in the SQL"
+        )
     if len(twice := series.loc[series["series_uid"].duplicated(), "series_uid"]):
         raise LungsynthError(f"{what} returns the series {twice.iloc[0]} more than once: return one row a series")

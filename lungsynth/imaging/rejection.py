@@ -4,6 +4,8 @@ from enum import StrEnum
 
 import numpy as np
 
+from lungsynth.text import printable
+
 
 class Reason(StrEnum):
     """Every reason; reports and tables hold the values."""
@@ -40,7 +42,7 @@ class SeriesRejected(Exception):  # noqa: N818 - an outcome of a series, which t
     def __init__(self, reason: Reason, detail: str, picture: np.ndarray | None = None) -> None:
         super().__init__(reason, detail)
         self.reason = reason
-        self.detail = detail
+        self.detail = printable(detail)  # it quotes DICOM, decoders and servers
         self.picture = picture
 
 

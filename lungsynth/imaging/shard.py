@@ -25,6 +25,7 @@ from lungsynth.imaging.progress import report_series
 from lungsynth.imaging.rejection import Reason, SeriesRejected
 from lungsynth.imaging.slices import PREVIEW, SeriesJob, SeriesSlices, SliceConfig, slices_of_series, within_patient_cap
 from lungsynth.imaging.store import COLUMNS, HU_BINS, SERIES_COLUMNS, Shard, write_shard
+from lungsynth.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -194,6 +195,8 @@ class _Work:
         kept_masks = [np.empty((0, size, size), np.uint8), *(part.masks for part in parts if part.masks is not None)]
         masks = np.concatenate(kept_masks) if self.config.masks else None
         table = pd.concat([_no_slices(), *(part.table for part in parts)], ignore_index=True)
+        for name in ("sop_uid", "manufacturer"):  # as DICOM has them, which may hold anything
+            table[name] = table[name].map(printable, na_action="ignore")
         kept = within_patient_cap(table, self.config.max_slices_per_patient)
         if len(kept) < len(table):
             images, table = images[kept], table.iloc[kept].reset_index(drop=True)
@@ -211,7 +214,7 @@ class _Work:
             state, reason, detail = "built", "", ""
             if rejected:
                 state, reason, detail = "rejected", str(rejected.reason), rejected.detail
-            notes = "\n".join(slices.notes) if slices else ""
+            notes = "\n".join(map(printable, slices.notes)) if slices else ""
             who = (uid, image["patient_key"], image["split"], image["label"])
             lesion_mm = slices.lesion_mm if slices else float("nan")
             rows.append((*who, state, reason, detail, notes, int(counts.get(uid, 0)), lesion_mm))

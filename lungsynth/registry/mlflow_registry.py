@@ -25,6 +25,7 @@ from lungsynth.generators.package import GeneratorCard, GeneratorPackage
 from lungsynth.registry.export import log_generator
 from lungsynth.registry.gate import Verdict
 from lungsynth.registry.succession import holder_of, settle
+from lungsynth.text import printable
 
 PUBLISHED = (
     "report.html",
@@ -148,10 +149,11 @@ def register(
         "score": f"{verdict.score:.6f}",
     }
     compared = f"version {champion.version}" if champion else "none"
+    reason = printable(verdict.reason, longest=4000)  # it may name makers of scanners, as DICOM has them
     params = {"candidate_arm": verdict.candidate_arm, "baseline_arm": verdict.baseline_arm, "champion": compared}
     metrics = _numbers((*scorecard.metrics, *verdict.numbers))
     name = f"{verdict.outcome} {package.sha256[:8]}"
-    with connect(config) as client, _run(client, name, {**tags, "gate_reason": verdict.reason}, config) as run_id:
+    with connect(config) as client, _run(client, name, {**tags, "gate_reason": reason}, config) as run_id:
         mlflow.log_params(params)
         mlflow.log_metrics(metrics)
         version, alias, message = None, None, f"{config.model_name}: no version was registered ({verdict.outcome})"

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from lungsynth.registry.mlflow_registry import RegistryConfig, answering, experiment_of, shown
+from lungsynth.text import printable
 
 TAG = "training_key"
 """Of a training's run: by it a training that was interrupted finds the run to go on with."""
@@ -68,7 +69,9 @@ def _send_all(lines: "SimpleQueue[Row | str]", config: RegistryConfig, key: str,
                     return
         except Exception as error:  # of whatever kind: it must not cost a training
             if not warned:
-                log.warning("the training goes on, but is not tracked: %s", shown(str(error).partition("\n")[0]))
+                log.warning(
+                    "the training goes on, but is not tracked: %s", printable(shown(str(error).partition("\n")[0]))
+                )
                 warned = True
 
 
@@ -88,5 +91,7 @@ def _run_of(client: MlflowClient, config: RegistryConfig, key: str, params: Mapp
         client.update_run(found[0].info.run_id, "RUNNING")
         return found[0].info.run_id
     run_id = client.create_run(experiment, tags={TAG: key}, run_name=f"training {key[:8]}").info.run_id
-    client.log_batch(run_id, params=[Param(name, str(value)) for name, value in params.items()])
+    client.log_batch(
+        run_id, params=[Param(name, printable(str(value), longest=4000)) for name, value in params.items()]
+    )
     return run_id

@@ -153,7 +153,7 @@ def render_report(
         "splits": tables.splits(dataset),
         "rejected": tables.rejected(dataset),
         "noted": tables.noted(dataset),
-        "funnel": cohort.funnel.to_dict("records"),
+        "funnel": cohort.funnel.astype(object).fillna("").to_dict("records"),
         "provenance": _provenance(cohort, dataset, package, verdict, registration),
         "run_config": yaml.safe_dump(tables.public_config(run_config), sort_keys=False),
     }

@@ -261,12 +261,28 @@ def test_missing_clinical_columns_are_named(trial):
         (["c,p,1.2,1.2.1,1,Cancer"], r"has the label 'Cancer': it must be non-cancer or cancer"),
         (["c,p,1.2,1.2.1,1,"], r"has 1 row\(s\) with an empty cell"),
         (["c,p,1.2,1.2.1,1,cancer", "c,p,1.2,1.2.1,1,non-cancer"], r"names the slice 1\.2\.1 in rows that differ"),
-        (["c,p,1.2,1.2.1,1,cancer,more,cells"], r"cannot read the slice labels .*slices\.csv"),
+        (["c,p,1.2,1.2.1,1,cancer,more,cells"], r"slices\.csv: not a readable CSV"),
     ],
 )
 def test_wrong_rows_are_errors(tmp_path, rows, message):
     with pytest.raises(LungsynthError, match=message):
         read_slice_labels(write_csv(tmp_path, "c,p,1.2,1.2.0,0,cancer", *rows))
+
+
+def test_cells_are_taken_literally_and_normalised(tmp_path):
+    table = read_slice_labels(write_csv(tmp_path, "c,NA,1.2,1.2.0,0,cancer ", "c,\uff11,1.3 ,1.3.0,0,\ufeffcancer"))
+    assert table["patient"].tolist() == ["NA", "1"]
+    assert table["series_uid"].tolist() == ["1.2", "1.3"]
+    assert table["label"].unique().tolist() == ["cancer"]
+
+
+@pytest.mark.parametrize(("spelt", "right"), [("7", "007"), ("a1", "A1"), ("B2", "A1")])
+def test_patients_spelt_otherwise_than_in_the_index_are_an_error(trial, spelt, right):
+    path = write_csv(trial.folder, f"nlst,{spelt},1.1,1.1.1,1,cancer")
+    with pytest.raises(LungsynthError, match=r"spells 1 patients otherwise than the index .* leading zeros") as caught:
+        trial.label(scan("1.1", right), scan("1.2", "3"), slice_csv=path)
+    assert f" {right} " not in str(caught.value)
+    assert len(trial.label(scan("1.1", spelt), scan("1.2", "3"), slice_csv=path).images) == 1
 
 
 def test_missing_columns_are_named(tmp_path):
@@ -275,9 +291,9 @@ def test_missing_columns_are_named(tmp_path):
 
 
 def test_missing_and_empty_files_are_errors(tmp_path):
-    with pytest.raises(LungsynthError, match="cannot read the slice labels"):
+    with pytest.raises(LungsynthError, match="not a readable CSV"):
         read_slice_labels(tmp_path / "nowhere.csv")
-    with pytest.raises(LungsynthError, match="cannot read the slice labels"):
+    with pytest.raises(LungsynthError, match="not a readable CSV"):
         read_slice_labels(write_csv(tmp_path, header=""))
 
 

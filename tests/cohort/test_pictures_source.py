@@ -5,28 +5,17 @@ import re
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from PIL import Image
+from picture_sets import SPLITS, select, story, synthetic
 from pydantic import ValidationError
 
-from lungsynth.cohort.cohort import Cohort
 from lungsynth.cohort.huggingface import HuggingFaceCohortConfig, select_huggingface
 from lungsynth.cohort.pictures import PictureCohortConfig, select_pictures
-from lungsynth.cohort.splits import SplitConfig
 from lungsynth.errors import LungsynthError
 
-SPLITS = SplitConfig(method="ranked")
 REVISION = "0" * 40
-
-
-def synthetic(path: Path, seed: int) -> Path:
-    """A small picture of noise, other than that of any other seed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (12, 10), dtype=np.uint8)).save(path)
-    return path
 
 
 @pytest.fixture
@@ -42,14 +31,6 @@ def folder(tmp_path: Path) -> Path:
 def table(folder: Path) -> pd.DataFrame:
     rows = [(str(path.relative_to(folder)), path.parent.name, path.stem[:7]) for path in sorted(folder.rglob("*.png"))]
     return pd.DataFrame(rows, columns=["path", "label", "patient"])
-
-
-def select(folder: Path, **fields: object) -> Cohort:
-    return select_pictures(PictureCohortConfig(folder=folder, **fields), SPLITS)
-
-
-def story(cohort: Cohort) -> dict[str, int]:
-    return dict(zip(cohort.funnel["rule"], cohort.funnel["series"], strict=True))
 
 
 def test_class_folders_become_rows_with_content_hashes_and_file_urls(folder):
@@ -107,26 +88,31 @@ def test_configured_classes_give_the_codes_and_leave_others_out(folder):
         select(folder, classes=["normal", "tuberculosis"])
 
 
-def test_copies_under_two_labels_are_dropped_and_others_kept_once(folder):
+def test_copies_under_two_labels_are_dropped_and_others_kept_once(folder, caplog):
     original = folder / "normal" / "person0_0.png"
     (folder / "pneumonia" / "person9_9.png").write_bytes(original.read_bytes())
     twin = folder / "pneumonia" / "person1_1.png"
     (folder / "pneumonia" / "person8_8.png").write_bytes(twin.read_bytes())
     cohort = select(folder, patient_pattern=r"(person\d+)_")
-    assert story(cohort) == {"images": 10, "of one label wherever they lie": 8, "one copy of each": 7}
+    assert story(cohort) == {
+        "images": 10,
+        "of one label wherever they lie": 8,
+        "one copy of each": 8,
+        "one copy of what several patients have": 7,
+    }
+    assert "1 pictures lie under several patients, 2 in all" in caplog.text
+    assert "person" not in caplog.text
     assert cohort.series["series_uid"].is_unique
     assert not cohort.series["patient"].isin(["person8", "person9"]).any()
 
 
 def test_masks_are_found_by_place_or_stem_and_images_without_are_left_out(folder):
     images = sorted(folder.rglob("*.png"))
-    blank = Image.new("L", (10, 12))
     for image in images[:6]:
         place = (
             folder / "masks" / image.relative_to(folder) if image.stem[-1] in "02" else folder / "masks" / image.name
         )
-        place.parent.mkdir(parents=True, exist_ok=True)
-        blank.save(place)
+        synthetic(place, 0)
     cohort = select(folder)
     assert story(cohort)["with a mask"] == 6
     masks, found = cohort.series[cohort.series["role"] == "mask"], cohort.images
@@ -143,14 +129,17 @@ def test_hidden_files_and_other_kinds_are_passed_over_aloud(folder, caplog):
     (folder / "normal" / ".DS_Store").write_bytes(b"x")
     (folder / "normal" / "notes.txt").write_bytes(b"x")
     (folder / "normal" / "person1.PNG").write_bytes((synthetic(folder.parent / "p.png", 70)).read_bytes())
-    assert len(select(folder).series) == 9
-    assert "passed over 1 files" in caplog.text
+    cohort = select(folder)
+    assert len(cohort.series) == 9
+    assert "passed over files: 1 hidden or a system's own, 1 of other kinds" in caplog.text
+    assert list(story(cohort).values())[:4] == [11, 10, 9, 9]
+    assert cohort.funnel["patients"].isna().tolist() == [True] * 3 + [False] * 3
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_table_gives_paths_labels_patients_and_masks(folder, table, kind):
-    mask = synthetic(folder / "elsewhere.png", 80)
-    table = table.rename(columns={"path": "file"}).assign(seg=str(mask))
+    masks = [str(synthetic(folder / "elsewhere" / f"{number}.png", 80)) for number in range(8)]
+    table = table.rename(columns={"path": "file"}).assign(seg=masks)
     path = folder / f"rows.{kind}"
     table.to_parquet(path) if kind == "parquet" else table.to_csv(path, index=False)
     columns = {"path": "file", "mask": "seg"}

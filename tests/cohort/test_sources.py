@@ -311,6 +311,7 @@ def test_ages_sexes_and_missing_values_are_read():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"patient": ["7", "007"]}, r"returns 1 patient\(s\) by names that differ in case or leading zeros alone"),
         ({"series_uid": ["1.2.3", "1.2.3"]}, r"returns the series 1\.2\.3 more than once"),
         ({"series_uid": ["1.2.3", "../1"]}, r"returns '\.\./1' as series_uid"),
         ({"url": ["s3://a/b/", "file:///etc/"]}, r"returns 's3://a/b/' as url|'file:///etc/' as url"),

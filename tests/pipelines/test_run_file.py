@@ -1,5 +1,6 @@
 """Run files: what stands in `configs/` is valid, and what is wrong is named in one line."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,10 @@ def test_defaults_are_written_out(tmp_path):
 
 def test_the_sections_are_listed_where_they_cannot_be_imported():
     assert set(SECTIONS) == set(RunConfig.model_fields)
+
+
+def test_a_value_that_is_no_utf_8_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("LUNGSYNTH_ODD", os.fsdecode(b"/data/r\xf6ntgen"))
+    with pytest.raises(LungsynthError, match="is no UTF-8, which ZenML cannot record: rename the file") as caught:
+        _read(tmp_path, "parameters: {cohort: {source: pictures, folder: '${LUNGSYNTH_ODD}'}}")
+    str(caught.value).encode()

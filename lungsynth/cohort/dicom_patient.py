@@ -1,0 +1,25 @@
+"""Whose a DICOM file is: its PatientID."""
+
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.tag import Tag
+
+from lungsynth.cohort.identity import names_nobody, normalised
+
+PATIENT_ID = Tag("PatientID")
+
+
+def patient_id(path: Path) -> str | None:
+    """The file's PatientID, normalised; none where it is missing, a dummy such as ANONYMOUS, or no DICOM is there.
+
+    The bytes are taken as they are: pydicom's own decoding warns, and its warnings quote the value.
+    """
+    try:
+        dataset = dcmread(path, stop_before_pixels=True, specific_tags=[PATIENT_ID], force=True)
+        value = dataset.get_item(PATIENT_ID).value if PATIENT_ID in dataset else None
+    except Exception:  # on damaged files pydicom raises whatever comes; reading the pixels will say what is wrong
+        return None
+    text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value or "")
+    name = normalised(text)
+    return None if names_nobody(name) else name
