@@ -1,6 +1,11 @@
 """What became of a series: delivered, or given up for a reason from a closed list."""
 
-from dataclasses import dataclass
+import json
+import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -21,7 +26,7 @@ class FetchReason(StrEnum):
 
     @property
     def passing(self) -> bool:
-        """Whether a later run may well have the series."""
+        """Whether the next attempt may well have the series. Later runs ask for all, see `asking`."""
         return self not in (FetchReason.NOT_FOUND, FetchReason.INCOMPLETE, FetchReason.UNEXPECTED)
 
 
@@ -52,3 +57,41 @@ class Delivery:
     bytes: int = 0  # that were downloaded or simulated for it in this run
     source: str = ""  # the endpoint that it came from; disk, phantom or file; empty where there is none
     attempts: int = 0  # at the object stores, in this run
+
+
+NOTE = "undelivered.json"
+
+
+@dataclass(frozen=True)
+class Undelivered:
+    """A series that could not be had, for the image series `image_uid` (itself, where it is one).
+
+    `answer` is what the store said when it was last asked, at `asked`. Both are of the outside world: no hash of slices
+    holds them.
+    """
+
+    series_uid: str
+    image_uid: str
+    answer: str
+    asked: str
+
+
+def utc_now() -> str:
+    """The time of asking, as it is noted."""
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def read_notes(folder: Path) -> tuple[Undelivered, ...]:
+    """What `write_notes` left in `folder`."""
+    with suppress(FileNotFoundError):
+        return tuple(Undelivered(**fields) for fields in json.loads((folder / NOTE).read_text()))
+    return ()
+
+
+def write_notes(folder: Path, notes: Iterable[Undelivered]) -> None:
+    """Note in `folder` what it lacks; whoever reads or links the file meanwhile sees the old one or the new one."""
+    if (found := tuple(notes)) == read_notes(folder):
+        return
+    part = folder.parent / f".{folder.name}.{NOTE}.{secrets.token_hex(4)}"
+    part.write_text(json.dumps([asdict(one) for one in found], indent=1))
+    part.replace(folder / NOTE)

@@ -121,7 +121,7 @@ class Downloader:
         """Copy what is missing; gives what could be checked by size alone."""
         arrival.attempts += 1
         objects = store.objects(series.url, patience)
-        _require_as_described(objects, series)
+        require_as_described(objects, series)
         missing = arrival.keep_whole(objects)
         if missing:
             try:
@@ -174,7 +174,8 @@ class _Arrival:
         return self._md5[file.name]
 
 
-def _require_as_described(objects: Sequence[RemoteObject], series: RemoteSeries) -> None:
+def require_as_described(objects: Sequence[RemoteObject], series: RemoteSeries) -> None:
+    """Raise `FetchFailed` where a store's listing is not what the cohort says of the series."""
     instances = series.landing.instances
     if len(objects) < instances:
         raise FetchFailed(FetchReason.INCOMPLETE, f"{len(objects)} of {instances} instances")

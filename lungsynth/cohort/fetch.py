@@ -70,7 +70,7 @@ def deliver(series: pd.DataFrame, config: FetchConfig, phantoms: PhantomCohortCo
         if row["url"].startswith("file://"):
             yield _picture(row)
             continue
-        one = _describe(row, config)
+        one = describe(row, config)
         (there if one.landing.is_whole() else wanted).append(one)
     for one in there:
         yield Delivery(one.uid, one.landing.folder, source="disk")
@@ -89,7 +89,7 @@ def free(series: pd.DataFrame, config: FetchConfig) -> None:
     if (config.root / ".fetch").is_dir():
         for row in series.to_dict("records"):
             if not row["url"].startswith("file://"):
-                _describe(row, config).landing.remove()
+                describe(row, config).landing.remove()
 
 
 def require_space(series: pd.DataFrame, config: FetchConfig) -> None:
@@ -100,11 +100,16 @@ def require_space(series: pd.DataFrame, config: FetchConfig) -> None:
     """
     _prepare(config.root)
     rows = series[series["url"].str.startswith("s3://")].drop_duplicates("series_uid").to_dict("records")
-    missing = [one for one in (_describe(row, config) for row in rows) if not one.landing.is_whole()]
+    missing = [one for one in (describe(row, config) for row in rows) if not one.landing.is_whole()]
     _require_space(missing, config)
 
 
-def _describe(row: dict, config: FetchConfig) -> RemoteSeries:
+def describe(row: dict, config: FetchConfig) -> RemoteSeries:
+    """A row of `Cohort.series` as a series to fetch.
+
+    Raises:
+        LungsynthError: its URL names no series.
+    """
     match = SERIES_URL.fullmatch(row["url"])
     if match is None:
         raise LungsynthError(f"series {row['series_uid']} has the URL {row['url']}: expected s3://bucket/UUID/")

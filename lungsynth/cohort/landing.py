@@ -1,6 +1,5 @@
 """Where one series lies on disk: on its way in a hidden folder, visible only when whole, one run at a time."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from threading import Event
 
 from lungsynth.cohort.delivery import FetchFailed, FetchReason, Stopped
+from lungsynth.locks import held, let_go
 
 POLL_S = 0.1
 
@@ -61,12 +61,16 @@ class Landing:
         Raises:
             FetchFailed: another run has held the series for `patience_s`.
         """
-        lock = self._locked(time.monotonic() + patience_s, stopped)
+        deadline, descriptors = time.monotonic() + patience_s, list[int]()
+        while (lock := held(self._lock, descriptors.append)) is None:
+            if time.monotonic() > deadline:
+                raise FetchFailed(FetchReason.IN_USE, "another run fetches this series")
+            if stopped.wait(POLL_S):
+                raise Stopped
         try:
-            yield lock
+            yield descriptors[-1]
         finally:
-            self._lock.unlink(missing_ok=True)
-            os.close(lock)
+            let_go(lock)
 
     def open(self) -> None:
         """Make the hidden folder ready: it goes on from what an earlier run left, or from a folder that is damaged."""
@@ -102,24 +106,6 @@ class Landing:
                 self._sizes.unlink(missing_ok=True)
         except FetchFailed:
             return
-
-    def _locked(self, deadline: float, stopped: Event) -> int:
-        while True:
-            lock = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(lock).st_ino == self._lock.stat().st_ino:
-                    return lock
-            except FileNotFoundError:  # whoever held it has just removed it
-                pass
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    os.close(lock)
-                    raise FetchFailed(FetchReason.IN_USE, "another run fetches this series") from None
-                if stopped.wait(POLL_S):
-                    os.close(lock)
-                    raise Stopped from None
-            os.close(lock)
 
 
 def sizes(folder: Path) -> dict[str, int]:

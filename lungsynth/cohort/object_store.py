@@ -5,8 +5,10 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,13 +87,33 @@ class ObjectStore:
         output, error = self._run(["ls", "--etag", f"{prefix}*"], patience)
         if error:
             raise FetchFailed(FetchReason.NOT_FOUND if MISSING.search(error) else FetchReason.UNREACHABLE, error)
-        found = []
-        for line in output.splitlines():
-            entry = json.loads(line)
-            name, etag = entry["key"].removeprefix(prefix), entry.get("etag", "")
-            if not FILE_NAME.fullmatch(name):
-                raise FetchFailed(FetchReason.UNEXPECTED, f"object {name!a} is no plain file of the series")
-            found.append(RemoteObject(name, entry["size"], etag if MD5.fullmatch(etag) else None))
+        return [_object(json.loads(line), prefix) for line in output.splitlines()]
+
+    def objects_of_all(self, urls: Sequence[str], patience: Patience) -> dict[str, list[RemoteObject] | FetchFailed]:
+        """What `objects` gives or raises for each URL of a series, by one process: thousands take seconds.
+
+        Raises:
+            FetchFailed: not all are listed in time.
+        """
+        prefixes = {self.object_url(url): url for url in urls}
+        with tempfile.NamedTemporaryFile("w", suffix=".s5cmd") as script:
+            script.writelines(f"ls --etag {prefix}*\n" for prefix in prefixes)
+            script.flush()
+            _, output, errors = self._finished(["run", script.name], patience)
+        unsaid = FetchFailed(FetchReason.UNREACHABLE, _first_error(errors))
+        found: dict[str, list[RemoteObject] | FetchFailed] = dict.fromkeys(urls, unsaid)
+        listed: dict[str, list[dict]] = {}
+        for entry in map(json.loads, output.splitlines()):
+            listed.setdefault("/".join(entry["key"].split("/")[:4]) + "/", []).append(entry)
+        for prefix, entries in listed.items():
+            try:
+                found[prefixes[prefix]] = [_object(entry, prefix) for entry in entries]
+            except FetchFailed as failed:
+                found[prefixes[prefix]] = failed
+        for command, error in _errors(errors):
+            if url := prefixes.get(command.rpartition(" ")[2].removesuffix("*")):
+                reason = FetchReason.NOT_FOUND if MISSING.search(error) else FetchReason.UNREACHABLE
+                found[url] = FetchFailed(reason, _in_one_line(error))
         return found
 
     def copy(self, url: str, folder: Path, patience: Patience, lock: int) -> str:
@@ -114,7 +136,14 @@ class ObjectStore:
     def _run(
         self, command: list[str], patience: Patience, folder: Path | None = None, lock: int | None = None
     ) -> tuple[str, str]:
-        """Standard output and first error of s5cmd, which is killed where patience ends; `folder` shows its progress.
+        """Standard output and first error of s5cmd; see `_finished`."""
+        code, output, errors = self._finished(command, patience, folder, lock)
+        return output, _first_error(errors) if code else ""
+
+    def _finished(
+        self, command: list[str], patience: Patience, folder: Path | None = None, lock: int | None = None
+    ) -> tuple[int, str, str]:
+        """Exit code and output of s5cmd, which is killed where patience ends; `folder` shows its progress.
 
         It logs every object: once this process is dead, writing to the broken pipe ends s5cmd as well.
         """
@@ -134,9 +163,7 @@ class ObjectStore:
                 output, errors = _wait(process, patience, folder)
             finally:
                 process.kill()
-        if process.returncode == 0:
-            return output, ""
-        return output, _first_error(errors)
+        return process.returncode, output, errors
 
 
 def _wait(process: subprocess.Popen[str], patience: Patience, folder: Path | None) -> tuple[str, str]:
@@ -175,13 +202,29 @@ def _first_error(stderr: str) -> str:
     """
     if full := DISK_FULL.search(stderr):
         return full[0]
-    messages = []
+    messages = [error for _, error in _errors(stderr)]
+    return _in_one_line(messages[0] if messages else stderr)
+
+
+def _errors(stderr: str) -> Iterator[tuple[str, str]]:
+    """The command (empty where it is of none) and the text of each error."""
     for line in stderr.splitlines():
         try:
-            messages.append(json.loads(line)["error"])
-        except (ValueError, KeyError, TypeError):
+            entry = json.loads(line)
+            yield entry.get("command", ""), entry["error"]
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
-    message = (messages[0] if messages else stderr).rpartition("caused by: ")[2]
+
+
+def _object(entry: dict, prefix: str) -> RemoteObject:
+    name, etag = entry["key"].removeprefix(prefix), entry.get("etag", "")
+    if not FILE_NAME.fullmatch(name):
+        raise FetchFailed(FetchReason.UNEXPECTED, f"object {name!a} is no plain file of the series")
+    return RemoteObject(name, entry["size"], etag if MD5.fullmatch(etag) else None)
+
+
+def _in_one_line(message: str) -> str:
+    message = message.rpartition("caused by: ")[2]
     return (
         " ".join(re.sub(r",? request id: .*|\b(?:read|write|dial) tcp \S+: ", "", message).split())[:300]
         or "s5cmd failed and said nothing"

@@ -82,7 +82,7 @@ def slices_of_image(job: "SeriesJob", config: "SliceConfig", classes: tuple[str,
         table=_table(job, picture, label, lung_fraction, picture.pixel_mm * square.side / config.size),
         notes=tuple(picture.notes),
         hu_histogram=np.zeros(len(HU_BINS) - 1, np.int64),
-        previews=[_preview(picture.grey, mask, square, f"{label}, {job.split}\n{shape[1]}×{shape[0]} pixels")],
+        previews=[_preview(picture.grey, mask, square, f"{label}, {job.split}\n{shape[1]}×{shape[0]} pixels", label)],
     )
 
 
@@ -141,11 +141,11 @@ def _table(job: "SeriesJob", picture: Picture, label: str, lung_fraction: float,
     return pd.DataFrame([row]).reindex(columns=list(COLUMNS)).astype(COLUMNS)
 
 
-def _preview(grey: np.ndarray, mask: np.ndarray | None, square: Square, caption: str) -> "Preview":
+def _preview(grey: np.ndarray, mask: np.ndarray | None, square: Square, caption: str, label: str) -> "Preview":
     from lungsynth.imaging.slices import PREVIEW, Preview
 
     shown = np.zeros((PREVIEW, PREVIEW), bool) if mask is None else _nearest(mask, grey.shape, square, PREVIEW)
-    return Preview(_resized(grey, square, PREVIEW), outline(shown.view(np.uint8)), caption)
+    return Preview(_resized(grey, square, PREVIEW), outline(shown.view(np.uint8)), caption, label)
 
 
 def _resized(grey: np.ndarray, square: Square, size: int) -> np.ndarray:

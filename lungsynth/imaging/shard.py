@@ -1,9 +1,8 @@
 """One shard of the slice dataset: a few patients, fetched, read, cut and written in one go."""
 
 import logging
-import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -14,17 +13,20 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lungsynth.cohort.cohort import ROLES, SPLITS, Cohort
-from lungsynth.cohort.delivery import Delivery, FetchReason
+from lungsynth.cohort.cohort import ROLES, Cohort
+from lungsynth.cohort.delivery import Delivery, Undelivered, utc_now
 from lungsynth.cohort.fetch import FetchConfig, deliver, free
 from lungsynth.cohort.phantom import PhantomCohortConfig
 from lungsynth.errors import LungsynthError
 from lungsynth.hashing import combine, file_sha256, sources_sha256
+from lungsynth.imaging.contact import pictures_of, previews_a_series
+from lungsynth.imaging.earlier import fates_of
 from lungsynth.imaging.pictures import slices_of_image
 from lungsynth.imaging.progress import report_series
 from lungsynth.imaging.rejection import Reason, SeriesRejected
-from lungsynth.imaging.slices import PREVIEW, SeriesJob, SeriesSlices, SliceConfig, slices_of_series, within_patient_cap
-from lungsynth.imaging.store import COLUMNS, HU_BINS, SERIES_COLUMNS, Shard, write_shard
+from lungsynth.imaging.slices import SeriesJob, SeriesSlices, SliceConfig, slices_of_series, within_patient_cap
+from lungsynth.imaging.store import COLUMNS, SERIES_COLUMNS, Shard, write_shard
+from lungsynth.locks import alone
 from lungsynth.text import printable
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,6 @@ DECODERS = ("imagecodecs", "numpy", "opencv-python-headless", "pillow", "pydicom
 """Packages whose version may change a pixel."""
 PLACE_ONLY = {"root", "workers", "patients_per_shard"}
 """Fields of `SliceConfig` that say where and how, and change no slice."""
-PICTURES_A_SHARD = 6
 
 
 @dataclass(frozen=True)
@@ -53,35 +54,53 @@ def build_shard(
     config: SliceConfig,
     phantoms: PhantomCohortConfig | None = None,
     journal: Path | None = None,
+    arrived: Set[str] = frozenset(),
 ) -> BuiltShard:
     """One shard: the slices of `part`, a few patients with all that belongs to them; `journal` takes the progress.
 
     The shard's folder is named by what it is made from, so that it is built once, by whichever process comes first.
+    Where it lacks series of which some have `arrived` (UIDs), one with these takes its place, in a folder of its own:
+    another run may be reading the old one.
 
     Raises:
         LungsynthError: the object store cannot be reached, the disk is full, or a weight file is wrong.
     """
-    if there := find_shard(part, config):
-        return there
+    base = _folder(part, config)
+    with writing(config.root):  # before the work, not after it
+        base.parent.mkdir(parents=True, exist_ok=True)
+    with alone(base.with_name(f".{base.name}.lock"), base, "set slices.root to another folder"):
+        there = find_shard(part, config)
+        if there and not any(one.series_uid in arrived for one in there.shard.undelivered):
+            return there
+        return _build(part, fetch, config, phantoms, journal, there.shard if there else None)
+
+
+def _build(
+    part: Cohort,
+    fetch: FetchConfig,
+    config: SliceConfig,
+    phantoms: PhantomCohortConfig | None,
+    journal: Path | None,
+    before: Shard | None,
+) -> BuiltShard:
+    """The shard of `part` anew, or what is to take the place of `before`."""
     cv2.setNumThreads(1)  # the pool's processes share the cores already
-    work, folder = _Work(part, config), _folder(part, config)
-    with _writing(config.root):  # before the work, not after it
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    deliveries = deliver(part.series, fetch, phantoms)
-    for group, delivered in _groups(part.series, deliveries):
+    work = _Work(part, config)
+    series = work.left_of(before)
+    for group, delivered in _groups(series, deliver(series, fetch, phantoms)):
         work.add(group, delivered)
         if journal is not None:
             size = sum(one.bytes for one in delivered.values())
             report_series(journal, size, rejected=group.image["series_uid"] in work.rejected)
         if fetch.disk_budget_gb is not None:
             free(group.rows, fetch)
-    with _writing(config.root):
-        shard = work.write(folder)
+    with writing(config.root):
+        shard = work.write(before)
     return _built(shard, downloaded=work.bytes, reused=False)
 
 
 @contextmanager
-def _writing(root: Path) -> Iterator[None]:
+def writing(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -92,9 +111,17 @@ def _writing(root: Path) -> Iterator[None]:
 
 
 def find_shard(part: Cohort, config: SliceConfig) -> BuiltShard | None:
-    """The shard of `part`, if it is there and complete."""
-    shard = Shard.open(_folder(part, config))
-    return _built(shard, downloaded=0, reused=True) if shard and shard.complete else None
+    """The newest shard of `part`, if there is one."""
+    found, folder = None, _folder(part, config)
+    while shard := Shard.open(folder):
+        found, folder = shard, _next(folder)
+    return _built(found, downloaded=0, reused=True) if found else None
+
+
+def _next(folder: Path) -> Path:
+    """The folder of what takes a shard's place: a name, then name.2, name.3 and so on."""
+    name, _, number = folder.name.partition(".")
+    return folder.with_name(f"{name}.{int(number or 1) + 1}")
 
 
 def _built(shard: Shard, *, downloaded: int, reused: bool) -> BuiltShard:
@@ -112,7 +139,7 @@ class _Group:
 
 def _groups(series: pd.DataFrame, deliveries: Iterable[Delivery]) -> Iterator[tuple[_Group, dict[str, Delivery]]]:
     """Each image series with the deliveries of its group, as soon as the last of them is there."""
-    owner = series["source_series_uid"].where(series["role"] != "image", series["series_uid"])
+    owner = _owner(series)
     groups = dict(list(series.groupby(owner)))
     waiting = {uid: set(rows["series_uid"]) for uid, rows in groups.items()}
     owners = dict(zip(series["series_uid"], owner, strict=True))
@@ -126,6 +153,11 @@ def _groups(series: pd.DataFrame, deliveries: Iterable[Delivery]) -> Iterator[tu
             yield _Group(rows[rows["role"] == "image"].iloc[0].to_dict(), rows), delivered.pop(uid)
 
 
+def _owner(series: pd.DataFrame) -> pd.Series:
+    """The image series that each row belongs to."""
+    return series["source_series_uid"].where(series["role"] != "image", series["series_uid"])
+
+
 @dataclass
 class _Work:
     """What a shard holds so far, by series UID: series arrive in any order, and are written in one."""
@@ -134,15 +166,26 @@ class _Work:
     config: SliceConfig
     slices: dict[str, SeriesSlices] = field(default_factory=dict)
     rejected: dict[str, SeriesRejected] = field(default_factory=dict)
-    complete: bool = True
+    undelivered: dict[str, Undelivered] = field(default_factory=dict)
     bytes: int = 0
+
+    def left_of(self, before: Shard | None) -> pd.DataFrame:
+        """The rows of the cohort that have to be delivered; what an earlier shard has of the others is taken over."""
+        series = self.part.series
+        for uid, fate in fates_of(before, self.part, self.config).items() if before else ():
+            if isinstance(fate, SeriesRejected):
+                self.rejected[uid] = fate
+            else:
+                self.slices[uid] = fate
+        return series[~_owner(series).isin([*self.slices, *self.rejected])]
 
     def add(self, group: _Group, delivered: dict[str, Delivery]) -> None:
         """Cut one series, or note why it gives nothing."""
         self.bytes += sum(one.bytes for one in delivered.values())
         missing = [one for one in delivered.values() if one.folder is None]
-        self.complete &= not any(FetchReason(one.reason).passing for one in missing)
-        uid = group.image["series_uid"]
+        uid, now = group.image["series_uid"], utc_now()
+        for one in missing:
+            self.undelivered[one.series_uid] = Undelivered(one.series_uid, uid, f"{one.reason}: {one.detail}", now)
         try:
             self._require(group, missing)
             cut = slices_of_series if group.image["modality"] == "CT" else slices_of_image
@@ -185,10 +228,14 @@ class _Work:
             lung_folders=tuple(places["lungs"]),
             mask_file=places["mask"][0] if places["mask"] else None,
             slice_labels=labels[labels["series_uid"] == image["series_uid"]],
+            previews=previews_a_series(len(self.part.images)),
         )
 
-    def write(self, folder: Path) -> Shard:
-        """The shard on disk; one that was incomplete gives way."""
+    def write(self, before: Shard | None) -> Shard:
+        """The shard on disk; where it lacks no less than `before`, that one with newer notes."""
+        lacked = {one.series_uid: one for one in before.undelivered} if before else {}
+        if before and not self.undelivered.keys() < lacked.keys():
+            return before.noted(self.undelivered.get(uid, one) for uid, one in lacked.items())
         parts = [self.slices[uid] for uid in sorted(self.slices)]
         size = self.config.size
         images = np.concatenate([np.empty((0, size, size), np.uint8), *(part.images for part in parts)])
@@ -201,9 +248,9 @@ class _Work:
         if len(kept) < len(table):
             images, table = images[kept], table.iloc[kept].reset_index(drop=True)
             masks = None if masks is None else masks[kept]
-        if (there := Shard.open(folder)) and not there.complete:
-            shutil.rmtree(folder)
-        return write_shard(folder, images, masks, table, self._fates(table), self._pictures(), self.complete)
+        folder = _next(before.folder) if before else _folder(self.part, self.config)
+        pictures = pictures_of(self.slices, self.rejected, self.part.images)
+        return write_shard(folder, images, masks, table, self._fates(table), pictures, tuple(self.undelivered.values()))
 
     def _fates(self, table: pd.DataFrame) -> pd.DataFrame:
         counts = table["series_uid"].value_counts()
@@ -219,32 +266,6 @@ class _Work:
             lesion_mm = slices.lesion_mm if slices else float("nan")
             rows.append((*who, state, reason, detail, notes, int(counts.get(uid, 0)), lesion_mm))
         return pd.DataFrame(rows, columns=list(SERIES_COLUMNS)).astype(SERIES_COLUMNS)
-
-    def _pictures(self) -> dict[str, np.ndarray]:
-        """Histograms of HU by split, and some pictures for the contact sheets."""
-        splits = dict(zip(self.part.images["series_uid"], self.part.images["split"], strict=True))
-        arrays = {f"hu_{split}": np.zeros(len(HU_BINS) - 1, np.int64) for split in SPLITS}
-        for uid, slices in self.slices.items():
-            arrays[f"hu_{splits[uid]}"] += slices.hu_histogram
-        previews = [preview for uid in sorted(self.slices) for preview in self.slices[uid].previews]
-        some = np.random.default_rng(0).permutation(len(previews))[:PICTURES_A_SHARD]
-        cases = [case for case in sorted(self.rejected.items()) if case[1].picture is not None][:PICTURES_A_SHARD]
-        return arrays | {
-            "images": np.array([previews[index].image for index in some], np.uint8),
-            "outlines": np.array([previews[index].outline for index in some], bool),
-            "captions": np.array([previews[index].caption for index in some], str),
-            "rejected": np.array([_tile(one.picture) for _, one in cases], np.uint8),
-            "rejected_uids": np.array([uid for uid, _ in cases], str),
-        }
-
-
-def _tile(picture: np.ndarray | None) -> np.ndarray:
-    """The picture of a rejected case in a square of one size, as wide as it is high."""
-    assert picture is not None  # or it is none of the cases
-    scale = PREVIEW / max(picture.shape)
-    height, width = (max(1, round(scale * side)) for side in picture.shape)
-    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-    return cv2.copyMakeBorder(small, 0, PREVIEW - height, 0, PREVIEW - width, cv2.BORDER_CONSTANT, value=0)
 
 
 def _no_slices() -> pd.DataFrame:

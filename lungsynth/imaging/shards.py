@@ -3,21 +3,26 @@
 import logging
 import math
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence, Set
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from lungsynth.cohort.asking import ask
 from lungsynth.cohort.cohort import SPLITS, Cohort
+from lungsynth.cohort.delivery import utc_now, write_notes
 from lungsynth.cohort.fetch import FetchConfig, require_space
 from lungsynth.cohort.phantom import PhantomCohortConfig
 from lungsynth.errors import LungsynthError
 from lungsynth.hashing import combine
+from lungsynth.imaging.contact import merged_pictures
 from lungsynth.imaging.progress import series_bar
-from lungsynth.imaging.shard import BuiltShard, build_shard, find_shard
+from lungsynth.imaging.shard import BuiltShard, build_shard, find_shard, writing
 from lungsynth.imaging.slices import SliceConfig
 from lungsynth.imaging.store import (
     Shard,
@@ -25,11 +30,9 @@ from lungsynth.imaging.store import (
     SliceMeta,
     assemble,
 )
+from lungsynth.locks import alone
 
 log = logging.getLogger(__name__)
-
-SHARDS_WITH_PICTURES = 64
-"""Contact sheets show a few slices: they need not open every shard of thousands."""
 
 
 def shard_count(cohort: Cohort, config: SliceConfig) -> int:
@@ -51,16 +54,45 @@ def build_slices(
     count = shard_count(cohort, config)
     parts = [part for part in cohort.shards(count) if len(part.images)]
     fetch = _share(fetch, config.workers)
-    built = sorted(_build_all(parts, fetch, config, phantoms), key=lambda one: one.shard.sha256)
-    _log(built, cohort)
     meta = SliceMeta(config.size, _window(cohort, config), cohort.sha256, config.view, cohort.classes)
-    shards = [one.shard for one in built]
-    key = combine([repr(meta), *(f"{shard.folder.name} {shard.sha256}" for shard in shards)])
-    folder = config.root / "datasets" / key[:16]
+    found, arrived = _asked_again(parts, fetch, config)
+    there = [one for one in found.values() if not _lacks(one, arrived)]
+    if len(there) < len(parts) or not _dataset_folder(there, meta, config).exists():
+        with writing(config.root):
+            (config.root / "shards").mkdir(parents=True, exist_ok=True)
+        with alone(config.root / f".{_key(parts, meta)}.lock", config.root, "set slices.root to another folder"):
+            there = list(_build_all(parts, fetch, config, phantoms, arrived))
+            _log(there, cohort)
+            _assemble(there, meta, config, cohort)
+    else:
+        _log(there, cohort)
+    folder = _dataset_folder(there, meta, config)
+    with suppress(OSError):  # a cache of others, to read
+        write_notes(folder, [note for one in _sorted(there) for note in one.shard.undelivered])
+    return SliceDataset(folder)
+
+
+def _key(parts: list[Cohort], meta: SliceMeta) -> str:
+    """Of two runs with the same key the second waits, and finds what the first has made."""
+    return combine([repr(meta), *(part.sha256 for part in parts)])[:16]
+
+
+def _sorted(built: list[BuiltShard]) -> list[BuiltShard]:
+    return sorted(built, key=lambda one: one.shard.sha256)
+
+
+def _dataset_folder(built: list[BuiltShard], meta: SliceMeta, config: SliceConfig) -> Path:
+    shards = (f"{one.shard.folder.name} {one.shard.sha256}" for one in _sorted(built))
+    return config.root / "datasets" / combine([repr(meta), *shards])[:16]
+
+
+def _assemble(built: list[BuiltShard], meta: SliceMeta, config: SliceConfig, cohort: Cohort) -> None:
+    """Make a dataset of the shards, unless it is there."""
+    folder, shards = _dataset_folder(built, meta, config), [one.shard for one in _sorted(built)]
     if not folder.exists():
         _check_classes(shards, cohort)
-        assemble(folder, shards, meta, _merged_pictures(shards))
-    return SliceDataset(folder)
+        with writing(config.root):
+            assemble(folder, shards, meta, merged_pictures(shards))
 
 
 def build_some(
@@ -85,24 +117,11 @@ def build_some(
     numbers = range(index, shards, count or shards)
     for number, part in zip(numbers, cohort.shards(shards, numbers), strict=True):
         if len(part.images):
-            built = build_shard(part, fetch, config, phantoms)
+            _, arrived = _asked_again([part], fetch, config)
+            built = build_shard(part, fetch, config, phantoms, arrived=arrived)
             there = ", was there already" if built.reused else ""
             found = (built.shard.rows, built.series, built.rejected, there)
             log.info("shard %d of %d: %d slices of %d series, %d rejected%s", number, shards, *found)
-
-
-def _merged_pictures(shards: list[Shard]) -> dict[str, np.ndarray]:
-    """Histograms of all shards, and the pictures of some of them."""
-    some = {int(index) for index in np.random.default_rng(0).permutation(len(shards))[:SHARDS_WITH_PICTURES]}
-    sums: dict[str, np.ndarray] = {}
-    lists: dict[str, list[np.ndarray]] = defaultdict(list)
-    for index, shard in enumerate(shards):
-        for name, array in shard.pictures(None if index in some else "hu_").items():
-            if name.startswith("hu_"):
-                sums[name] = sums.get(name, 0) + array
-            elif len(array):
-                lists[name].append(array)
-    return sums | {name: np.concatenate(arrays) for name, arrays in lists.items()}
 
 
 def _window(cohort: Cohort, config: SliceConfig) -> tuple[float, float] | None:
@@ -110,27 +129,92 @@ def _window(cohort: Cohort, config: SliceConfig) -> tuple[float, float] | None:
 
 
 def _build_all(
-    parts: list[Cohort], fetch: FetchConfig, config: SliceConfig, phantoms: PhantomCohortConfig | None
+    parts: list[Cohort],
+    fetch: FetchConfig,
+    config: SliceConfig,
+    phantoms: PhantomCohortConfig | None,
+    arrived: frozenset[str],
 ) -> Iterator[BuiltShard]:
     """Every shard, in the order in which they get ready."""
+    found = [(part, find_shard(part, config)) for part in parts]  # now: another run may have built some meanwhile
+    yield from (one for _, one in found if one and not _lacks(one, arrived))
+    left = [(part, one) for part, one in found if not one or _lacks(one, arrived)]
+    if left:
+        wanted = pd.concat([_to_fetch(part, one) for part, one in left])
+        require_space(wanted, fetch)
+        images = int((wanted["role"] == "image").sum())
+        yield from _build_missing([part for part, _ in left], images, fetch, config, phantoms, arrived)
+
+
+def _build_missing(
+    parts: list[Cohort],
+    series: int,
+    fetch: FetchConfig,
+    config: SliceConfig,
+    phantoms: PhantomCohortConfig | None,
+    arrived: frozenset[str],
+) -> Iterator[BuiltShard]:
     # loky's workers do not import the main module again: under ZenML that alone takes them ten seconds.
     pool = Parallel(n_jobs=config.workers, return_as="generator_unordered", pre_dispatch="n_jobs")
-    there = {index: shard for index, part in enumerate(parts) if (shard := find_shard(part, config))}
-    missing = [part for index, part in enumerate(parts) if index not in there]
-    yield from there.values()
-    if not missing:
-        return
-    require_space(pd.concat([part.series for part in missing]), fetch)
-    with warnings.catch_warnings(), series_bar(sum(len(part.images) for part in missing)) as journal:
+    with warnings.catch_warnings(), series_bar(series) as journal:
         # loky replaces a worker whose memory has grown, as it does by the scan that it keeps room for.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
         try:
-            yield from pool(delayed(build_shard)(part, fetch, config, phantoms, journal) for part in missing)
+            yield from pool(delayed(build_shard)(part, fetch, config, phantoms, journal, arrived) for part in parts)
         except TerminatedWorkerError as error:
             raise LungsynthError(
                 "a process that prepared slices was killed, most likely for memory: set slices.workers lower and run "
                 "again; finished shards are kept"
             ) from error
+
+
+def _lacks(built: BuiltShard, arrived: Set[str]) -> bool:
+    """Whether the shard lacks a series that has arrived."""
+    return any(one.series_uid in arrived for one in built.shard.undelivered)
+
+
+def _to_fetch(part: Cohort, built: BuiltShard | None) -> pd.DataFrame:
+    """Rows of a part that are not in its shard, more or less: what a disk needs room for."""
+    lacked = {one.series_uid for one in built.shard.undelivered} if built else set(part.series["series_uid"])
+    return part.series[part.series["series_uid"].isin(lacked)]
+
+
+def _asked_again(
+    parts: Sequence[Cohort], fetch: FetchConfig, config: SliceConfig
+) -> tuple[dict[int, BuiltShard], frozenset[str]]:
+    """The shards that are there, by the number of their part, and which of the series that they lack can be had now.
+
+    All series that any run could not have are asked for again, at once; the answers are noted.
+    """
+    found = {index: shard for index, part in enumerate(parts) if (shard := find_shard(part, config))}
+    lacking = {index: {one.series_uid for one in built.shard.undelivered} for index, built in found.items()}
+    if not any(lacking.values()):
+        return found, frozenset()
+    rows = [parts[index].series for index, uids in lacking.items() if uids]
+    series = pd.concat(rows).drop_duplicates("series_uid")
+    series = series[series["series_uid"].isin(set().union(*lacking.values()))]
+    answers, now = ask(series, fetch), utc_now()
+    for index, built in found.items():
+        notes = [
+            replace(one, answer=answers.refused[one.series_uid], asked=now)
+            if one.series_uid in answers.refused
+            else one
+            for one in built.shard.undelivered
+        ]
+        found[index] = replace(built, shard=built.shard.noted(notes))
+    log.info(
+        "%d series that no store gave before were asked for again: %d can be had now", len(series), len(answers.there)
+    )
+    known = answers.there | answers.refused.keys()
+    silent = [one for built in found.values() for one in built.shard.undelivered if one.series_uid not in known]
+    if silent:
+        log.warning(
+            "%d series could not be asked for (%s): they stay left out, as when last asked for on %s",
+            len(silent),
+            answers.silent,
+            min(one.asked for one in silent),
+        )
+    return found, answers.there
 
 
 def _share(fetch: FetchConfig, processes: int) -> FetchConfig:

@@ -65,7 +65,8 @@ class SeriesJob:
     """One series or picture with all that it takes to turn it into slices.
 
     `label` and `evidence` are the patient's, `slice_labels` the rows of `Cohort.slice_labels` about this series. Each
-    of the lesion and lung folders holds one segmentation of it; `mask_file` is the mask of a picture.
+    of the lesion and lung folders holds one segmentation of it; `mask_file` is the mask of a picture. About `previews`
+    slices of a scan are kept for the contact sheet.
     """
 
     series_uid: str
@@ -79,15 +80,17 @@ class SeriesJob:
     lung_folders: tuple[Path, ...]
     mask_file: Path | None
     slice_labels: pd.DataFrame
+    previews: int = 1
 
 
 @dataclass(frozen=True)
 class Preview:
-    """A slice as the contact sheet shows it: uint8 P×P, the lungs' outline (bool P×P), and what it is, in words."""
+    """A slice as the contact sheet shows it: uint8 P×P, the lungs' outline (bool P×P), words, and its class."""
 
     image: np.ndarray
     outline: np.ndarray
     caption: str
+    label: str
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ def _slices(volume: Volume, job: SeriesJob, config: SliceConfig, classes: tuple[
         table=_table(volume, job, config, found, views, fractions),
         notes=(*volume.notes, *found.notes, *lungs.notes),
         hu_histogram=_hu_histogram(volume.hu[chosen, ::16, ::16]),
-        previews=[_preview(volume, job, config, found.labels, lungs, views)],
+        previews=_previews(volume, job, config, found.labels, lungs, views),
         lesion_mm=found.lesion_mm,
     )
 
@@ -293,20 +296,26 @@ def _hu_histogram(hu: np.ndarray) -> np.ndarray:
     return np.bincount(bins.ravel(), minlength=len(HU_BINS) - 1)
 
 
-def _preview(
+def _previews(
     volume: Volume,
     job: SeriesJob,
     config: SliceConfig,
     labels: list[str | None],
     lungs: LungMask,
     views: Sequence[tuple[int, Crop]],
-) -> Preview:
-    """One of the slices: of a class at random, so that the sheet shows rare classes too."""
+) -> list[Preview]:
+    """Some of the slices, as many of each class, so that the sheet shows rare classes too; from all of the scan."""
     rng = _random(volume.series_uid, len(volume.hu))
-    name = rng.choice(sorted({str(labels[index]) for index, _ in views}))
-    members = [view for view in views if labels[view[0]] == name]
-    index, crop = members[rng.integers(len(members))]
-    mask = render_mask(lungs.plane(index, volume.hu.shape[1:]), crop, PREVIEW)
-    extent = PREVIEW * crop.pixel_mm(volume.spacing_mm, PREVIEW)
-    caption = f"{name}, {job.split}\n{extent:.0f} mm wide, {volume.thickness_mm:.3g} mm thick"
-    return Preview(render(volume.hu[index], crop, PREVIEW, config.window_hu), outline(mask), caption)
+    names = rng.permutation(sorted({str(labels[index]) for index, _ in views})).tolist()
+    previews = []
+    for place, name in enumerate(names):
+        members = [view for view in views if labels[view[0]] == name]
+        count = min(len(members), len(range(place, job.previews, len(names))))
+        for part in np.array_split(np.arange(len(members)), count) if count else ():
+            index, crop = members[rng.choice(part)]
+            mask = render_mask(lungs.plane(index, volume.hu.shape[1:]), crop, PREVIEW)
+            extent = PREVIEW * crop.pixel_mm(volume.spacing_mm, PREVIEW)
+            caption = f"{name}, {job.split}\n{extent:.0f} mm wide, {volume.thickness_mm:.3g} mm thick"
+            image = render(volume.hu[index], crop, PREVIEW, config.window_hu)
+            previews.append(Preview(image, outline(mask), caption, name))
+    return previews

@@ -5,8 +5,9 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from safetensors.numpy import save_file
 
 from lungsynth import CLASSES
 from lungsynth.cohort.cohort import SPLITS
+from lungsynth.cohort.delivery import Undelivered, read_notes, write_notes
 from lungsynth.errors import LungsynthError
 from lungsynth.hashing import array_sha256, combine, table_sha256
 from lungsynth.imaging.mapped import MappedSlices, write_slices
+from lungsynth.imaging.rejection import Reason
 
 COLUMNS = {
     "patient": "string",  # pseudonymous key of the cohort
@@ -71,19 +74,27 @@ class SliceMeta:
 class Shard:
     """A folder with some of a dataset's slices and the tables about them, how many there are, and their SHA-256.
 
-    `complete` is false where a series could not be had that may well be there at the next attempt.
+    `undelivered` are the series that it lacks because no store gave them. Nothing in the folder ever changes but their
+    notes.
     """
 
     folder: Path
     rows: int
     sha256: str
-    complete: bool
+    undelivered: tuple[Undelivered, ...] = ()
 
     @classmethod
     def open(cls, folder: Path) -> "Shard | None":
         """The shard that `write_shard` left in `folder`, if there is one."""
         path = folder / "shard.json"
-        return cls(folder, **json.loads(path.read_text())) if path.exists() else None
+        return cls(folder, **json.loads(path.read_text()), undelivered=read_notes(folder)) if path.exists() else None
+
+    def noted(self, notes: Iterable[Undelivered]) -> "Shard":
+        """The shard with these notes of what it lacks, on disk as well, if it can be written."""
+        found = replace(self, undelivered=tuple(notes))
+        with suppress(OSError):  # a cache of others, to read
+            write_notes(self.folder, found.undelivered)
+        return found
 
     @property
     def series(self) -> pd.DataFrame:
@@ -130,6 +141,11 @@ class SliceDataset:
     def series(self) -> pd.DataFrame:
         """One row a series of the cohort: what became of it; see `SERIES_COLUMNS`."""
         return pd.read_parquet(self.folder / "series.parquet")
+
+    @property
+    def undelivered(self) -> tuple[Undelivered, ...]:
+        """Series that no store gave, and what it said when it was last asked."""
+        return read_notes(self.folder)
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -195,7 +211,7 @@ def write_shard(
     table: pd.DataFrame,
     series: pd.DataFrame | None = None,
     pictures: Mapping[str, np.ndarray] | None = None,
-    complete: bool = True,
+    undelivered: Sequence[Undelivered] = (),
 ) -> Shard:
     """Write slices (uint8, N×H×W), their masks and tables into the new folder `folder`; nothing or all of it.
 
@@ -206,7 +222,9 @@ def write_shard(
     table = table[list(COLUMNS)].astype(COLUMNS)
     series = series[list(SERIES_COLUMNS)].astype(SERIES_COLUMNS)
     arrays = [array_sha256(array) for array in (images, masks) if array is not None]
-    sha256 = combine([*arrays, table_sha256(table), table_sha256(series)])
+    # Not what a store said: the same slices are the same, however an error was worded.
+    hashed = series.assign(detail=series["detail"].mask(series["reason"] == Reason.NOT_FETCHED, ""))
+    sha256 = combine([*arrays, table_sha256(table), table_sha256(hashed)])
     part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
     part.mkdir(parents=True)
     try:
@@ -216,7 +234,8 @@ def write_shard(
         table.to_parquet(part / "slices.parquet", index=False)
         series.to_parquet(part / "series.parquet", index=False)
         _write_pictures(part, pictures or {})
-        shard = {"rows": len(images), "sha256": sha256, "complete": complete}
+        write_notes(part, undelivered)
+        shard = {"rows": len(images), "sha256": sha256}
         (part / "shard.json").write_text(json.dumps(shard))
         part.rename(folder)
     except OSError:
@@ -225,7 +244,7 @@ def write_shard(
         return there
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return Shard(folder, len(images), sha256, complete)
+    return Shard(folder, len(images), sha256, tuple(undelivered))
 
 
 def assemble(
@@ -253,6 +272,7 @@ def assemble(
         manifest = {"sha256": _sha256(meta, listed), "meta": asdict(meta), "masks": masks, "shards": listed}
         _write_codes(part, meta)
         _write_pictures(part, pictures or {})
+        write_notes(part, [one for shard in shards for one in shard.undelivered])
         (part / "dataset.json").write_text(json.dumps(manifest, indent=1))
         part.rename(folder)
     finally:
@@ -281,6 +301,13 @@ def _read_pictures(folder: Path, prefix: str = "") -> dict[str, np.ndarray]:
     """The arrays whose names begin with `prefix`; the others stay compressed on disk."""
     with np.load(folder / "pictures.npz") as arrays:
         return {name: arrays[name] for name in arrays if name.startswith(prefix)}
+
+
+def replace_whole(path: Path, content: bytes) -> None:
+    """Write a file that is whole at any time; the unfinished one lies outside its folder, which may be being copied."""
+    part = path.parent.with_name(f".{path.parent.name}.{path.name}.{uuid.uuid4().hex[:8]}")
+    part.write_bytes(content)
+    part.replace(path)
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:

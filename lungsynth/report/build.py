@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from io import BytesIO
 from itertools import zip_longest
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from lungsynth.cohort.cohort import SPLITS
-from lungsynth.imaging.store import HU_BINS, SliceDataset
+from lungsynth.imaging.store import HU_BINS, SliceDataset, replace_whole
 from lungsynth.report.figures import INKS, OTHER, OUTLINE, SHEET_GREYS, SYNTHETIC
 
 PICTURES = ("contact_sheet.png", "rejected.png", "histograms.png")
@@ -32,28 +33,38 @@ COLOURS = dict(zip(SPLITS, (SYNTHETIC, OTHER, INKS["light"]), strict=True))
 def draw_build(dataset: SliceDataset) -> None:
     """Write `contact_sheet.png`, `rejected.png` and `histograms.png` into the dataset's folder, if they are not there.
 
-    What they show was collected while the slices were cut; at most `MOST` slices are drawn, at random.
+    What they show was collected while the slices were cut; see `imaging.contact`.
     """
     folder, arrays = dataset.folder, dataset.pictures
     if all((folder / name).exists() for name in PICTURES):
         return
     captions = arrays.get("captions", np.array([], str))
-    chosen = np.sort(np.random.default_rng(0).permutation(len(captions))[:MOST])
-    images, outlines = (
-        arrays[name][chosen] if len(chosen) else np.empty((0, TILE, TILE), bool) for name in ("images", "outlines")
+    images, outlines = (arrays.get(name, np.empty((0, TILE, TILE), bool)) for name in ("images", "outlines"))
+    patients = len(np.unique(arrays["patients"])) if "patients" in arrays else None
+    _save(
+        contact_sheet(images, outlines, captions.tolist(), len(dataset.table), patients), folder / "contact_sheet.png"
     )
-    contact_sheet(images, outlines, captions[chosen].tolist()).save(folder / "contact_sheet.png", optimize=True)
     rejected = dict(zip(arrays.get("rejected_uids", ()), arrays.get("rejected", ()), strict=True))
-    rejected_sheet(dataset.series, rejected).save(folder / "rejected.png", optimize=True)
+    _save(rejected_sheet(dataset.series, rejected), folder / "rejected.png")
     counts = {split: arrays[f"hu_{split}"] for split in SPLITS if f"hu_{split}" in arrays}
     histograms(dataset.table, counts, folder / "histograms.png")
 
 
-def contact_sheet(previews: np.ndarray, outlines: np.ndarray, captions: Sequence[str]) -> Image.Image:
-    """Slices with the outline of the lung mask and their captions: uint8 K×P×P, bool K×P×P, K texts."""
+def _save(sheet: Image.Image, path: Path) -> None:
+    """Whole or not at all: another run may be copying the folder."""
+    content = BytesIO()
+    sheet.save(content, "png", optimize=True)
+    replace_whole(path, content.getvalue())
+
+
+def contact_sheet(
+    previews: np.ndarray, outlines: np.ndarray, captions: Sequence[str], slices: int, patients: int | None = None
+) -> Image.Image:
+    """Some of `slices` slices, outlined by the lung mask, and their captions: uint8 K×P×P, bool K×P×P, K texts."""
     tiles = [_outlined(preview, outline) for preview, outline in zip(previews, outlines, strict=True)]
-    title = f"{len(tiles)} slices at random; outlined: lung mask" if tiles else "no slices"
-    return _sheet([title], tiles, [caption.splitlines() for caption in captions])
+    of = f" of {patients} patients" if patients else ""
+    title = f"{len(tiles)} of {slices} slices{of}, spread over splits and classes; outlined: lung mask"
+    return _sheet([title if tiles else "no slices"], tiles, [caption.splitlines() for caption in captions])
 
 
 def rejected_sheet(series: pd.DataFrame, pictures: Mapping[str, np.ndarray]) -> Image.Image:
@@ -87,7 +98,9 @@ def histograms(slices: pd.DataFrame, hu_histograms: Mapping[str, np.ndarray], pa
             hu.stairs(share, HU_BINS, color=COLOURS[split], linewidth=1.8, label=split)
     hu.set_yscale("log")
     _style(hu, "HU of the slices taken", "share of voxels")
-    figure.savefig(path, format="png")
+    content = BytesIO()
+    figure.savefig(content, format="png")
+    replace_whole(path, content.getvalue())
 
 
 def _series_histogram(axes: Axes, scans: pd.DataFrame, column: str, edges: np.ndarray, label: str) -> None:

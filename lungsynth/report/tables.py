@@ -143,9 +143,17 @@ def splits(dataset: SliceDataset) -> list[dict[str, object]]:
 
 
 def rejected(dataset: SliceDataset) -> list[dict[str, object]]:
-    """How many series gave no slices, for each reason, with the detail of the first."""
+    """How many series gave no slices, for each reason, with the detail of the first, and when it was last asked for."""
     groups = dataset.rejected.groupby("reason", sort=True)
-    return [{"reason": reason, "series": len(group), "detail": group["detail"].iloc[0]} for reason, group in groups]
+    asked = _asked(dataset)
+    return [
+        {
+            "reason": reason,
+            "series": len(group),
+            "detail": "; ".join(filter(None, [group["detail"].iloc[0], asked.get(group["series_uid"].iloc[0])])),
+        }
+        for reason, group in groups
+    ]
 
 
 def noted(dataset: SliceDataset) -> list[dict[str, object]]:
@@ -169,8 +177,15 @@ def public_cohort(cohort: Cohort) -> pd.DataFrame:
 
 
 def public_series(dataset: SliceDataset, cohort: Cohort) -> pd.DataFrame:
-    """What became of each series, with patients numbered as in `public_cohort`."""
-    return dataset.series.assign(patient=_numbered(dataset.series["patient"], cohort))
+    """What became of each series, with patients numbered as in `public_cohort`; of those not had, the last answer."""
+    series = dataset.series
+    asked = series["series_uid"].map(_asked(dataset)).astype("string")
+    return series.assign(patient=_numbered(series["patient"], cohort), asked=asked)
+
+
+def _asked(dataset: SliceDataset) -> dict[str, str]:
+    """When it was last tried to have what an image series lacks, and the answer, by its UID."""
+    return {one.image_uid: f"last asked for on {one.asked}: {one.answer}" for one in dataset.undelivered}
 
 
 def public_config(value: object) -> object:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,7 +38,7 @@ from lungsynth.training.monitor import Monitor, Row, SpoiledError, best, check_d
 from lungsynth.training.pace import Pace
 from lungsynth.training.schedule import at
 from lungsynth.training.snapshots import beside, save_film, save_pictures, snapshot
-from lungsynth.training.state import TrainingState, run_key
+from lungsynth.training.state import TrainingState, clear, is_wanted, owned, run_key
 from lungsynth.training.stopping import Stop, StoppedError
 
 LOG_KIMG = 0.5
@@ -63,8 +62,9 @@ def train_generator(
     `on_log` is called, in the first process, with each line of the log as soon as there is one.
 
     A run that was interrupted goes on from its newest checkpoint under `checkpoints`, to the same weights, on the CPU
-    to the last bit, as a run that was not; the checkpoint is removed at the end. Equal seeds give equal weights on the
-    CPU, for the same number of threads: fix it by `training.threads`, see `Pace`.
+    to the last bit, as a run that was not; the checkpoint is removed at the end. Of two equal runs at once the second
+    waits for the first, and goes on from what that leaves. Equal seeds give equal weights on the CPU, for the same
+    number of threads: fix it by `training.threads`, see `Pace`.
 
     Raises:
         LungsynthError: the data do not fit the configuration, or the device is missing.
@@ -81,26 +81,42 @@ def train_generator(
     if training.growth:
         training.growth.check(generator.size, training.kimg)
 
-    # Start afresh, or where the last run was stopped.
-    fabric = launch(training)
-    run = checkpoints / run_key(generator, training, data_sha256)
-    state = TrainingState.new(generator, training, fabric.device)
-    if (run / "state.pt").exists():
-        state.restore(run / "state.pt")
-        if training.growth:
-            state.average.grow(training.growth.level(generator.size, state.before))  # as the last step left it
-    if largest_of_processes(state.step, fabric) != state.step:
-        raise LungsynthError(f"{checkpoints}: not all processes find the same checkpoint; they must share the folder")
-    for network in filter(None, (state.generator, state.discriminator)):
-        share_statistics(network, fabric)
-
-    # Train.
     card = GeneratorCard(
         generator=generator,
         window_hu=window_hu,
         data_sha256=data_sha256,
         training=training.model_dump(mode="json"),
     )
+    fabric = launch(training)
+    run = checkpoints / run_key(generator, training, data_sha256)
+    with owned(run, folder, fabric):
+        return _train_alone(train, val, card, training, run, folder, fabric, on_log)
+
+
+def _train_alone(
+    train: Slices,
+    val: Slices | None,
+    card: GeneratorCard,
+    training: TrainingConfig,
+    run: Path,
+    folder: Path,
+    fabric: Fabric,
+    on_log: Callable[[Row], None] | None,
+) -> GeneratorPackage:
+    """Train in the checkpoint folder `run`, which no other run touches meanwhile."""
+    # Start afresh, or where the last run was stopped.
+    generator = card.generator
+    state = TrainingState.new(generator, training, fabric.device)
+    if (run / "state.pt").exists():
+        state.restore(run / "state.pt")
+        if training.growth:
+            state.average.grow(training.growth.level(generator.size, state.before))  # as the last step left it
+    if largest_of_processes(state.step, fabric) != state.step:
+        raise LungsynthError(f"{run.parent}: not all processes find the same checkpoint; they must share the folder")
+    for network in filter(None, (state.generator, state.discriminator)):
+        share_statistics(network, fabric)
+
+    # Train.
     with (
         source_of(train, balanced=training.balanced, seed=training.seed, device=fabric.device) as source,
         torch_threads(torch.get_num_threads()),
@@ -125,7 +141,7 @@ def train_generator(
         save_film(sorted((run / "frames").glob("*.png")), folder / "progress.gif")
         save_pictures(package, monitor.grid, training.seed)
         save_curves(state.log, folder / "training.png")
-    shutil.rmtree(run)
+    clear(run)
     fabric.barrier()
     return package
 
@@ -190,7 +206,8 @@ def _train(
             state.pending.append(pace.timed(lambda: within_memory(step, size, fabric.world_size == 1)))
             state.threads = pace.threads
             bar.update(state.shown - bar.n)
-            if monitor and _passed(config.checkpoint_kimg, state):
+            last = state.shown >= total
+            if monitor and (_passed(config.checkpoint_kimg, state) or (last and is_wanted(run))):
                 state.save(run / "state.pt")
 
 

@@ -1,7 +1,6 @@
 """Training of one network for each class, one after the other, where the generator asks for it."""
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -22,7 +21,7 @@ from lungsynth.training.data import Slices
 from lungsynth.training.devices import launch
 from lungsynth.training.monitor import Row
 from lungsynth.training.snapshots import real_grid, save_film, save_pictures
-from lungsynth.training.state import run_key
+from lungsynth.training.state import clear, owned, run_key
 
 DONE = "done"
 """Marks the folder of a class whose network is trained."""
@@ -67,26 +66,27 @@ def train_generator(
     fabric = launch(training)
     run = checkpoints / run_key(generator, training, data_sha256)
     parts = [GeneratorPackage(run / str(code)) for code in range(len(generator.classes))]
-    for code, (name, part) in enumerate(zip(generator.classes, parts, strict=True)):
-        if (part.folder / DONE).exists():  # before a run that was interrupted later
-            continue
-        loop.train_generator(
-            of_class[code],
-            _of_class(val, code) if val else None,
-            window_hu=window_hu,
-            data_sha256=f"{data_sha256} {name}",
-            generator=generator.of_one_class,
-            training=training,
-            folder=part.folder,
-            checkpoints=checkpoints,
-            on_log=on_log and partial(_pass_on, on_log, code * training.kimg),
-        )
+    with owned(run, folder, fabric):
+        for code, (name, part) in enumerate(zip(generator.classes, parts, strict=True)):
+            if (part.folder / DONE).exists():  # before a run that was interrupted later
+                continue
+            loop.train_generator(
+                of_class[code],
+                _of_class(val, code) if val else None,
+                window_hu=window_hu,
+                data_sha256=f"{data_sha256} {name}",
+                generator=generator.of_one_class,
+                training=training,
+                folder=part.folder,
+                checkpoints=checkpoints,
+                on_log=on_log and partial(_pass_on, on_log, code * training.kimg),
+            )
+            if fabric.is_global_zero:
+                (part.folder / DONE).touch()
         if fabric.is_global_zero:
-            (part.folder / DONE).touch()
-    if fabric.is_global_zero:
-        _join(parts, generator, data_sha256, training, real_grid(train, generator), folder)
-        shutil.rmtree(run)
-    fabric.barrier()
+            _join(parts, generator, data_sha256, training, real_grid(train, generator), folder)
+            clear(run)
+        fabric.barrier()
     return GeneratorPackage(folder)
 
 

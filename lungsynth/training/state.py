@@ -3,22 +3,31 @@
 import hashlib
 import io
 import json
+import math
 import os
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.family import DiscriminatorNetwork, GeneratorConfig, GeneratorNetwork, family
+from lungsynth.locks import alone, wanted
 from lungsynth.training import controller
 from lungsynth.training.config import TrainingConfig
 from lungsynth.training.ema import average_of
 from lungsynth.training.schedule import at
+
+LOCK = "lock"
+PATIENCE_S = 300.0
+"""How long the first of several processes waits for another run: the others wait for it, which has its limits too."""
 
 
 @dataclass
@@ -154,6 +163,47 @@ def run_key(generator: GeneratorConfig, training: TrainingConfig, data_sha256: s
     """Name of a run's checkpoint folder: two runs share it if, and only if, they would train the same generator."""
     parts: list[Any] = [generator.model_dump(mode="json"), training.model_dump(mode="json"), data_sha256]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def owned(run: Path, folder: Path, fabric: Fabric) -> Iterator[None]:
+    """Be the only run with the checkpoint folder `run`, and the only one that will write into `folder`.
+
+    Of two equal trainings, or two for one folder, the second one waits. Of several processes the first has the locks,
+    for all.
+
+    Raises:
+        LungsynthError: the folder cannot be written, or several processes would have to wait for long.
+    """
+    with ExitStack() as stack:
+        if fabric.is_global_zero:
+            for place in (run, folder):
+                stack.callback(_remove_empty, place)
+            patience_s = math.inf if fabric.world_size == 1 else PATIENCE_S
+            stack.enter_context(alone(run / LOCK, run, "train with another training.seed", patience_s))
+            stack.enter_context(alone(folder / f".{LOCK}", folder, "name another folder for the package", patience_s))
+        fabric.barrier()
+        yield
+
+
+def is_wanted(run: Path) -> bool:
+    """Whether an equal training waits for the folder: it goes on from there, and need not begin anew."""
+    return wanted(run / LOCK)
+
+
+def clear(run: Path) -> None:
+    """Remove all that a training kept in its folder, unless an equal one waits for it."""
+    if not is_wanted(run):
+        for path in run.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink(missing_ok=True)
+
+
+def _remove_empty(run: Path) -> None:
+    with suppress(OSError):
+        run.rmdir()
 
 
 def _adam(network: nn.Module, training: TrainingConfig) -> Adam:

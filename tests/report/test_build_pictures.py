@@ -45,12 +45,12 @@ def test_contact_sheet_shows_slices_with_outlines():
     previews = np.full((7, TILE, TILE), 100, np.uint8)
     outlines = np.zeros((7, TILE, TILE), bool)
     outlines[:, 50] = True
-    sheet = contact_sheet(previews, outlines, ["cancer, train\n300 mm wide"] * 7)
+    sheet = contact_sheet(previews, outlines, ["cancer, train\n300 mm wide"] * 7, 900, 5)
     assert count(sheet, OUTLINE) == 7 * TILE
     assert count(sheet, (100, 100, 100)) >= 7 * TILE * (TILE - 1)
     assert sheet.width > ACROSS * TILE
     assert sheet.height > 2 * TILE
-    empty = contact_sheet(previews[:0], outlines[:0], [])
+    empty = contact_sheet(previews[:0], outlines[:0], [], 0)
     assert empty.height < 100
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from brief_run import brief_run, log_of
+from brief_run import BRIEF, brief_run, log_of
 
 from lungsynth.errors import LungsynthError
+from lungsynth.generators.package import GeneratorPackage
+from lungsynth.locks import alone
 from lungsynth.training import loop, stopping
 from lungsynth.training.memory import within_memory
 from lungsynth.training.stopping import Stop, StoppedError
@@ -68,6 +71,54 @@ def test_killed_at_any_step_a_run_ends_as_if_it_had_not_been(tmp_path, undisturb
     assert process.returncode == -signal.SIGKILL
     assert checkpoint(tmp_path)["shown"] in (512, 1008)
     check_same(brief_run(tmp_path), undisturbed)
+
+
+def second(first, folder):
+    """The same run once more, as soon as it says that it waits; the first is halted until then."""
+    command = [sys.executable, "-c", RUN, str(Path(__file__).parent), str(folder)]
+    first.send_signal(signal.SIGSTOP)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    said = process.stderr.readline().decode()
+    assert re.match(r"another run \(pid \d+ on .*\) is at work in .*checkpoints/\w{16}; waiting until it ends\.", said)
+    first.send_signal(signal.SIGCONT)
+    return process
+
+
+def test_of_two_equal_runs_the_second_waits_and_takes_what_the_first_has_done(tmp_path, undisturbed):
+    first = start(tmp_path)
+    waiting = second(first, tmp_path)
+    first.communicate()
+    _, said = waiting.communicate()
+    assert (first.returncode, waiting.returncode) == (0, 0)
+    check_same(GeneratorPackage(tmp_path / "package"), undisturbed)
+    assert said.count(b"another run") == 0
+    assert b" 0/1300" not in said
+    assert b"1312img" in said
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_where_the_first_of_two_equal_runs_is_killed_the_second_goes_on(tmp_path, undisturbed):
+    first = start(tmp_path)
+    waiting = second(first, tmp_path)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    _, said = waiting.communicate()
+    assert waiting.returncode == 0
+    assert re.search(rb"\| (512|1008)/1300 ", said)  # where it began: at the other's checkpoint
+    check_same(GeneratorPackage(tmp_path / "package"), undisturbed)
+
+
+def test_two_runs_for_one_folder_take_turns(tmp_path):
+    """Of another seed, so that they share no checkpoint."""
+    with alone(tmp_path / "package" / ".lock", tmp_path / "package", ""):
+        waiting = threading.Thread(target=brief_run, args=(tmp_path, BRIEF.model_copy(update={"kimg": 0.1})))
+        waiting.start()
+        waiting.join(1)
+        assert waiting.is_alive()
+        assert not (tmp_path / "package" / "weights.safetensors").exists()
+    waiting.join()
+    assert sorted(path.name for path in tmp_path.glob("package/*.safetensors"))[-1] == "weights.safetensors"
+    assert not (tmp_path / "package" / ".lock").exists()
 
 
 def test_sigterm_leaves_a_checkpoint_of_that_moment(tmp_path, undisturbed):
