@@ -1,4 +1,4 @@
-"""The one error that users are meant to see."""
+"""The one error that users are meant to see, and how an error of the system is told in it."""
 
 
 class LungsynthError(Exception):
@@ -6,3 +6,8 @@ class LungsynthError(Exception):
 
     Entry points print the message without a traceback; every other exception is a bug in this project.
     """
+
+
+def reason(error: OSError) -> str:
+    """Why, in the system's words without the path; libraries also raise an OSError that has only a message."""
+    return error.strerror or " ".join(str(error).split()) or type(error).__name__

@@ -10,7 +10,7 @@ from zenml.client import Client
 from zenml.models import PipelineRunResponse
 
 from lungsynth.cohort.cohort import Cohort
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, reason
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.registry.gate import Verdict
@@ -32,7 +32,7 @@ def check_writable(outputs: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise LungsynthError(
-            f"output folder {outputs} cannot be written ({error.strerror}); set parameters.outputs to another"
+            f"output folder {outputs} cannot be written ({reason(error)}); set parameters.outputs to another"
         ) from error
 
 

@@ -18,7 +18,7 @@ from lungsynth.cohort.cohort import ROLES, SPLITS, Cohort
 from lungsynth.cohort.delivery import Delivery, FetchReason
 from lungsynth.cohort.fetch import FetchConfig, deliver, free
 from lungsynth.cohort.phantom import PhantomCohortConfig
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, reason
 from lungsynth.hashing import combine, file_sha256, sources_sha256
 from lungsynth.imaging.pictures import slices_of_image
 from lungsynth.imaging.progress import report_series
@@ -85,7 +85,7 @@ def _writing(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise LungsynthError(
-            f"cannot write slices into {root}: {error.strerror}; free some space or set slices.root to another disk, "
+            f"cannot write slices into {root}: {reason(error)}; free some space or set slices.root to another disk, "
             "and run again: finished shards are kept"
         ) from error
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, reason
 from lungsynth.generators.family import GeneratorConfig, family
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
 from lungsynth.training import adversarial, denoising, ema
@@ -295,7 +295,7 @@ def _disk_errors_named(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise LungsynthError(
-            f"{folder}: files cannot be written ({error.strerror}); mend that, and the same command goes on from its "
+            f"{folder}: files cannot be written ({reason(error)}); mend that, and the same command goes on from its "
             "last checkpoint"
         ) from error
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, reason
 from lungsynth.generators.family import DiscriminatorNetwork, GeneratorConfig, GeneratorNetwork, family
 from lungsynth.training import controller
 from lungsynth.training.config import TrainingConfig
@@ -118,7 +118,7 @@ class TrainingState:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise LungsynthError(
-                f"{path}: the checkpoint cannot be written ({error.strerror}); mend that, and the same command goes on "
+                f"{path}: the checkpoint cannot be written ({reason(error)}); mend that, and the same command goes on "
                 "from the one before"
             ) from error
 
