@@ -8,7 +8,6 @@ from typing import Literal
 
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
-from tqdm import tqdm
 
 from lungsynth.cohort.cohort import COLUMNS, SLICE_LABEL_COLUMNS, Cohort, funnel
 from lungsynth.cohort.splits import SplitConfig, assign_splits, patient_key
@@ -16,6 +15,7 @@ from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
 from lungsynth.hashing import combine, file_sha256
 from lungsynth.imaging.read_picture import picture_uid
+from lungsynth.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def cohort_of_pictures(found: pd.DataFrame, config: PictureSource, splits: Split
     """
     files = found["path"].tolist()
     with ThreadPoolExecutor() as pool:
-        found["sha256"] = list(tqdm(pool.map(file_sha256, files), "hashing", len(files), unit="image", leave=False))
+        found["sha256"] = list(Progress(pool.map(file_sha256, files), "hashing", len(files), unit="image", leave=False))
     found = found.assign(collection=config.collection, series_uid=found["sha256"].map(picture_uid))
     found["patient"] = _patients(found, config)
 

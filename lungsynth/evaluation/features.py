@@ -13,10 +13,10 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import nn
-from tqdm import tqdm
 
 from lungsynth.config import Config
 from lungsynth.hashing import array_sha256, combine
+from lungsynth.progress import Progress
 
 log = logging.getLogger(__name__)
 BATCH = 128
@@ -75,7 +75,7 @@ class FeatureExtractor:
         device = next(self.module.parameters()).device
         pieces = []
         with torch.inference_mode():
-            for start in tqdm(range(0, len(images), BATCH), f"{self.name} features", leave=False):
+            for start in Progress(range(0, len(images), BATCH), f"{self.name} features", leave=False):
                 piece = torch.from_numpy(np.array(images[start : start + BATCH])).to(device)
                 pieces.append(self.module(piece[:, None].expand(-1, 3, -1, -1))[0].cpu().numpy())
         return np.concatenate(pieces)

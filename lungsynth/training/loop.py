@@ -14,11 +14,11 @@ import torch
 from lightning_fabric import Fabric
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from lungsynth.errors import LungsynthError, reason
 from lungsynth.generators.family import GeneratorConfig, family
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
+from lungsynth.progress import Progress
 from lungsynth.training import adversarial, denoising, ema
 from lungsynth.training.config import TrainingConfig
 from lungsynth.training.curves import save_curves
@@ -160,7 +160,7 @@ def _train(
         return _step(state, source, smaller, fabric)
 
     with (
-        tqdm(total=total, initial=state.shown, unit="img", desc="training", disable=not monitor) as bar,
+        Progress(total=total, initial=state.shown, unit="img", desc="training", disable=not monitor) as bar,
         Stop() as stop,
     ):
         while True:
