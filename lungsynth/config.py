@@ -1,9 +1,39 @@
-"""The base of every configuration: frozen, and closed to unknown keys."""
+"""The base of every configuration: frozen, closed to unknown keys, and with `~` in paths as a shell has it."""
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 
 class Config(BaseModel):
     """Base class of the configurations, each of which stands beside the code that it configures."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_empty_path(cls, given: Any) -> Any:
+        """An empty text would be the current folder."""
+        for name, field in cls.model_fields.items() if isinstance(given, Mapping) else ():
+            if given.get(name) == "" and field.annotation in (Path, Path | None):
+                raise ValueError(f"{name} is empty: name a path, or leave the key out")
+        return given
+
+    @field_validator("*")
+    @classmethod
+    def _home(cls, value: Any) -> Any:
+        """Expand `~` in paths, and here alone: of the libraries that are handed them later, some do and some do not."""
+        return _expanded(value)
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _expanded(item) for key, item in value.items()}
+    if not isinstance(value, Path):
+        return value
+    try:
+        return value.expanduser()
+    except RuntimeError:
+        raise ValueError(f"the home folder that {value.parts[0]} stands for is not known: write it out") from None

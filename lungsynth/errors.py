@@ -1,4 +1,4 @@
-"""The one error that users are meant to see."""
+"""The one error that users are meant to see, and how an error of the system is told in it."""
 
 from lungsynth.text import printable
 
@@ -12,3 +12,8 @@ class LungsynthError(Exception):
 
     def __str__(self) -> str:
         return printable(super().__str__(), longest=4000)
+
+
+def reason(error: OSError) -> str:
+    """Why, in the system's words without the path; libraries also raise an OSError that has only a message."""
+    return error.strerror or " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Reads the `parameters` of a run file: YAML that fills a `RunConfig`, with one clear line where it does not.
+"""Reads the `parameters` of a run file: YAML 1.2 that fills a `RunConfig`, with one clear line where it does not.
 
 Training alone needs two of its sections, on machines that have nothing but torch: what only the others need is imported
 when they are read.
@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, reason
 from lungsynth.generators.family import DEFAULT, GeneratorConfig, families, family
+from lungsynth.run_yaml import DocumentError, parse
 from lungsynth.training.config import TrainingSections
 
 if TYPE_CHECKING:
@@ -40,18 +40,31 @@ SECTIONS = (
 """The keys of a `RunConfig`."""
 
 
+VARIABLE = re.compile(
+    r"\\\$"  # a regular expression's dollar, left as it is
+    r"|\$(?P<escape>\$)"
+    r"|\$(?P<plain>[A-Za-z_]\w*)"
+    r"|\$\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>(?:[^{}]|\{[^{}]*\})*))?\}"
+    r"|(?P<wrong>\$\{[^}]*\}?)"
+)
+
+
 def load(path: Path) -> dict[str, Any]:
-    """The file's content, with the environment variable NAME in place of each `${NAME}`: endpoints differ by site.
+    """The file's content, with environment variables filled in: endpoints and folders differ by site.
+
+    In a value, `${NAME}` stands for the variable of that name, and under `parameters` `$NAME` too; elsewhere, ZenML's
+    settings leave that to containers. `${NAME:-DEFAULT}` stands for it or, where it is not set or empty, for DEFAULT;
+    `$$` for a dollar, as does one that no name follows. What a variable holds is not looked through again.
 
     Raises:
-        LungsynthError: the file cannot be read, is no YAML mapping, or a variable is not set.
+        LungsynthError: the file cannot be read, is no YAML mapping, or a variable is not set or empty.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = parse(path.read_bytes())
     except OSError as error:
-        raise LungsynthError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise LungsynthError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+        raise LungsynthError(f"{path}: cannot be read: {reason(error)}") from error
+    except DocumentError as error:
+        raise LungsynthError(f"{path}: is not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise LungsynthError(
             f"{path}: is empty or no mapping; it needs at least `parameters: {{cohort: {{source: phantom}}}}`"
@@ -67,8 +80,8 @@ def run_config(path: Path, content: dict[str, Any]) -> "RunConfig":
     """
     from lungsynth.run_config import SOURCES, RunConfig
 
-    parameters = content.get("parameters") or {}
-    if "cohort" in parameters and "source" not in (parameters["cohort"] or {}):
+    parameters = section(path, "parameters", content.get("parameters"))
+    if "cohort" in parameters and "source" not in section(path, "parameters.cohort", parameters["cohort"]):
         fail(path, "parameters.cohort.source", f"is missing; allowed: {', '.join(SOURCES)}")
     try:
         return RunConfig.model_validate(parameters)
@@ -82,13 +95,20 @@ def training_sections(path: Path, content: dict[str, Any]) -> TrainingSections:
     Raises:
         LungsynthError: one line that names the file, the key, and what is allowed.
     """
-    parameters = content.get("parameters") or {}
+    parameters = section(path, "parameters", content.get("parameters"))
     check_keys(path, "parameters", parameters, SECTIONS)
     own = {name: parameters[name] for name in TrainingSections.model_fields if name in parameters}
     try:
         return TrainingSections.model_validate(own)
     except ValidationError as error:
         explain(path, error, "parameters", own, TrainingSections)
+
+
+def section(path: Path, where: str, found: Any) -> dict[str, Any]:
+    """What stands under the key `where`, which must be keys and values, or nothing."""
+    if found is not None and not isinstance(found, dict):
+        fail(path, where, f"needs keys and their values below it (given: {found!r})")
+    return found or {}
 
 
 def check_keys(path: Path, where: str, found: Iterable[Any], allowed: Iterable[str]) -> None:
@@ -156,19 +176,28 @@ def _expand(path: Path, key: str, value: Any) -> Any:
         return {name: _expand(path, f"{key}.{name}".lstrip("."), item) for name, item in value.items()}
     if isinstance(value, list):
         return [_expand(path, f"{key}.{index}", item) for index, item in enumerate(value)]
-    if not isinstance(value, str):
-        return value
+    return VARIABLE.sub(lambda match: _filled(path, key, match), value) if isinstance(value, str) else value
 
-    def environment(match: re.Match[str]) -> str:
-        if match[1] not in os.environ:
-            fail(
-                path,
-                key,
-                f"takes its value from the environment variable {match[1]}, which is not set; set it and run again",
-            )
-        return os.environ[match[1]]
 
-    return re.sub(r"\$\{(\w+)\}", environment, value)
+def _filled(path: Path, key: str, match: re.Match[str]) -> str:
+    """What stands for one match of `VARIABLE` in the value of `key`."""
+    if match["wrong"]:
+        fail(path, key, f"has {match['wrong']}: write ${{NAME}} or ${{NAME:-DEFAULT}}, or $$ for a dollar")
+    name = match["plain"] if key.startswith("parameters.") else None
+    name = name or match["name"]
+    if name is None:
+        return match["escape"] or match[0]
+    if found := os.environ.get(name, "").strip() and os.environ[name]:
+        return found
+    if match["default"] is not None:
+        return VARIABLE.sub(lambda inner: _filled(path, key, inner), match["default"])
+    state = "empty" if name in os.environ else "not set"
+    fail(
+        path,
+        key,
+        f"takes its value from the environment variable {name}, which is {state}; set it and run again, write "
+        f"${{{name}:-DEFAULT}}, or $$ where a dollar is meant",
+    )
 
 
 def fail(path: Path, key: str, problem: str) -> NoReturn:

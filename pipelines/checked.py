@@ -1,5 +1,6 @@
 """What surrounds a run on the user's side: a checked run file, clear errors, one folder of results, a closing table."""
 
+import argparse
 import logging
 import os
 import secrets
@@ -14,8 +15,9 @@ from zenml.enums import ExecutionMode
 from zenml.models import PipelineRunResponse
 from zenml.pipelines.pipeline_definition import Pipeline
 
-from lungsynth.errors import LungsynthError
-from pipelines.outputs import check_writable, export_failure, export_results
+from lungsynth.errors import LungsynthError, reason
+from pipelines.folders import check_writable
+from pipelines.outputs import export_failure, export_results
 from pipelines.run_file import read_run_file
 from steps import STEPS
 
@@ -33,17 +35,21 @@ class CheckedPipeline(Pipeline):
         """As in ZenML, with the run file checked, expanded and completed first. Bad input exits with one line."""
         try:
             content, outputs = read_run_file(Path(config_path or DEFAULT_CONFIG), STEPS)
-            check_writable(outputs)
+            check_writable(outputs, "output folder", "set parameters.outputs to another")
+            if "schedule" not in content:  # a schedule's runs are named by ZenML, each anew
+                content["run_name"] = _run_name(content.get("run_name") or f"{self.name}-{{date}}-{{time}}")
+            path = _write(content)
         except LungsynthError as error:
             raise SystemExit(f"error: {error}") from None
-        if "schedule" not in content:  # a schedule's runs are named by ZenML, each anew
-            content["run_name"] = _run_name(content.get("run_name") or f"{self.name}-{{date}}-{{time}}")
-        handle, path = tempfile.mkstemp(prefix="lungsynth-run-", suffix=".yaml")
-        with os.fdopen(handle, "w") as file:
-            yaml.safe_dump(content, file, sort_keys=False)
-        pipeline: CheckedPipeline = super().with_options(config_path=path, **options)
-        pipeline._run_file, pipeline._run_name, pipeline._outputs = Path(path), content.get("run_name"), outputs
+        pipeline: CheckedPipeline = super().with_options(config_path=str(path), **options)
+        pipeline._run_file, pipeline._run_name, pipeline._outputs = path, content.get("run_name"), outputs
         return pipeline
+
+    def main(self) -> None:
+        """Run as a program: by the file that `-c` names, like `zenml pipeline run`; other arguments are refused."""
+        parser = argparse.ArgumentParser(description=self.entrypoint.__doc__, allow_abbrev=False)
+        parser.add_argument("-c", "--config", metavar="FILE", help="run file; without one, the demo's")
+        self.with_options(config_path=parser.parse_args().config)()
 
     def __call__(self, *args: Any, **kwargs: Any) -> PipelineRunResponse | None:
         """Run, export what the run made into `outputs/<run>/`, and print how it ended. A failed run exits with 1."""
@@ -83,6 +89,19 @@ class _NoTracebackForUserErrors(logging.Filter):
             record.exc_info = None
             self.seen = True
         return True
+
+
+def _write(content: dict[str, Any]) -> Path:
+    """The file, of its owner alone, from which ZenML reads what was checked."""
+    try:
+        handle, path = tempfile.mkstemp(prefix="lungsynth-run-", suffix=".yaml")
+        with os.fdopen(handle, "w") as file:
+            yaml.safe_dump(content, file, sort_keys=False)
+    except OSError as error:
+        raise LungsynthError(
+            f"no temporary file can be written ({reason(error)}): free some space, or set the environment's TMPDIR"
+        ) from error
+    return Path(path)
 
 
 def _run_name(template: str) -> str:

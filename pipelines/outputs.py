@@ -10,30 +10,12 @@ from zenml.client import Client
 from zenml.models import PipelineRunResponse
 
 from lungsynth.cohort.cohort import Cohort
-from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.registry.gate import Verdict
 from lungsynth.registry.mlflow_registry import shown
 from lungsynth.report.render import Report
 from lungsynth.report.summary import summary_table
-
-
-def check_writable(outputs: Path) -> None:
-    """Fail before any work where results could not be kept.
-
-    Raises:
-        LungsynthError: The folder cannot be made or written.
-    """
-    try:
-        outputs.mkdir(parents=True, exist_ok=True)
-        probe = outputs / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise LungsynthError(
-            f"output folder {outputs} cannot be written ({error.strerror}); set parameters.outputs to another"
-        ) from error
 
 
 def export_results(run_name: str, run_file: Path, folder: Path) -> None:

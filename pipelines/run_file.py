@@ -14,17 +14,17 @@ from pydantic import BaseModel, ValidationError
 from zenml.config import DockerSettings, ResourceSettings
 from zenml.config.pipeline_run_configuration import PipelineRunConfiguration
 from zenml.config.step_configurations import StepConfigurationUpdate
+from zenml.utils.env_utils import ENV_VARIABLE_PLACEHOLDER_PATTERN
 
 from lungsynth.errors import LungsynthError
-from lungsynth.run_file import check_keys, explain, fail, load, run_config
+from lungsynth.run_file import check_keys, explain, fail, load, run_config, section
+from steps import LOOKING
 
 _SETTINGS: dict[str, type[BaseModel]] = {"docker": DockerSettings, "resources": ResourceSettings}
 
 
 def read_run_file(path: Path, steps: Iterable[str]) -> tuple[dict[str, Any], Path]:
     """Read, expand and check a run file.
-
-    `${NAME}` in a value stands for the environment variable of that name: endpoints and label tables differ by site.
 
     Args:
         path: A YAML file.
@@ -39,16 +39,18 @@ def read_run_file(path: Path, steps: Iterable[str]) -> tuple[dict[str, Any], Pat
     """
     content = load(path)
     check_keys(path, "", content, PipelineRunConfiguration.model_fields)
-    for name, step in (content.get("steps") or {}).items():
+    for name, given in section(path, "steps", content.get("steps")).items():
         check_keys(path, "steps", [name], steps)
-        check_keys(path, f"steps.{name}", step or {}, StepConfigurationUpdate.model_fields)
-        _check_settings(path, f"steps.{name}.settings", (step or {}).get("settings") or {})
-    _check_settings(path, "settings", content.get("settings") or {})
+        step = section(path, f"steps.{name}", given)
+        check_keys(path, f"steps.{name}", step, StepConfigurationUpdate.model_fields)
+        _check_settings(path, f"steps.{name}.settings", step.get("settings"))
+    _check_settings(path, "settings", content.get("settings"))
     config = run_config(path, content)
     try:
-        PipelineRunConfiguration.model_validate(content)
+        checked = PipelineRunConfiguration.model_validate(content)
     except ValidationError as error:
         explain(path, error, "", content, PipelineRunConfiguration)
+    _check_cache(path, checked)
     parameters = config.model_dump(mode="json", exclude={"outputs"})
     try:
         json.dumps(parameters, ensure_ascii=False).encode()
@@ -57,13 +59,35 @@ def read_run_file(path: Path, steps: Iterable[str]) -> tuple[dict[str, Any], Pat
             f"{path}: a value, perhaps a path from an environment variable, is no UTF-8, which ZenML cannot record: "
             "rename the file or folder, or link to it by another name"
         ) from None
-    return content | {"parameters": parameters}, config.outputs
+    content |= {"parameters": parameters}
+    _check_filled(path, "", content)
+    return content, config.outputs
 
 
-def _check_settings(path: Path, where: str, settings: dict[str, Any]) -> None:
-    for name, fields in settings.items():
+def _check_filled(path: Path, key: str, value: Any) -> None:
+    """Refuse what ZenML would fill in anew: it would put another value there, or end with a traceback."""
+    if isinstance(value, dict | list):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            _check_filled(path, f"{key}.{name}".lstrip("."), item)
+    elif isinstance(value, str) and ENV_VARIABLE_PLACEHOLDER_PATTERN.search(value):
+        fail(path, key, "still holds a ${NAME}, which ZenML would fill in again: a run cannot have it as a value")
+
+
+def _check_cache(path: Path, content: PipelineRunConfiguration) -> None:
+    """Refuse a cache for steps that look at the world each time. At the top of a file, it would hold for all steps."""
+    looking = {name: step for name, step in (content.steps or {}).items() if name in LOOKING}
+    wanted = {"enable_cache": content.enable_cache}
+    wanted |= {f"steps.{name}.enable_cache": step.enable_cache for name, step in looking.items()}
+    for key in filter(wanted.get, wanted):
+        fail(
+            path, key, f"{', '.join(LOOKING)} must look anew each time; leave it out: all others are cached without it"
+        )
+
+
+def _check_settings(path: Path, where: str, settings: Any) -> None:
+    for name, given in section(path, where, settings).items():
         if name in _SETTINGS:
-            check_keys(path, f"{where}.{name}", fields or {}, _SETTINGS[name].model_fields)
+            check_keys(path, f"{where}.{name}", section(path, f"{where}.{name}", given), _SETTINGS[name].model_fields)
         elif not re.fullmatch(
             r"(orchestrator|step_operator|artifact_store|image_builder|experiment_tracker)(\.\w+)?", name
         ):

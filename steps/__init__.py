@@ -13,3 +13,5 @@ STEPS = (
     "register",
     "report",
 )
+LOOKING = ("select_cohort", "build_slices", "find_champion", "register", "report")
+"""Those that are never cached: what they see or change outside (object stores, disks, the registry) differs by run."""

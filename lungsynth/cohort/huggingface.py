@@ -1,13 +1,13 @@
 """Cohorts of a Hugging Face image dataset, by name or from a folder or Parquet file on disk."""
 
 import hashlib
+import os
 import secrets
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 from pydantic import Field, model_validator
-from tqdm import tqdm
 
 from lungsynth.cohort.cohort import Cohort
 from lungsynth.cohort.identity import normalised
@@ -15,6 +15,7 @@ from lungsynth.cohort.picture_walk import SUFFIXES
 from lungsynth.cohort.pictures import PictureSource, cohort_of_pictures
 from lungsynth.cohort.splits import SplitConfig
 from lungsynth.errors import LungsynthError
+from lungsynth.progress import Progress, on_terminal
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -62,6 +63,8 @@ def select_huggingface(config: HuggingFaceCohortConfig, splits: SplitConfig) -> 
 
 def _load(config: HuggingFaceCohortConfig) -> "dict[str, Dataset]":
     """The dataset's splits, from the hub's or the local files, by way of a cache of `datasets` below `cache`."""
+    if not on_terminal():  # asked when it is imported
+        os.environ |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     try:
         from datasets import load_dataset
     except ImportError:
@@ -104,7 +107,7 @@ def _export(part: "Dataset", config: HuggingFaceCohortConfig) -> pd.DataFrame:
         part = part.cast_column(config.mask_column, Image(decode=False))
     names = getattr(part.features[config.label_column], "names", None)
     rows: list[dict[str, object]] = []
-    for row in tqdm(part, "images", unit="image", leave=False):
+    for row in Progress(part, "images", unit="image", leave=False):
         image, label = row[config.image_column], row[config.label_column]
         mask = row[config.mask_column] if config.mask_column else None
         if image is None or label is None or label == -1:  # the hub's mark of a hidden label

@@ -9,7 +9,6 @@ from typing import Literal
 
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
-from tqdm import tqdm
 
 from lungsynth.cohort.cohort import COLUMNS, FUNNEL_COLUMNS, SLICE_LABEL_COLUMNS, Cohort, funnel
 from lungsynth.cohort.identity import PatientNames, names_nobody, normalised, one_label_each, one_name_each
@@ -17,9 +16,10 @@ from lungsynth.cohort.picture_folder import pictures_in_folder
 from lungsynth.cohort.picture_table import TableColumns, pictures_in_table
 from lungsynth.cohort.splits import SplitConfig, assign_splits, patient_key
 from lungsynth.config import Config
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, reason
 from lungsynth.hashing import combine, file_sha256
 from lungsynth.imaging.read_picture import picture_uid
+from lungsynth.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -153,10 +153,10 @@ def _hashes(paths: pd.Series) -> list[str]:
         LungsynthError: some cannot be read; how many, since their names may name patients.
     """
     with ThreadPoolExecutor() as pool:
-        found = list(tqdm(pool.map(_hash, paths), "hashing", len(paths), unit="image", leave=False))
+        found = list(Progress(pool.map(_hash, paths), "hashing", len(paths), unit="image", leave=False))
     if failed := [error for error in found if isinstance(error, OSError)]:
         raise LungsynthError(
-            f"{len(failed)} of {len(found)} files cannot be read: {failed[0].strerror}; "
+            f"{len(failed)} of {len(found)} files cannot be read: {reason(failed[0])}; "
             "give this user the right to, or take them out"
         )
     return [text for text in found if isinstance(text, str)]

@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor
-from tqdm import tqdm
 
 from lungsynth.config import Config
 from lungsynth.cpus import torch_threads
@@ -24,6 +23,7 @@ from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.features import FeatureExtractor
 from lungsynth.hashing import combine, file_sha256
 from lungsynth.imaging.store import SliceDataset
+from lungsynth.progress import Progress
 
 FEATURES = 64
 """Dimension D of the features: small, so that FID of a few hundred slices still means something."""
@@ -156,7 +156,7 @@ def _train(images: Tensor, labels: Tensor, levels: Tensor, classes: int, config:
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, config.steps + 1)
     rng = torch.Generator().manual_seed(config.seed)
-    for _ in tqdm(range(config.steps), "lung extractor", leave=False):
+    for _ in Progress(range(config.steps), "lung extractor", leave=False):
         batch = torch.randint(len(images), (config.batch,), generator=rng).to(images.device)
         outputs = network.heads(network(images[batch, None]))
         loss = F.cross_entropy(outputs[:, :-1], labels[batch])

@@ -13,11 +13,11 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import nn
-from tqdm import tqdm
 
 from lungsynth.config import Config
 from lungsynth.cpus import side_by_side
 from lungsynth.hashing import array_sha256, combine
+from lungsynth.progress import Progress
 
 log = logging.getLogger(__name__)
 BATCH = 128
@@ -82,4 +82,4 @@ class FeatureExtractor:
 
         starts = range(0, len(images), BATCH)
         found = map(work, starts) if device.type == "cuda" else side_by_side(work, starts)
-        return np.concatenate(list(tqdm(found, f"{self.name} features", len(starts), leave=False)))
+        return np.concatenate(list(Progress(found, f"{self.name} features", len(starts), leave=False)))

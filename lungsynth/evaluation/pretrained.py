@@ -16,6 +16,7 @@ from torchvision.models import resnet50
 
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.features import FeatureExtractor
+from lungsynth.progress import hub_progress
 
 DOWNLOAD_TIMEOUT_S = 10
 RADIMAGENET_SIZE = 224  # pixels, as it was trained
@@ -112,7 +113,8 @@ def _patience() -> Iterator[None]:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
     try:
-        yield
+        with hub_progress():
+            yield
     except urllib.error.URLError as problem:
         raise OSError(str(problem.reason)) from problem
     except RuntimeError as problem:  # torch hub, where it has neither the code nor a network

@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
-from tqdm import tqdm
 
 from lungsynth.cpus import usable_cpus
 from lungsynth.evaluation.classifier import ClassifierConfig, Pool, Recipe
@@ -20,6 +19,7 @@ from lungsynth.evaluation.predictions import Predictions, Role
 from lungsynth.evaluation.sampler import PairSampler, Realness, Sampler
 from lungsynth.evaluation.tasks import TASKS, Task, TaskName
 from lungsynth.imaging.store import SliceDataset
+from lungsynth.progress import Progress
 
 Baseline = Literal["real", "real+balanced", "real+classical", "real+classical+mix"]
 Control = Literal["shuffled", "synthetic only"]
@@ -145,7 +145,7 @@ def measure_utility(
     parts = []
     pool = ThreadPoolExecutor(workers, "classifier")  # torch leaves Python alone while it computes
     try:
-        with tqdm(total=len(found) * config.seeds, unit="classifier", desc="utility") as bar:
+        with Progress(total=len(found) * config.seeds, unit="classifier", desc="utility") as bar:
             for seed in range(config.seeds):
                 drawn = {
                     name: _drawn(task, sampler, len(train) * config.most_drawn, config.pool_seed + seed)

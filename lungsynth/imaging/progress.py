@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tqdm import tqdm
+from lungsynth.progress import Progress
 
 POLL_S = 0.2
 
@@ -22,7 +22,7 @@ def report_series(journal: Path, downloaded: int, *, rejected: bool) -> None:
 def series_bar(total: int) -> Iterator[Path]:
     """A bar with series and MB a second, time left, and what was rejected; gives the journal that it follows."""
     stop = threading.Event()
-    with tempfile.TemporaryDirectory() as folder, tqdm(total=total, unit="series", desc="slices") as bar:
+    with tempfile.TemporaryDirectory() as folder, Progress(total=total, unit="series", desc="slices") as bar:
         journal = Path(folder) / "series"
         journal.touch()
         follower = threading.Thread(target=_follow, args=(journal, bar, stop), daemon=True)
@@ -34,7 +34,7 @@ def series_bar(total: int) -> Iterator[Path]:
             follower.join()
 
 
-def _follow(journal: Path, bar: tqdm, stop: threading.Event) -> None:
+def _follow(journal: Path, bar: Progress, stop: threading.Event) -> None:
     start, downloaded, rejected = time.monotonic(), 0, 0
     with journal.open() as file:
         stopping = False

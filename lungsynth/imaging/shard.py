@@ -17,7 +17,7 @@ from lungsynth.cohort.cohort import ROLES, Cohort
 from lungsynth.cohort.delivery import Delivery, Undelivered, utc_now
 from lungsynth.cohort.fetch import FetchConfig, deliver, free
 from lungsynth.cohort.phantom import PhantomCohortConfig
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, reason
 from lungsynth.hashing import combine, file_sha256, sources_sha256
 from lungsynth.imaging.contact import pictures_of, previews_a_series
 from lungsynth.imaging.earlier import fates_of
@@ -31,7 +31,7 @@ from lungsynth.text import printable
 
 log = logging.getLogger(__name__)
 
-DECODERS = ("imagecodecs", "numpy", "opencv-python-headless", "pillow", "pydicom")
+DECODERS = ("imagecodecs", "numpy", "opencv-python-headless", "pillow", "pydicom", "tifffile")
 """Packages whose version may change a pixel."""
 PLACE_ONLY = {"root", "workers", "patients_per_shard"}
 """Fields of `SliceConfig` that say where and how, and change no slice."""
@@ -105,7 +105,7 @@ def writing(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise LungsynthError(
-            f"cannot write slices into {root}: {error.strerror}; free some space or set slices.root to another disk, "
+            f"cannot write slices into {root}: {reason(error)}; free some space or set slices.root to another disk, "
             "and run again: finished shards are kept"
         ) from error
 

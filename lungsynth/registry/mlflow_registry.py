@@ -1,5 +1,6 @@
 """The model registry: every verdict becomes an MLflow run, and only a promoted generator becomes a model version."""
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.evaluation.tasks import TaskName
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
+from lungsynth.progress import on_terminal
 from lungsynth.registry.export import log_generator
 from lungsynth.registry.gate import Verdict
 from lungsynth.registry.succession import holder_of, settle
@@ -185,6 +187,7 @@ def attach_report(registration: Registration, folder: Path, config: RegistryConf
 @contextmanager
 def connect(config: RegistryConfig) -> Iterator[MlflowClient]:
     """A client of the configured server. The process's own tracking URI is put back afterwards."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", str(on_terminal()).lower())
     before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     mlflow.set_tracking_uri(answering(config.tracking_uri))
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, reason
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.run_file import load, training_sections
 from lungsynth.training import train_generator
@@ -69,7 +69,7 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LungsynthError(f"{folder}: cannot be made ({error.strerror}); name another folder") from error
+        raise LungsynthError(f"{folder}: cannot be made ({reason(error)}); name another folder") from error
 
 
 if __name__ == "__main__":

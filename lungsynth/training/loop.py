@@ -13,12 +13,12 @@ import torch
 from lightning_fabric import Fabric
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from lungsynth.cpus import torch_threads
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, reason
 from lungsynth.generators.family import GeneratorConfig, family
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
+from lungsynth.progress import Progress
 from lungsynth.training import adversarial, denoising, ema
 from lungsynth.training.config import TrainingConfig
 from lungsynth.training.curves import save_curves
@@ -180,7 +180,7 @@ def _train(
         return _step(state, source, smaller, fabric)
 
     with (
-        tqdm(total=total, initial=state.shown, unit="img", desc="training", disable=not monitor) as bar,
+        Progress(total=total, initial=state.shown, unit="img", desc="training", disable=not monitor) as bar,
         Stop() as stop,
     ):
         while True:
@@ -317,7 +317,7 @@ def _disk_errors_named(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise LungsynthError(
-            f"{folder}: files cannot be written ({error.strerror}); mend that, and the same command goes on from its "
+            f"{folder}: files cannot be written ({reason(error)}); mend that, and the same command goes on from its "
             "last checkpoint"
         ) from error
 

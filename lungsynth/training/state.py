@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, reason
 from lungsynth.generators.family import DiscriminatorNetwork, GeneratorConfig, GeneratorNetwork, family
 from lungsynth.locks import alone, wanted
 from lungsynth.training import controller
@@ -129,7 +129,7 @@ class TrainingState:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise LungsynthError(
-                f"{path}: the checkpoint cannot be written ({error.strerror}); mend that, and the same command goes on "
+                f"{path}: the checkpoint cannot be written ({reason(error)}); mend that, and the same command goes on "
                 "from the one before"
             ) from error
 

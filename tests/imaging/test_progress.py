@@ -6,7 +6,8 @@ from multiprocessing import get_context
 from lungsynth.imaging.progress import report_series, series_bar
 
 
-def test_series_of_several_processes_are_counted(capsys):
+def test_series_of_several_processes_are_counted(capsys, monkeypatch):
+    monkeypatch.setattr("lungsynth.progress.EVERY_S", 0)
     with series_bar(40) as journal, ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         list(pool.map(_report, [journal] * 40, range(40)))
     shown = capsys.readouterr().err

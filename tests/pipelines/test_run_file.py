@@ -4,13 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
+from zenml.config.pipeline_run_configuration import PipelineRunConfiguration
 
 from lungsynth.errors import LungsynthError
 from lungsynth.run_config import SOURCES, RunConfig
 from lungsynth.run_file import SECTIONS
 from pipelines.gan_augmentation import gan_augmentation
 from pipelines.run_file import read_run_file
-from steps import STEPS
+from steps import LOOKING, STEPS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -34,6 +35,8 @@ def test_step_names_are_those_of_the_pipeline():
     pipeline = gan_augmentation.with_options()
     pipeline.prepare()
     assert set(pipeline.invocations) == set(STEPS)
+    cached = {name: one.step.configuration.enable_cache for name, one in pipeline.invocations.items()}
+    assert {name for name in STEPS if cached[name] is False} == set(LOOKING)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +91,23 @@ def test_step_names_are_those_of_the_pipeline():
             "did you mean requirements?",
         ),
         ("{parameters: {cohort: {source: phantom}}, enable_cache: perhaps}", "enable_cache", "bool"),
+        ("{parameters: {cohort: {source: phantom}}, enable_cache: true}", "enable_cache", "must look anew each time"),
+        (
+            "{parameters: {cohort: {source: phantom}}, steps: {register: {enable_cache: on}}}",
+            "steps.register.enable_cache",
+            "must look anew each time",
+        ),
+        ("parameters: 3", "parameters", "needs keys and their values below it (given: 3)"),
+        ("parameters: {cohort: phantom}", "parameters.cohort", "needs keys and their values below it"),
+        ("{parameters: {cohort: {source: phantom}}, steps: [register]}", "steps", "needs keys and their values"),
+        ("{parameters: {cohort: {source: phantom}}, steps: {register: 3}}", "steps.register", "needs keys"),
+        ("{parameters: {cohort: {source: phantom}}, settings: {docker: 3}}", "settings.docker", "needs keys"),
+        ("parameters: {cohort: {source: phantom, patients: 1:30}}", "parameters.cohort.patients", "'1:30'"),
+        (
+            "parameters: {cohort: {source: phantom}, registry: {experiment: '$${HOME}'}}",
+            "parameters.registry.experiment",
+            "ZenML would fill in again",
+        ),
     ],
 )
 def test_a_wrong_key_or_value_is_named(tmp_path, text, key, says):
@@ -106,13 +126,39 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
         _read(tmp_path, text)
 
 
-def test_environment_variables_are_filled_in(tmp_path, monkeypatch):
-    text = "parameters: {cohort: {source: phantom}, fetch: {endpoints: ['http://${MIRROR_HOST}:9000']}}"
-    with pytest.raises(LungsynthError, match=r"parameters\.fetch\.endpoints\.0: .*MIRROR_HOST, which is not set"):
-        _read(tmp_path, text)
-    monkeypatch.setenv("MIRROR_HOST", "mirror.example.org")
-    content, _ = _read(tmp_path, text)
-    assert content["parameters"]["fetch"]["endpoints"] == ["http://mirror.example.org:9000"]
+@pytest.mark.parametrize("steps", ["{train_generator: {enable_cache: true}}", "{register: {enable_cache: false}}"])
+def test_a_cache_where_nothing_is_looked_at_is_no_error(tmp_path, steps):
+    _read(tmp_path, f"{{parameters: {{cohort: {{source: phantom}}}}, enable_cache: false, steps: {steps}}}")
+
+
+ODD = r"""
+parameters:
+  cohort: {source: phantom}
+  privacy: {cache: null}
+  slices: {root: 1:30, size: 0o100}
+  generator: {size: 0x40}
+  training: {kimg: 1e3}
+  registry: {experiment: on, model_name: "010", alias: no}
+extra:
+  quoted: ["010", "1:30", "on", "1e3", "1_000", "2020-01-01", "<<", "", "~", "=", "0o10", ".inf", "null", "1.5"]
+  plain: [010, 1:30, on, 1e3, 1_000, 2020-01-01, <<, ~, =, 0o10, .inf, -.5, 0x1F, 1e-7, 1e22, -0, 1e400]
+  text: ["x\ty\u0085 z ", "a\n b\n\n", "\U0001F600", "(a|b)$", "{date}", " - a", "# b", "%c"]
+"""
+
+
+def test_zenml_reads_the_values_that_were_checked(tmp_path):
+    content, _ = _read(tmp_path, ODD)
+    pipeline = gan_augmentation.with_options(config_path=str(tmp_path / "run.yaml"))
+    seen = PipelineRunConfiguration.from_yaml(str(pipeline._run_file))
+    pipeline._run_file.unlink()
+    assert repr(seen.extra) == repr(content["extra"]) == repr(pipeline.configuration.extra)  # repr: 1 is 1.0 otherwise
+    assert seen.parameters == content["parameters"]
+    parameters = seen.parameters
+    assert parameters["slices"]["root"] == "1:30"
+    assert parameters["slices"]["size"] == parameters["generator"]["size"] == 64
+    assert parameters["training"]["kimg"] == 1000
+    assert parameters["privacy"]["cache"] is None
+    assert [parameters["registry"][name] for name in ("experiment", "model_name", "alias")] == ["on", "010", "no"]
 
 
 def test_defaults_are_written_out(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 
 from lungsynth.errors import LungsynthError
 from lungsynth.imaging.lungs.mask import LungMask
+from lungsynth.progress import hub_progress
 
 
 def lungs(volume_hu: np.ndarray, spacing_mm: tuple[float, float]) -> LungMask:
@@ -28,7 +29,8 @@ def _inferer() -> Any:
             "lungs.backend is lungmask, but that package is missing: pip install 'lungsynth[lungmask]', or take another"
         ) from error
     try:
-        return LMInferer(modelname="R231", tqdm_disable=True)
+        with hub_progress():
+            return LMInferer(modelname="R231", tqdm_disable=True)
     except URLError as error:
         raise LungsynthError(
             f"lungmask cannot download its weights ({error.reason}): check the network, or put unet_r231-d5d2fc3d.pth "

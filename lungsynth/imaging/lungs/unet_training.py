@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor
-from tqdm import tqdm
 
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
 from lungsynth.hashing import array_sha256, combine
 from lungsynth.imaging.lungs.unet import CARD, WEIGHTS, Unet, UnetCard, UnetConfig, as_grey, predict, to_input
+from lungsynth.progress import Progress
 
 if TYPE_CHECKING:
     from lungsynth.imaging.store import SliceDataset
@@ -120,7 +120,7 @@ def _train(inputs: Tensor, targets: Tensor, config: LungTrainingConfig) -> Unet:
         network = Unet(config.unet).to(device).train()
         optimiser = torch.optim.AdamW(network.parameters(), lr=config.lr)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, config.steps + 1)
-        for _ in tqdm(range(config.steps), "lung U-Net", leave=False):
+        for _ in Progress(range(config.steps), "lung U-Net", leave=False):
             rows = torch.randint(len(inputs), (config.batch,))
             pair = torch.stack([as_grey(inputs[rows])[:, 0], targets[rows].float() / 255], dim=1).to(device)
             pair = _moved(pair, config)
