@@ -1,6 +1,11 @@
 """The base of every configuration: frozen, and closed to unknown keys."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""Of a generator that keeps 32 bits, as torch's on a CPU: a longer seed would give what its lower bits give."""
 
 
 class Config(BaseModel):
