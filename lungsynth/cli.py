@@ -84,7 +84,7 @@ def slices(config: Path, saved: Path | None) -> None:
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--steps", type=click.IntRange(min=1), default=400, show_default=True, help="optimiser steps")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 def train_lungs(dataset: Path, folder: Path, steps: int, seed: int) -> None:
     """Train the lung U-Net on DATASET, slices that were cut with `slices.masks`, and write it to FOLDER.
 

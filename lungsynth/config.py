@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""Of a generator that keeps 32 bits, as torch's on a CPU: a longer seed would give what its lower bits give."""
 
 
 class Config(BaseModel):

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import kernel_poly
 
+from lungsynth.config import Seed
 from lungsynth.evaluation.features import FeaturesConfig
 from lungsynth.evaluation.sides import Images
 
@@ -20,7 +21,7 @@ class DistancesConfig(FeaturesConfig):
     kid_subset_size: int = Field(
         1000, ge=2, description="images in a subset, or all where there are fewer; 1000 as in torch-fidelity"
     )
-    seed: int = Field(0, ge=0, description="of samples, subsets and resamples")
+    seed: Seed = Field(0, description="of samples, subsets and resamples")
 
 
 def fid(real: np.ndarray, other: np.ndarray) -> float:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor
 
-from lungsynth.config import Config
+from lungsynth.config import Config, Seed
 from lungsynth.cpus import torch_threads
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.features import FeatureExtractor
@@ -36,7 +36,7 @@ class ExtractorConfig(Config):
     batch: int = Field(32, ge=2, description="slices in a step")
     lr: float = Field(2e-3, gt=0, description="AdamW learning rate at its peak")
     weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay")
-    seed: int = Field(0, ge=0, description="of initial weights and batches")
+    seed: Seed = Field(0, description="of initial weights and batches")
 
 
 class LungNetwork(nn.Module):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import Field
 
+from lungsynth.config import Seed
 from lungsynth.evaluation.closeness import (
     Side,
     attack_auroc,
@@ -70,7 +71,7 @@ class PrivacyConfig(FeaturesConfig):
     )
     near_patients: float = Field(5.0, gt=0, le=50, description="percentile of held-out patients that counts as near")
     resamples: int = Field(500, ge=100, description="bootstrap resamples")
-    seed: int = Field(0, ge=0, description="of samples and resamples")
+    seed: Seed = Field(0, description="of samples and resamples")
 
 
 class Audit(NamedTuple):

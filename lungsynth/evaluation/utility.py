@@ -12,6 +12,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
+from lungsynth.config import Seed
 from lungsynth.cpus import usable_cpus
 from lungsynth.evaluation.classifier import ClassifierConfig, Pool, Recipe
 from lungsynth.evaluation.filters import FilterConfig, Sieve
@@ -47,9 +48,7 @@ class UtilityConfig(ClassifierConfig):
     """Arms without synthetic slices, all of which a generator has to beat; in segmentation the two that apply."""
     controls: tuple[Control, ...] = ("shuffled", "synthetic only")
     """`shuffled`: one synthetic slice for each real one, under labels of others. `synthetic only`: no real slice."""
-    pool_seed: int = Field(
-        0, ge=0, description="of the synthetic slices, which are drawn anew for each classifier seed"
-    )
+    pool_seed: Seed = Field(0, description="of the synthetic slices, which are drawn anew for each classifier seed")
     filters: FilterConfig = FilterConfig()
     """Of synthetic slices, each measured by an arm of its own; in classification alone."""
     workers: int = Field(0, ge=0, description="classifiers that train side by side on a CPU; 0: one on each core")

@@ -63,7 +63,8 @@ class Unet(nn.Module):
         pixels, features = config.planes * config.patch**2, 4 * config.width
         low, high = map(math.log2, FREQUENCIES)
         self.frequencies: Tensor
-        self.register_buffer("frequencies", torch.logspace(low, high, config.width // 2, 2), persistent=False)
+        frequencies = torch.logspace(low, high, config.width // 2, 2, dtype=torch.float32)  # saved with no weights
+        self.register_buffer("frequencies", frequencies, persistent=False)
         self.embed_noise = nn.Linear(config.width, features)
         self.embed_class = nn.Embedding(len(config.classes), features) if config.classes else None
         self.embed = nn.Linear(features, features)

@@ -1,6 +1,8 @@
 """The generator package record: weights, what made them, and the one way to draw slices from them."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +18,7 @@ from torch.nn.functional import interpolate
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.family import DiscriminatorNetwork, GeneratorConfig, GeneratorNetwork
+from lungsynth.generators.latents import latents_of
 from lungsynth.generators.per_class import new_discriminator, new_network
 from lungsynth.generators.weights import load_weights
 
@@ -101,36 +104,42 @@ class GeneratorPackage:
         Raises:
             LungsynthError: the card or the weights are missing, damaged or do not belong together.
         """
-        with torch.random.fork_rng(devices=[]):  # the initial weights, overwritten at once, must cost callers no draw
-            generator = new_network(self.card.generator)
+        # The initial weights, overwritten at once, must cost callers no draw.
+        with torch.random.fork_rng(devices=[]), on_the_cpu():
+            generator = new_network(self.card.generator).float()
         load_weights(generator, self.folder / WEIGHTS)
         return generator.eval()
 
     def sample(self, labels: np.ndarray, seed: int) -> np.ndarray:
         """Slices uint8 N×H×W of the classes `labels` int64 N: the same seed and labels give the same slices.
 
+        Args:
+            seed: from 0 to 2⁶⁴ - 1; all its bits count.
+
         Raises:
-            LungsynthError: a label is not a code of this generator's classes.
+            LungsynthError: a label is not a code of this generator's classes, or the seed is none.
         """
-        return draw(self.load(), *self._asked(labels, seed))
+        with on_the_cpu():
+            return draw(self.load(), *self._asked(labels, seed))
 
     def sample_pairs(self, labels: np.ndarray, seed: int) -> Pairs:
         """The slices that `sample` gives, with the masks that were drawn with them.
 
         Raises:
-            LungsynthError: a label is not a code of this generator's classes, or it draws no masks.
+            LungsynthError: a label is not a code of this generator's classes, the seed is none, or it draws no masks.
         """
         if not self.card.generator.masks:
             raise LungsynthError(f"{self.folder}: draws no masks; train a generator with generator.masks: true")
-        return draw_pairs(self.load(), *self._asked(labels, seed))
+        with on_the_cpu():
+            return draw_pairs(self.load(), *self._asked(labels, seed))
 
     def _asked(self, labels: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
         """Latents N×nz of the seed, and class codes int64 N."""
         known = len(self.classes)
         if known and not np.isin(labels, np.arange(known)).all():
             raise LungsynthError(f"{self.folder}: has the class codes 0 to {known - 1}, but others were asked for")
-        latents = torch.randn(len(labels), self.card.generator.nz, generator=torch.Generator().manual_seed(seed))
-        return latents, torch.as_tensor(np.asarray(labels, dtype=np.int64))
+        latents = latents_of(seed, len(labels), self.card.generator.nz)
+        return latents, torch.from_numpy(np.array(labels, dtype=np.int64))
 
     def load_discriminator(self) -> DiscriminatorNetwork | None:
         """The discriminator, on the CPU, in evaluation mode; None where the package has none.
@@ -141,11 +150,11 @@ class GeneratorPackage:
         path = self.folder / DISCRIMINATOR
         if not path.exists():
             return None
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), on_the_cpu():
             network = new_discriminator(self.card.generator)
         if network is None:
             raise LungsynthError(f"{path}: {self.card.generator.family} has no discriminator; remove the file")
-        load_weights(network, path)
+        load_weights(network.float(), path)
         return network.eval()
 
     def realness(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
@@ -161,7 +170,7 @@ class GeneratorPackage:
         order = np.random.default_rng(0).permutation(count)
         order = np.resize(order, -(-count // BATCH) * BATCH)  # the last batch is filled up from the first
         scores = np.empty(count, np.float32)
-        with torch.inference_mode():
+        with on_the_cpu(), torch.inference_mode():
             for rows in order.reshape(-1, BATCH)[::-1]:
                 x, y = torch.from_numpy(images[rows])[:, None].float() / 127.5 - 1, torch.from_numpy(labels[rows])
                 scores[rows] = network(x, y).numpy()
@@ -183,6 +192,13 @@ class GeneratorPackage:
                 (folder / name).write_bytes(save(state))  # save_file would hide it from other users
         (folder / "generator.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
         return cls(folder)
+
+
+@contextmanager
+def on_the_cpu() -> Iterator[None]:
+    """Whatever default device and autocast a caller has set, tensors are made on the CPU and computed as they are."""
+    with torch.device("cpu"), torch.autocast("cpu", enabled=False):
+        yield
 
 
 def draw(generator: GeneratorNetwork, latents: Tensor, labels: Tensor) -> np.ndarray:

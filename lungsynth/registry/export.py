@@ -14,7 +14,8 @@ from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from lungsynth.errors import LungsynthError
-from lungsynth.generators.package import GeneratorPackage
+from lungsynth.generators.latents import latents_of
+from lungsynth.generators.package import GeneratorPackage, on_the_cpu
 
 SERVING_MODEL = Path(__file__).with_name("serving_model.py")
 SHARED = (
@@ -32,10 +33,11 @@ NOTICE = "Research only: not a medical device. The images are synthetic; none sh
 
 def export_network(package: GeneratorPackage, path: Path) -> None:
     """Write the generator to `path` as a torch.export archive: (z float32 B×nz, labels int64 B) to B×C×H×W, any B."""
-    z, labels = torch.zeros(2, package.card.generator.nz), torch.zeros(2, dtype=torch.int64)
     batch = torch.export.Dim("batch", min=1)
-    network = package.load().requires_grad_(False)
-    torch.export.save(torch.export.export(network, (z, labels), dynamic_shapes=({0: batch}, {0: batch})), path)
+    with on_the_cpu():
+        z, labels = latents_of(0, 2, package.card.generator.nz), torch.zeros(2, dtype=torch.int64)
+        network = package.load().requires_grad_(False)
+        torch.export.save(torch.export.export(network, (z, labels), dynamic_shapes=({0: batch}, {0: batch})), path)
 
 
 def copy_shared(package: GeneratorPackage, folder: Path) -> None:

@@ -6,11 +6,17 @@
 `slices` is uint8, N×H×W. `model.metadata.metadata` names the `classes`, and the `window_hu` (low, high) that 0 to 255
 maps linearly to (None of radiographs). Row i depends on the seed, on i and on its label alone, not on the rows around
 it: a longer table begins with the images of a shorter one. A seed gives the slices that the project's own sampler gives
-for it.
+for it: any whole number from 0 to 2⁶⁴ - 1, all of whose bits count.
+
+What torch keeps for the whole process (default dtype and device, autocast, gradients) changes nothing: slices are drawn
+on the CPU, in float32. Threads may draw at once.
 
 Research only: not a medical device, and no image shows a real patient.
 """
 
+import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,7 +35,8 @@ class LungSliceGenerator(PythonModel):
         """Open the exported network; the model configuration names the classes and the length of a latent vector."""
         self.classes: list[str] = context.model_config["classes"]
         self.latent_size: int = context.model_config["latent_size"]
-        self.network = torch.export.load(context.artifacts["generator"]).module()
+        with _on_the_cpu():
+            self.network = torch.export.load(context.artifacts["generator"]).module()
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -37,16 +44,14 @@ class LungSliceGenerator(PythonModel):
         """Images for the labels in `model_input`, uint8, N×H×W.
 
         Raises:
-            ValueError: a label is none of the classes, or the seed is negative.
+            ValueError: a label is none of the classes, or the seed is no whole number from 0 to 2⁶⁴ - 1.
         """
-        seed = int((params or {}).get("seed", 0))
-        if seed < 0:
-            raise ValueError(f"seed is {seed}; it must be 0 or more")
+        seed = _checked((params or {}).get("seed", 0))
         codes = self._codes(model_input["label"])
         padded = np.zeros(-(-len(codes) // CHUNK) * CHUNK, dtype=np.int64)
         padded[: len(codes)] = codes
-        latents = torch.randn(len(padded), self.latent_size, generator=torch.Generator().manual_seed(seed))
-        with torch.inference_mode():
+        latents = _latents(seed, len(padded), self.latent_size)
+        with _on_the_cpu(), torch.inference_mode():
             chunks = zip(latents.split(CHUNK), torch.from_numpy(padded).split(CHUNK), strict=True)
             images = torch.cat([_to_grey(self.network(z, labels)) for z, labels in chunks])
         return images[: len(codes)].numpy()
@@ -58,6 +63,33 @@ class LungSliceGenerator(PythonModel):
         if len(labels) == 0:
             raise ValueError("the table has no rows; give one label for each image")
         return np.array([self.classes.index(label) for label in labels], dtype=np.int64)
+
+
+@contextmanager
+def _on_the_cpu() -> Iterator[None]:
+    with torch.device("cpu"), torch.autocast("cpu", enabled=False):
+        yield
+
+
+def _checked(seed: Any) -> int:
+    remedy = f"give a whole number from 0 to 2⁶⁴ - 1, {2**64 - 1}"
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        number = None
+    if number is None or isinstance(seed, bool):
+        raise ValueError(f"seed is of the type {type(seed).__name__}; {remedy}")
+    if not 0 <= number < 2**64:
+        raise ValueError(f"seed is {'negative' if number < 0 else '2⁶⁴ or more'}; {remedy}")
+    return number
+
+
+def _latents(seed: int, count: int, length: int) -> torch.Tensor:
+    if seed < 2**32:
+        rng = torch.Generator("cpu").manual_seed(seed)
+        return torch.randn(count, length, generator=rng, dtype=torch.float32, device="cpu")
+    # torch's generator keeps 32 bits of a seed, NumPy's all.
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((count, length), dtype=np.float32))
 
 
 def _to_grey(images: torch.Tensor) -> torch.Tensor:

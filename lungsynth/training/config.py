@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
-from lungsynth.config import Config
+from lungsynth.config import Config, Seed
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.family import GeneratorConfig, family
 from lungsynth.generators.layers import GROUP
@@ -38,7 +38,7 @@ class TrainingConfig(Config):
     monitor: MonitorConfig = MonitorConfig()
     snapshot_kimg: float = Field(default=2, gt=0, description="kimg between two frames of progress.gif")
     checkpoint_kimg: float = Field(default=10, gt=0, description="kimg between two checkpoints")
-    seed: int = Field(default=0, ge=0, description="of weights, data order, latents and augmentation")
+    seed: Seed = Field(default=0, description="of weights, data order, latents and augmentation")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="float32",

@@ -10,7 +10,7 @@ from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor
 
-from lungsynth.config import Config
+from lungsynth.config import Config, Seed
 from lungsynth.errors import LungsynthError
 from lungsynth.hashing import array_sha256, combine
 from lungsynth.imaging.lungs.unet import CARD, WEIGHTS, Unet, UnetCard, UnetConfig, as_grey, predict, to_input
@@ -32,7 +32,7 @@ class LungTrainingConfig(Config):
         description="random scales: crops to the lungs must also teach whole slices, where lungs are smaller",
     )
     shift: float = Field(0.1, ge=0, le=0.5, description="largest random shift, as a share of the side")
-    seed: int = Field(0, ge=0, description="of initial weights, batches, zoom, shift and dropout")
+    seed: Seed = Field(0, description="of initial weights, batches, zoom, shift and dropout")
 
 
 def train_lungs(dataset: "SliceDataset", config: LungTrainingConfig, folder: Path) -> UnetCard:
