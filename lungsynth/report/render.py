@@ -24,6 +24,7 @@ from lungsynth.registry.gate import TRAINED, Verdict
 from lungsynth.registry.mlflow_registry import Registration
 from lungsynth.report import tables
 from lungsynth.report.build import PICTURES
+from lungsynth.report.ending import ended_too_early
 from lungsynth.report.figures import (
     COLUMNS,
     ROWS,
@@ -130,6 +131,7 @@ def render_report(
         "headline": HEADLINES[verdict.outcome],
         "remedy": REMEDIES.get(verdict.rule),
         "verdict": verdict,
+        "undertrained": ended_too_early(package, scorecard),
         "registration": registration,
         "package": package,
         "size": dataset.meta.size,

@@ -11,6 +11,7 @@ from lungsynth.generators.package import GeneratorPackage
 from lungsynth.imaging.store import SliceDataset
 from lungsynth.registry.gate import Verdict
 from lungsynth.registry.mlflow_registry import Registration
+from lungsynth.report.ending import ended_too_early
 from lungsynth.report.tables import ELSEWHERE, MetricRow, metric_rows
 
 COLOURS = {"promote": "green", "reject": "red", "underpowered": "yellow", "blocked": "red"}
@@ -41,6 +42,8 @@ def summary_table(
     table.add_row(
         "verdict", Text.assemble((verdict.outcome, f"bold {COLOURS[verdict.outcome]}"), f". {verdict.reason}")
     )
+    if undertrained := ended_too_early(package, scorecard):
+        table.add_row("training", Text(undertrained))
     table.add_row("registry", Text(registration.message))
     table.add_row("report", Text(str(report)))
     return table
