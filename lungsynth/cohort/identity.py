@@ -54,6 +54,8 @@ def normalised(text: str) -> str:
 def normalised_column(texts: pd.Series) -> pd.Series:
     """Each text of a column `normalised`; what is empty then is missing."""
     names = {text: normalised(text) or pd.NA for text in texts.dropna().unique()}
+    if texts.dtype == "string" and all(text is name for text, name in names.items()):
+        return texts
     # Not by Series.map, which turns to Arrow first, and Arrow takes no surrogates.
     return pd.Series([names.get(text, pd.NA) for text in texts], texts.index, dtype="string")
 

@@ -178,7 +178,9 @@ def _check(series: pd.DataFrame, what: str) -> None:
         strange = series.loc[~series[name].str.fullmatch(pattern), name]
         if len(strange):
             raise LungsynthError(f"{what} returns {strange.iloc[0][:80]!r} as {name}: it is none")
-    if twins := twins_of((series["collection"] + " " + series["patient"]).unique()):
+    alike = [name for group in twins_of(series["patient"].unique()) for name in group]  # in any collections
+    patients = series.loc[series["patient"].isin(alike), ["collection", "patient"]].drop_duplicates()
+    if twins := twins_of(patients["collection"] + " " + patients["patient"]):
         raise LungsynthError(
             f"{what} returns {len(twins)} patient(s) by names that differ in case or leading zeros alone, such as "
             f"«{twins[0][0]}» and «{twins[0][1]}»: spell each in one way in the SQL"

@@ -297,6 +297,10 @@ def rows(**changes: list[object]) -> pa.Table:
     return pa.table(columns | changes)
 
 
+def test_patients_of_two_collections_are_no_twins():
+    assert len(typed_series(rows(patient=["7", "007"], collection=["nlst", "lidc_idri"]), "the query")) == 2
+
+
 def test_ages_sexes_and_missing_values_are_read():
     table = typed_series(rows(age=["061Y", "030M"], sex=["M", "O"], doi=["", " 10.1/2 "]), "the query")
     assert table["series_uid"].tolist() == ["1.2.3", "1.2.4"]
