@@ -14,7 +14,7 @@ from lungsynth.errors import LungsynthError, reason
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.run_file import load, training_sections
 from lungsynth.training import train_generator
-from lungsynth.training.read import check_classes, read
+from lungsynth.training.read import check_classes, check_codes, read
 from lungsynth.training.stopping import StoppedError
 
 
@@ -50,6 +50,7 @@ def _train(options: argparse.Namespace) -> GeneratorPackage:
     data = read(options.data)
     if data.classes:
         check_classes(sections.generator, data.classes)
+    check_codes(sections.generator, data.labels)
     for folder in (options.out, options.checkpoints):
         _make(folder)
     return train_generator(

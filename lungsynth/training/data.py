@@ -56,7 +56,10 @@ class Slices:
         images = self.take(places)
         if self.masks is None:
             return images
-        return np.concatenate([images, 255 * self._read(self.masks, places)[:, None]], axis=1)
+        masks = self._read(self.masks, places)
+        if masks.max(initial=0) > 1:  # times 255, it would wrap round to black
+            raise LungsynthError(f"training data: masks hold {masks.max()}, and not 0 and 1 alone")
+        return np.concatenate([images, 255 * masks[:, None]], axis=1)
 
     def _read(self, array: Any, places: np.ndarray) -> np.ndarray:
         try:

@@ -3,9 +3,7 @@
 Of the rest of the library it uses `imaging.mapped`, which needs numpy only.
 """
 
-import hashlib
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,8 @@ from safetensors.numpy import load_file
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.family import GeneratorConfig
 from lungsynth.imaging.mapped import MappedSlices
+from lungsynth.training.arrays import SPLITS, read_arrays
 from lungsynth.training.data import Slices
-
-SPLITS = ("train", "val", "test")
-"""In the order of their codes."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +64,26 @@ def check_classes(generator: GeneratorConfig, found: tuple[str, ...]) -> None:
         )
 
 
+def check_codes(generator: GeneratorConfig, labels: np.ndarray) -> None:
+    """Whether a generator has a class for each label, where the slices do not name their classes.
+
+    Raises:
+        LungsynthError: it has not.
+    """
+    greatest = int(labels.max(initial=0))
+    if generator.classes and greatest >= len(generator.classes):
+        raise LungsynthError(
+            f"generator.classes are {', '.join(generator.classes)}, and the labels go from 0 to {greatest}: "
+            "name a class for each, in their order"
+        )
+
+
 def _folder(folder: Path) -> TrainingData:
     try:
         manifest = json.loads((folder / "dataset.json").read_text())
-    except (OSError, ValueError) as error:
+        meta, shards, masks = manifest["meta"], manifest["shards"], manifest["masks"]
+        rows = [shard["rows"] for shard in shards]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise LungsynthError(f"{folder} is no slice dataset: cannot read dataset.json ({error})") from None
     codes = folder / "labels.safetensors"
     if not codes.exists():
@@ -80,8 +92,10 @@ def _folder(folder: Path) -> TrainingData:
         arrays = load_file(codes)
     except (OSError, SafetensorError) as error:
         raise LungsynthError(f"{codes}: cannot be read ({error}); build the slices again") from error
-    meta, shards = manifest["meta"], manifest["shards"]
-    rows = [shard["rows"] for shard in shards]
+    if sum(rows) != len(arrays["labels"]):
+        raise LungsynthError(
+            f"{codes}: has {len(arrays['labels'])} labels of {sum(rows)} slices; build the slices again"
+        )
 
     def mapped(what: str) -> MappedSlices:
         files = [folder / "shards" / shard["name"] / f"{what}.safetensors" for shard in shards]
@@ -94,22 +108,10 @@ def _folder(folder: Path) -> TrainingData:
         classes=tuple(meta["classes"]),
         window_hu=meta["window_hu"] and tuple(meta["window_hu"]),
         sha256=manifest["sha256"],
-        masks=mapped("masks") if manifest["masks"] else None,
+        masks=mapped("masks") if masks else None,
     )
 
 
 def _file(path: Path) -> TrainingData:
-    try:
-        with np.load(path) as arrays:
-            images, labels = arrays["images"], arrays["labels"].astype(np.int64)
-            splits = arrays["splits"] if "splits" in arrays else np.zeros(len(labels), np.uint8)
-            masks = arrays.get("masks")
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise LungsynthError(f"{path}: is no .npz file with the arrays images and labels ({error})") from error
-    if len(splits) != len(labels):
-        raise LungsynthError(f"{path}: has {len(labels)} labels, but {len(splits)} splits")
-    digest = hashlib.sha256()
-    for array in (images, labels, splits, *([] if masks is None else [masks])):
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return TrainingData(images, labels, splits, (), None, digest.hexdigest(), masks)
+    found = read_arrays(path)
+    return TrainingData(found.images, found.labels, found.splits, (), None, found.sha256, found.masks)

@@ -1,5 +1,6 @@
 """`python -m lungsynth.training` on a machine that has torch alone."""
 
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from brief_run import halves
+from safetensors.numpy import save_file
 
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.package import GeneratorPackage
@@ -134,13 +136,19 @@ def test_data_that_cannot_be_read_are_one_clear_line(place, tmp_path):
     old = SliceDataset.write(
         tmp_path / "old", halves()[0][:4], SliceDataset(place / "set").table[:4], SliceMeta(32, None, "")
     )
+    shutil.copytree(old.folder, tmp_path / "broken")
+    (tmp_path / "broken" / "dataset.json").write_text("{}")
+    shutil.copytree(old.folder, tmp_path / "short")
+    save_file({"labels": np.zeros(3), "splits": np.zeros(3)}, tmp_path / "short" / "labels.safetensors")
     (old.folder / "labels.safetensors").unlink()
     for name, says in (
         ("absent", "is not there"),
         ("empty", "is no slice dataset"),
         ("old", "older than this library; build it again"),
-        ("wrong.npz", "is no .npz file with the arrays images and labels"),
-        ("half.npz", "is no .npz file with the arrays images and labels"),
+        ("broken", "is no slice dataset: cannot read dataset.json"),
+        ("short", "has 3 labels of 4 slices; build the slices again"),
+        ("wrong.npz", "is no .npz file of numbers, or damaged"),
+        ("half.npz", "has no array labels"),
     ):
         with pytest.raises(LungsynthError, match=says) as error:
             read(tmp_path / name)
@@ -152,3 +160,12 @@ def test_an_output_folder_that_cannot_be_made_is_named_first(place, tmp_path, mo
     (tmp_path / "taken").write_text("a file where the folder should be")
     assert run(monkeypatch, "-c", place / "run.yaml", "--data", place / "set", "--out", tmp_path / "taken" / "new") == 1
     assert "cannot be made" in capsys.readouterr().err
+
+
+def test_labels_without_a_class_are_one_clear_line(place, tmp_path, monkeypatch, capsys):
+    images, labels = halves()
+    np.savez(tmp_path / "three.npz", images=images, labels=labels + (np.arange(len(labels)) % 5 == 0))
+    assert run(monkeypatch, "-c", place / "run.yaml", "--data", tmp_path / "three.npz", "--out", tmp_path / "new") == 1
+    error = capsys.readouterr().err
+    assert "generator.classes are non-cancer, cancer, and the labels go from 0 to 2: name a class for each" in error
+    assert error.count("\n") == 1
