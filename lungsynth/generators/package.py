@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from lungsynth.config import Config
+from lungsynth.cpus import side_by_side
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.family import DiscriminatorNetwork, GeneratorConfig, GeneratorNetwork
 from lungsynth.generators.latents import latents_of
@@ -214,19 +215,18 @@ def draw_pairs(generator: GeneratorNetwork, latents: Tensor, labels: Tensor) -> 
     return Pairs(images[:, 0] if images.shape[1] == 1 else images, (masks[:, 0] > 127).astype(np.uint8))
 
 
-@torch.inference_mode()
 def _draw_planes(generator: GeneratorNetwork, latents: Tensor, labels: Tensor) -> np.ndarray:
     """All that the generator draws, uint8 N×C×H×W, `BATCH` at a time."""
     size = generator.config.size
-    batches = [
-        interpolate(generator(z, y), size)  # where it has not grown to its size yet
-        for z, y in zip(latents.split(BATCH), labels.split(BATCH), strict=True)
-    ]
-    return (
-        torch.cat([to_uint8(batch) for batch in batches]).cpu().numpy()
-        if batches
-        else np.empty((0, generator.config.planes, size, size), np.uint8)
-    )
+
+    def work(batch: tuple[Tensor, Tensor]) -> np.ndarray:
+        with torch.inference_mode():  # of this thread
+            planes = interpolate(generator(*batch), size)  # where it has not grown to its size yet
+            return to_uint8(planes).cpu().numpy()
+
+    batches = zip(latents.split(BATCH), labels.split(BATCH), strict=True)
+    drawn = list(side_by_side(work, batches) if latents.device.type == "cpu" else map(work, batches))
+    return np.concatenate([np.empty((0, generator.config.planes, size, size), np.uint8), *drawn])
 
 
 def to_uint8(planes: Tensor) -> Tensor:
