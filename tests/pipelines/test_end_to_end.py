@@ -55,6 +55,7 @@ def test_a_run_leaves_one_folder_of_results(first):
     assert not list(folder.glob("*.safetensors"))  # the discriminator tells who was trained on
     assert json.loads((folder / "verdict.json").read_text())["outcome"] in done.stdout
     assert "report.html" in done.stdout
+    assert "%|" not in done.stdout  # no bar, be it of a library, where there is no terminal
     assert 'src="http' not in (folder / "report.html").read_text()
 
 
