@@ -1,5 +1,7 @@
 """IDC's clinical tables as Parquet: its public export on S3, fetched once, or a local folder."""
 
+import json
+import logging
 import shutil
 import uuid
 from collections.abc import Sequence
@@ -11,14 +13,17 @@ from pydantic import Field, field_validator
 
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
+from lungsynth.locks import alone
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow.fs import FileInfo, S3FileSystem
 
+log = logging.getLogger(__name__)
 EXPORT = "idc-open-metadata/bigquery_export"
 MISSING = ".M"
 NOT_APPLICABLE = ".N"
+SOURCE = "source.json"
 
 
 class ClinicalTables(Config):
@@ -92,9 +97,43 @@ def _local(table: str, folder: Path) -> list[Path]:
 def _cached(table: str, tables: ClinicalTables) -> list[Path]:
     version = tables.version or _packaged_version()
     folder = tables.cache / f"idc_v{version}_clinical" / table
-    if not folder.is_dir():
-        _fetch(f"{EXPORT}/idc_v{version}_clinical/{table}", folder, tables.endpoint)
+    key = f"{EXPORT}/idc_v{version}_clinical/{table}"
+    if not folder.is_dir() or _has_changed(key, folder, tables.endpoint):
+        before = _noted(folder)
+        with alone(folder.with_name(f".{table}.lock"), folder, "set labels.clinical.tables.cache to another folder"):
+            if not folder.is_dir() or _noted(folder) == before:  # else another run has just fetched it
+                _fetch(key, folder, tables.endpoint)
     return _local(table, folder.parent)
+
+
+def _noted(folder: Path) -> dict[str, int] | None:
+    """Names and bytes of the files that a table was made of, where that is known."""
+    path = folder / SOURCE
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _has_changed(key: str, folder: Path, endpoint: str | None) -> bool:
+    """Whether a mirror has other files by now than those in the cache; IDC itself publishes a version once and whole.
+
+    No answer is no change.
+    """
+    import pyarrow as pa
+
+    if endpoint is None:
+        return False
+    try:
+        found = {file.base_name: file.size for file in _listed(_bucket(endpoint, attempts=1), key)}
+    except (pa.ArrowException, OSError) as error:
+        log.warning("%s could not be asked for s3://%s again (%s): the copy stays", endpoint, key, _one_line(error))
+        return False
+    return bool(found) and found != _noted(folder)
+
+
+def _listed(bucket: "S3FileSystem", key: str) -> "list[FileInfo]":
+    from pyarrow import fs
+
+    files = bucket.get_file_info(fs.FileSelector(key, allow_not_found=True))
+    return [file for file in files if file.base_name.endswith(".parquet")]
 
 
 def _packaged_version() -> int:
@@ -107,30 +146,29 @@ def _packaged_version() -> int:
 def _fetch(key: str, folder: Path, endpoint: str | None) -> None:
     """Copy the Parquet files under `key`; `folder` comes into being when all of them are whole."""
     import pyarrow as pa
-    from pyarrow import fs
 
     landing = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     landing.mkdir(parents=True)
     try:
         bucket = _bucket(endpoint)
-        files = bucket.get_file_info(fs.FileSelector(key, allow_not_found=True))
-        files = [file for file in files if file.base_name.endswith(".parquet")]
+        files = _listed(bucket, key)
         if not files:
             raise LungsynthError(f"there is no s3://{key}/*.parquet: name another `version` of IDC, or a `folder`")
         for index, file in enumerate(files):  # by number: names from elsewhere never become paths
             _copy(bucket, file, landing / f"{index:06d}.parquet")
+        (landing / SOURCE).write_text(json.dumps({file.base_name: file.size for file in files}))
+        if folder.is_dir():
+            shutil.rmtree(folder)
         landing.replace(folder)
     except (pa.ArrowException, OSError) as error:
-        if not folder.is_dir():  # else another process was faster, and its copy serves
-            raise LungsynthError(
-                f"cannot fetch s3://{key}/: {_one_line(error)}; try again, or name a copy in "
-                "labels.clinical.tables.folder"
-            ) from None
+        raise LungsynthError(
+            f"cannot fetch s3://{key}/: {_one_line(error)}; try again, or name a copy in labels.clinical.tables.folder"
+        ) from None
     finally:
         shutil.rmtree(landing, ignore_errors=True)
 
 
-def _bucket(endpoint: str | None) -> "S3FileSystem":
+def _bucket(endpoint: str | None, attempts: int = 4) -> "S3FileSystem":
     from pyarrow import fs
 
     scheme, _, host = (endpoint or "https://").partition("://")
@@ -141,7 +179,7 @@ def _bucket(endpoint: str | None) -> "S3FileSystem":
         endpoint_override=host.rstrip("/") or None,
         connect_timeout=10,
         request_timeout=60,
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=4),
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts),
     )
 
 

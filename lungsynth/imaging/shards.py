@@ -202,11 +202,14 @@ def _asked_again(
             for one in built.shard.undelivered
         ]
         found[index] = replace(built, shard=built.shard.noted(notes))
-    log.info(
-        "%d series that no store gave before were asked for again: %d can be had now", len(series), len(answers.there)
-    )
     known = answers.there | answers.refused.keys()
     silent = [one for built in found.values() for one in built.shard.undelivered if one.series_uid not in known]
+    if known:
+        log.info(
+            "%d series that no store gave before were asked for again: %d can be had now",
+            len(known),
+            len(answers.there),
+        )
     if silent:
         log.warning(
             "%d series could not be asked for (%s): they stay left out, as when last asked for on %s",

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from lungsynth.cohort.fetch import FetchConfig, deliver
 from lungsynth.cohort.phantom import PhantomCohortConfig, select_phantoms
 from lungsynth.cohort.splits import SplitConfig
 from lungsynth.errors import LungsynthError
-from lungsynth.imaging import shard
+from lungsynth.imaging import shard, shards
 from lungsynth.imaging.shards import build_slices, build_some, shard_count
 from lungsynth.imaging.slices import SliceConfig, slices_of_series
 from lungsynth.imaging.store import COLUMNS, write_shard
@@ -184,6 +185,34 @@ def test_a_class_without_slices_is_named(cohort, fetch, tmp_path):
     healthy = type(cohort)(cohort.series[cohort.series["label"] == "non-cancer"], cohort.slice_labels, cohort.funnel)
     with pytest.raises(LungsynthError, match="no cancer slice in train, no cancer slice in val"):
         build_slices(healthy, fetch, slices(tmp_path), PHANTOMS)
+
+
+def test_two_builds_at_once_take_turns_and_give_the_same(dataset, cohort, fetch, tmp_path, caplog):
+    config, found = slices(tmp_path, masks=True, workers=1), []
+    caplog.set_level("INFO")
+    both = [
+        threading.Thread(target=lambda: found.append(build_slices(cohort, fetch, config, PHANTOMS))) for _ in range(2)
+    ]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert [one.sha256 for one in found] == [dataset.sha256] * 2
+    assert found[0].folder == found[1].folder
+    assert sum("is at work in" in message for message in caplog.messages) == 1
+    assert "(4 of them were there)" in caplog.text
+    assert "(0 of them were there)" in caplog.text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["datasets", "shards"]
+    assert not [path for path in (tmp_path / "shards").iterdir() if path.name.startswith(".")]
+
+
+def test_a_dataset_of_others_that_cannot_be_written_is_read(dataset, cohort, fetch, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(shards, "alone", refuse)
+    monkeypatch.setattr(shards, "write_notes", refuse)
+    assert build_slices(cohort, fetch, slices(dataset.folder.parents[1], masks=True), PHANTOMS).sha256 == dataset.sha256
 
 
 def test_kill_9_costs_no_finished_shard(dataset, tmp_path):

@@ -18,6 +18,7 @@ from lungsynth.progress import Progress
 
 if TYPE_CHECKING:
     from lungsynth.imaging.store import SliceDataset
+from lungsynth.locks import alone
 
 
 class LungTrainingConfig(Config):
@@ -48,7 +49,10 @@ def train_lungs(dataset: "SliceDataset", config: LungTrainingConfig, folder: Pat
     if not len(train):
         raise LungsynthError(f"{dataset.folder}: has no slices in train")
     pairs = [(np.asarray(dataset.images[rows]), np.asarray(masks[rows])) for rows in (train, held_out)]
-    return train_unet(*pairs[0], config, folder, dataset.meta.window_hu, held_out=pairs[1] if len(held_out) else None)
+    with alone(folder / ".lock", folder, "name another folder for the weights"):
+        return train_unet(
+            *pairs[0], config, folder, dataset.meta.window_hu, held_out=pairs[1] if len(held_out) else None
+        )
 
 
 def train_unet(
