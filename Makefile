@@ -8,7 +8,7 @@ export ZENML_ANALYTICS_OPT_IN ?= false
 .PHONY: demo test test-slow lint setup
 
 demo: setup  ## the main job on the embedded phantom cohort: no network, no account, no GPU
-	$(BIN)/zenml pipeline run gan_augmentation
+	$(BIN)/python gan_augmentation.py  # as `zenml pipeline run gan_augmentation`, which ends badly without a home folder
 
 # Tests run side by side, a file each; torch's own threads would only get into each other's way.
 test: setup

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, reason
 
 log = logging.getLogger(__name__)
 POLL_S, MARK_S = 0.2, 1.0
@@ -48,7 +48,7 @@ def alone(file: Path, place: Path, instead: str, patience_s: float = math.inf) -
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise LungsynthError(
-                f"{place}: cannot be kept from other runs ({error.strerror}: {file}); make it writable, or {instead}"
+                f"{place}: cannot be kept from other runs ({reason(error)}: {file}); make it writable, or {instead}"
             ) from error
         log.warning("%s: its file system has no locks; see to it that no other run works there", place)
         yield

@@ -21,7 +21,7 @@ from lungsynth.cohort.landing import Landing, sizes
 from lungsynth.cohort.object_store import ObjectStore, first_reachable
 from lungsynth.cohort.phantom import PhantomCohortConfig, patient_of
 from lungsynth.config import Config
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, reason
 from lungsynth.imaging.phantom import ct_series_uid, write_ct, write_seg
 
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -128,7 +128,7 @@ def _prepare(root: Path) -> None:
     try:
         (root / ".fetch").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LungsynthError(f"cannot make the folder of series {root}: {error.strerror}; set fetch.root") from None
+        raise LungsynthError(f"cannot make the folder of series {root}: {reason(error)}; set fetch.root") from None
     if not os.access(root / ".fetch", os.W_OK):
         raise LungsynthError(f"cannot write into the folder of series {root}: set fetch.root to another")
 
@@ -247,7 +247,7 @@ def _require_space(wanted: list[RemoteSeries], config: FetchConfig) -> None:
 
 def _disk_error(error: OSError, one: RemoteSeries, root: Path) -> LungsynthError:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return LungsynthError(f"cannot write series {one.uid} into {root}: {error.strerror}")
+        return LungsynthError(f"cannot write series {one.uid} into {root}: {reason(error)}")
     need = "" if one.bytes is None else f", which takes {one.bytes / 1e6:.3g} MB"
     return LungsynthError(
         f"the disk of {root} became full at series {one.uid}{need}: free some space, set fetch.root to another disk "

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, reason
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm")
 SYSTEM = {
@@ -114,7 +114,7 @@ def _entries(folder: Path, root: Path) -> Iterator[os.DirEntry]:
     except OSError as error:
         place = "itself" if folder == root else f"«{folder.relative_to(root)}» in it"
         raise LungsynthError(
-            f"{root}: the folder {place} cannot be read: {error.strerror}; give this user the right to, or move it away"
+            f"{root}: the folder {place} cannot be read: {reason(error)}; give this user the right to, or move it away"
         ) from error
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, reason
 
 HEADER = 4096
 """Bytes of a file before its pixels."""
@@ -104,7 +104,7 @@ def _map(file: Path, memory: ctypes.Array, place: int, length: int) -> None:
     try:
         descriptor = os.open(file, os.O_RDONLY)
     except OSError as error:
-        raise LungsynthError(f"cannot open the slices {file}: {error.strerror}; build them again") from None
+        raise LungsynthError(f"cannot open the slices {file}: {reason(error)}; build them again") from None
     try:
         found = os.fstat(descriptor).st_size
         if found != length:

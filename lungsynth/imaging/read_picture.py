@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lungsynth.errors import reason
 from lungsynth.imaging.grey import COLOURFUL, GREY_FROM_COLOURS, LUMA, Picture, by_percentiles
 from lungsynth.imaging.header import is_dicom
 from lungsynth.imaging.raster import Raster, open_raster, turned
@@ -32,7 +33,7 @@ def read_picture(path: Path, uid: str) -> Picture:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise SeriesRejected(Reason.UNREADABLE, f"cannot be opened: {error.strerror}") from None
+        raise SeriesRejected(Reason.UNREADABLE, f"cannot be opened: {reason(error)}") from None
     if picture_uid(hashlib.sha256(content).hexdigest()) != uid:
         raise SeriesRejected(Reason.UNREADABLE, "the file has changed since the cohort was selected: select it again")
     with warnings.catch_warnings():
@@ -92,7 +93,7 @@ def read_mask(path: Path, picture: Picture) -> np.ndarray:
         content = path.read_bytes()
         raster = open_raster(content, [])
     except OSError as error:
-        raise SeriesRejected(Reason.NO_MASK, f"the mask cannot be opened: {error.strerror}") from None
+        raise SeriesRejected(Reason.NO_MASK, f"the mask cannot be opened: {reason(error)}") from None
     except SeriesRejected as rejected:
         raise SeriesRejected(Reason.NO_MASK, f"the mask is unusable: {rejected.detail}") from None
     pixels = raster.pixels if raster.pixels.ndim == 2 else raster.pixels.max(axis=2)

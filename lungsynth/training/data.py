@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lungsynth.errors import LungsynthError
+from lungsynth.generators.family import GeneratorConfig
 
 SHARE = 0.25
 """Of a GPU's free memory that slices may take: networks and their gradients need the rest."""
@@ -168,3 +169,41 @@ def _to_device(slices: Slices, device: torch.device) -> Tensor:
     for piece in torch.arange(len(slices)).split(max(1, PIECE // first.nbytes)):
         images[piece[0] : piece[-1] + 1] = torch.from_numpy(slices.planes(piece.numpy()))
     return images
+
+
+def check_slices(slices: Slices, generator: GeneratorConfig) -> None:
+    """Whether slices, labels and masks are such as `generator` learns from.
+
+    Raises:
+        LungsynthError: they are not.
+    """
+    labels, images = slices.labels, slices.images
+    channels = (3,) if generator.channels == 3 else ()
+    expected = (len(labels), *channels, generator.size, generator.size)
+    if images.dtype != np.uint8 or tuple(images.shape) != expected or not len(slices):
+        found = f"{images.dtype} {'×'.join(map(str, images.shape))} with {len(labels)} labels"
+        shape = "×".join(map(str, ("N", *expected[1:])))
+        raise LungsynthError(f"training data: need uint8 {shape}, one label each; got {found}")
+    if (slices.masks is not None) != generator.masks:
+        raise LungsynthError(
+            "generator.masks is true, but the slices have no masks; build them with slices.masks: true"
+            if generator.masks
+            else "the slices come with masks, but generator.masks is false"
+        )
+    if slices.masks is not None and tuple(slices.masks.shape) != (len(labels), *expected[-2:]):
+        found = "×".join(map(str, slices.masks.shape))
+        raise LungsynthError(f"training data: need a mask of 0 and 1 for each slice, of its size; got {found}")
+    codes = slices.codes
+    if generator.classes and not np.isin(codes, np.arange(len(generator.classes))).all():
+        raise LungsynthError(f"training data: a label is not the code of one of {', '.join(generator.classes)}")
+
+
+def check_every_class(train: Slices, generator: GeneratorConfig) -> None:
+    """Whether there is a slice of each class to learn from.
+
+    Raises:
+        LungsynthError: there is not.
+    """
+    absent = [name for code, name in enumerate(generator.classes) if code not in train.codes]
+    if absent:
+        raise LungsynthError(f"training data: no slice of the class {absent[0]}; add some, or train without classes")

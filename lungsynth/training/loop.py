@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from PIL import Image
@@ -22,7 +21,7 @@ from lungsynth.progress import Progress
 from lungsynth.training import adversarial, denoising, ema
 from lungsynth.training.config import TrainingConfig
 from lungsynth.training.curves import save_curves
-from lungsynth.training.data import Slices, Source, source_of
+from lungsynth.training.data import Slices, Source, check_every_class, check_slices, source_of
 from lungsynth.training.devices import (
     fast_kernels,
     largest_of_processes,
@@ -70,10 +69,10 @@ def train_generator(
         LungsynthError: the data do not fit the configuration, or the device is missing.
         SpoiledError: the losses ceased to be finite, or the generator collapsed; the best weights so far are kept.
     """
-    _check(train, generator)
-    _check_classes(train, generator)
+    check_slices(train, generator)
+    check_every_class(train, generator)
     if val:
-        _check(val, generator)
+        check_slices(val, generator)
     if isinstance(training.loss, DenoisingLoss) != (family(generator.family).discriminator is None):
         raise LungsynthError(
             f"training.loss.kind is {training.loss.kind}, which does not train {generator.family}; leave it out"
@@ -320,31 +319,3 @@ def _disk_errors_named(folder: Path) -> Iterator[None]:
             f"{folder}: files cannot be written ({reason(error)}); mend that, and the same command goes on from its "
             "last checkpoint"
         ) from error
-
-
-def _check(slices: Slices, generator: GeneratorConfig) -> None:
-    labels, images = slices.labels, slices.images
-    channels = (3,) if generator.channels == 3 else ()
-    expected = (len(labels), *channels, generator.size, generator.size)
-    if images.dtype != np.uint8 or tuple(images.shape) != expected or not len(slices):
-        found = f"{images.dtype} {'×'.join(map(str, images.shape))} with {len(labels)} labels"
-        shape = "×".join(map(str, ("N", *expected[1:])))
-        raise LungsynthError(f"training data: need uint8 {shape}, one label each; got {found}")
-    if (slices.masks is not None) != generator.masks:
-        raise LungsynthError(
-            "generator.masks is true, but the slices have no masks; build them with slices.masks: true"
-            if generator.masks
-            else "the slices come with masks, but generator.masks is false"
-        )
-    if slices.masks is not None and tuple(slices.masks.shape) != (len(labels), *expected[-2:]):
-        found = "×".join(map(str, slices.masks.shape))
-        raise LungsynthError(f"training data: need a mask of 0 and 1 for each slice, of its size; got {found}")
-    codes = slices.codes
-    if generator.classes and not np.isin(codes, np.arange(len(generator.classes))).all():
-        raise LungsynthError(f"training data: a label is not the code of one of {', '.join(generator.classes)}")
-
-
-def _check_classes(train: Slices, generator: GeneratorConfig) -> None:
-    absent = [name for code, name in enumerate(generator.classes) if code not in train.codes]
-    if absent:
-        raise LungsynthError(f"training data: no slice of the class {absent[0]}; add some, or train without classes")
