@@ -1,6 +1,8 @@
 """What the pictures of a build show: a few slices of each shard, and of these as many of each kind as there is room."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,27 +20,38 @@ SHOWN = 48
 REJECTED_A_SHARD = 6
 SHARDS_WITH_PICTURES = 64
 """A contact sheet shows a few slices: it need not open every shard of thousands."""
-WHO = ("splits", "labels", "patients")
+
+
+class Kind(NamedTuple):
+    """What a preview shows; a shard keeps them as three arrays of these names."""
+
+    split: str
+    label: str
+    patient: str
 
 
 def previews_a_series(series: int) -> int:
-    """How many each of so many series in a shard gives: enough even where half of them are rejected."""
-    return max(1, -(-2 * KEPT // series))
+    """How many each of so many series in a shard gives: enough even where a third of them is rejected."""
+    return max(1, -(-3 * KEPT // (2 * series)))
 
 
-def spread(kinds: pd.DataFrame, most: int) -> np.ndarray:
-    """At most `most` rows of a table with `WHO`: as many of each split and label, and of as many patients, as can be.
+def spread(kinds: Sequence[Kind], most: int) -> list[int]:
+    """Places of at most `most` of `kinds`: as many of each split and class, and of as many patients, as can be.
 
-    Which, is drawn at random, always the same; they come sorted by split and label.
+    Which, is drawn at random, always the same; they come sorted by split and class.
     """
-    mixed = kinds.iloc[np.random.default_rng(0).permutation(len(kinds))].reset_index()
-    mixed["again"] = mixed.groupby([*WHO], sort=False).cumcount()
-    mixed = mixed.sort_values("again", kind="stable")
-    mixed["turn"] = mixed.groupby([*WHO[:2]], sort=False).cumcount()
-    chosen = mixed.sort_values(["turn", *WHO[:2]], kind="stable").head(most)
-    places = chosen["splits"].map({name: place for place, name in enumerate(SPLITS)})
-    order = chosen.assign(place=places).sort_values(["place", "labels", "patients", "index"], kind="stable")
-    return order["index"].to_numpy(np.intp)
+    again, turn = Counter[Kind](), Counter[tuple[str, str]]()
+    ranked = []
+    for place in np.random.default_rng(0).permutation(len(kinds)).tolist():
+        ranked.append((again[kinds[place]], place))
+        again[kinds[place]] += 1
+    turns = []
+    for _, place in sorted(ranked, key=lambda one: one[0]):
+        kind = kinds[place].split, kinds[place].label
+        turns.append((turn[kind], kind, place))
+        turn[kind] += 1
+    chosen = [place for *_, place in sorted(turns, key=lambda one: one[:2])[:most]]
+    return sorted(chosen, key=lambda place: (SPLITS.index(kinds[place].split), *kinds[place][1:], place))
 
 
 def pictures_of(
@@ -54,8 +67,7 @@ def pictures_of(
     for uid in sorted(slices):
         arrays[f"hu_{split[uid]}"] += slices[uid].hu_histogram
         shown += [(uid, preview) for preview in slices[uid].previews]
-    who = [(split[uid], preview.label, patient[uid]) for uid, preview in shown]
-    kinds = pd.DataFrame(who, columns=list(WHO))
+    kinds = [Kind(split[uid], preview.label, patient[uid]) for uid, preview in shown]
     some = spread(kinds, KEPT)
     cases = [case for case in sorted(rejected.items()) if case[1].picture is not None][:REJECTED_A_SHARD]
     return arrays | {
@@ -63,7 +75,7 @@ def pictures_of(
         "outlines": np.array([shown[index][1].outline for index in some], bool),
         "captions": np.array([shown[index][1].caption for index in some], str),
         "shown_uids": np.array([shown[index][0] for index in some], str),
-        **{name: kinds[name].to_numpy(str)[some] for name in WHO},
+        **_arrays([kinds[index] for index in some]),
         "rejected": np.array([_tile(one.picture) for _, one in cases], np.uint8),
         "rejected_uids": np.array([uid for uid, _ in cases], str),
     }
@@ -77,24 +89,32 @@ def merged_pictures(shards: Sequence[Shard]) -> dict[str, np.ndarray]:
             sums[name] = sums.get(name, 0) + array
     order = np.random.default_rng(0).permutation(len(shards))[:SHARDS_WITH_PICTURES]
     some = [shards[index] for index in np.sort(order)]
-    kinds = pd.concat([pd.DataFrame({name: shard.pictures(name)[name] for name in WHO}) for shard in some])
-    kinds["shard"] = np.repeat(np.arange(len(some)), [len(shard.pictures("captions")["captions"]) for shard in some])
-    kinds = kinds.reset_index(names="row")
-    chosen = kinds.iloc[spread(kinds.drop(columns=["row", "shard"]), SHOWN)].reset_index(drop=True)
-    lists: dict[str, list[np.ndarray]] = {name: [] for name in ("images", "outlines", "captions")}
+    kinds, places = list[Kind](), list[tuple[int, int]]()
     for number, shard in enumerate(some):
-        rows = chosen.loc[chosen["shard"] == number, "row"].to_numpy()
-        for name, parts in lists.items() if len(rows) else ():
-            parts.append(shard.pictures(name)[name][rows])
-    if chosen.empty:
+        found = [
+            Kind(*one) for one in zip(*(shard.pictures(name)[name].tolist() for name in Kind._fields), strict=True)
+        ]
+        kinds += found
+        places += [(number, row) for row in range(len(found))]
+    chosen = spread(kinds, SHOWN)
+    if not chosen:
         return sums
-    place = np.argsort(chosen["shard"].to_numpy().argsort(kind="stable"))
-    found = {name: np.concatenate(parts)[place] for name, parts in lists.items()}
+    merged = _arrays([kinds[index] for index in chosen])
+    for name in ("images", "outlines", "captions"):
+        rows: dict[int, np.ndarray] = {}
+        for number in {places[index][0] for index in chosen}:
+            array = some[number].pictures(name)[name]
+            rows |= {index: array[places[index][1]].copy() for index in chosen if places[index][0] == number}
+        merged[name] = np.stack([rows[index] for index in chosen])
     rejected = [shard.pictures("rejected") for shard in some]
     for name in ("rejected", "rejected_uids"):
         if kept := [one[name] for one in rejected if len(one[name])]:
-            found[name] = np.concatenate(kept)
-    return sums | found | {name: chosen[name].to_numpy(str) for name in WHO}
+            merged[name] = np.concatenate(kept)
+    return sums | merged
+
+
+def _arrays(kinds: Sequence[Kind]) -> dict[str, np.ndarray]:
+    return {name: np.array([getattr(one, name) for one in kinds], str) for name in Kind._fields}
 
 
 def _tile(picture: np.ndarray | None) -> np.ndarray:

@@ -55,6 +55,6 @@ def _first_of_split(uid: str, fates: pd.DataFrame, splits: dict[str, str]) -> bo
 
 
 def _previews(pictures: dict[str, np.ndarray], uid: str) -> list[Preview]:
-    names = ("images", "outlines", "captions", "labels")
+    names = ("images", "outlines", "captions", "label")
     rows = np.flatnonzero(pictures["shown_uids"] == uid)
     return [Preview(*(pictures[name][row] for name in names)) for row in rows]

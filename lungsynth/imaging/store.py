@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import uuid
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -293,8 +294,11 @@ def _write_codes(folder: Path, meta: SliceMeta) -> None:
 
 
 def _write_pictures(folder: Path, pictures: Mapping[str, np.ndarray]) -> None:
-    # numpy's annotation takes every keyword for its own option `allow_pickle`.
-    np.savez_compressed(folder / "pictures.npz", **dict(pictures))  # type: ignore[arg-type]
+    # As numpy's savez_compressed, three times as fast: noise does not get smaller by trying harder.
+    with zipfile.ZipFile(folder / "pictures.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in pictures.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
 
 
 def _read_pictures(folder: Path, prefix: str = "") -> dict[str, np.ndarray]:

@@ -40,7 +40,7 @@ def draw_build(dataset: SliceDataset) -> None:
         return
     captions = arrays.get("captions", np.array([], str))
     images, outlines = (arrays.get(name, np.empty((0, TILE, TILE), bool)) for name in ("images", "outlines"))
-    patients = len(np.unique(arrays["patients"])) if "patients" in arrays else None
+    patients = len(np.unique(arrays["patient"])) if "patient" in arrays else None
     _save(
         contact_sheet(images, outlines, captions.tolist(), len(dataset.table), patients), folder / "contact_sheet.png"
     )

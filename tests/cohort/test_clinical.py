@@ -60,9 +60,9 @@ def test_the_export_is_fetched_once_and_kept_by_version(endpoint, tmp_path):
 def test_a_mirror_that_was_filled_half_is_asked_again(endpoint, tmp_path, caplog):
     keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
     s3 = boto3.client("s3", endpoint_url=endpoint, config=Config(proxies={}), **keys)
-    key = KEY.replace("v99", "v97")
+    key = KEY.replace("v99", "v96")
     put_parquet(s3, f"{key}/0.parquet", INVENTED[:2])
-    tables = ClinicalTables(version=97, endpoint=endpoint, cache=tmp_path)
+    tables = ClinicalTables(version=96, endpoint=endpoint, cache=tmp_path)
     assert read_clinical("nlst_prsn", ["age"], tables)["age"].tolist() == ["61", ".M"]
     put_parquet(s3, f"{key}/1.parquet", INVENTED[2:])
     both = [threading.Thread(target=read_clinical, args=("nlst_prsn", ["age"], tables)) for _ in range(2)]
@@ -73,7 +73,7 @@ def test_a_mirror_that_was_filled_half_is_asked_again(endpoint, tmp_path, caplog
     offline = tables.model_copy(update={"endpoint": "http://127.0.0.1:9"})
     assert read_clinical("nlst_prsn", ["age"], offline)["age"].tolist() == ["61", ".M", "70"]
     assert "http://127.0.0.1:9 could not be asked for s3://" in caplog.text
-    assert [path.name for path in (tmp_path / "idc_v97_clinical").iterdir()] == ["nlst_prsn"]
+    assert [path.name for path in (tmp_path / "idc_v96_clinical").iterdir()] == ["nlst_prsn"]
 
 
 @pytest.mark.parametrize(

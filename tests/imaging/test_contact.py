@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lungsynth.imaging import contact
-from lungsynth.imaging.contact import KEPT, SHOWN, WHO, merged_pictures, pictures_of, previews_a_series, spread
+from lungsynth.imaging.contact import KEPT, SHOWN, Kind, merged_pictures, pictures_of, previews_a_series, spread
 from lungsynth.imaging.slices import Preview, SeriesSlices
 from lungsynth.imaging.store import COLUMNS, HU_BINS, write_shard
 
@@ -14,26 +14,25 @@ SPLITS = ("train", "val", "test")
 
 def kinds(*counts):
     """Rows of (split, label, patient, how many)."""
-    rows = [(split, label, patient) for split, label, patient, count in counts for _ in range(count)]
-    return pd.DataFrame(rows, columns=list(WHO))
+    return [Kind(split, label, patient) for split, label, patient, count in counts for _ in range(count)]
 
 
 def test_every_kind_comes_before_any_comes_again_and_every_patient_of_it():
     many = [("train", "non-cancer", f"n{n}", 50) for n in range(30)]
     few = [("train", "cancer", "c", 9), ("val", "non-cancer", "v", 20), ("test", "cancer", "t", 1)]
     table = kinds(*many, *few)
-    chosen = table.iloc[spread(table, 24)]
+    chosen = pd.DataFrame([table[place] for place in spread(table, 24)])
     assert len(chosen) == 24
-    counts = chosen.groupby(["splits", "labels"]).size().to_dict()
+    counts = chosen.groupby(["split", "label"]).size().to_dict()
     assert counts == {
         ("test", "cancer"): 1,
         ("train", "cancer"): 8,
         ("train", "non-cancer"): 8,
         ("val", "non-cancer"): 7,
     }
-    assert chosen.loc[chosen["labels"].eq("non-cancer") & chosen["splits"].eq("train"), "patients"].nunique() == 8
-    assert list(dict.fromkeys(chosen["splits"])) == ["train", "val", "test"]
-    assert (spread(table, 24) == spread(table, 24)).all()
+    assert chosen.loc[chosen["label"].eq("non-cancer") & chosen["split"].eq("train"), "patient"].nunique() == 8
+    assert list(dict.fromkeys(chosen["split"])) == ["train", "val", "test"]
+    assert spread(table, 24) == spread(table, 24)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5])
@@ -71,9 +70,9 @@ def test_a_sheet_has_its_slices_whatever_the_number_of_shards(tmp_path, monkeypa
         greys = found["images"][:, 0, 0]
         assert [int(caption.split()[0]) for caption in found["captions"]] == greys.tolist()
         assert [caption.partition(" ")[2] for caption in found["captions"]] == [
-            f"{label}, {split}" for label, split in zip(found["labels"], found["splits"], strict=True)
+            f"{label}, {split}" for label, split in zip(found["label"], found["split"], strict=True)
         ]
-        assert len(set(found["patients"])) == min(shards * series, shown)
+        assert len(set(found["patient"])) == min(shards * series, shown)
         again = merged_pictures(made)
         assert all((array == again[name]).all() for name, array in found.items())
 
