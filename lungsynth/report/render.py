@@ -36,6 +36,7 @@ from lungsynth.report.figures import (
     power_curve,
     sample_sheet,
 )
+from lungsynth.report.usage import usage
 
 HEADLINES = {
     "promote": "Promoted",
@@ -131,6 +132,7 @@ def render_report(
         "remedy": REMEDIES.get(verdict.rule),
         "verdict": verdict,
         "registration": registration,
+        "usage": usage(registration, package.classes),
         "package": package,
         "size": dataset.meta.size,
         "outlined": synthetic.masks is not None,
