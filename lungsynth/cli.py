@@ -127,6 +127,16 @@ def history(config: Path, last: int, as_json: bool) -> None:
         click.echo(f"no verdict yet in experiment {registry.experiment} at {shown(registry.tracking_uri)}")
 
 
+@main.command(short_help="After a project was moved or copied: find its generators again.")
+@run_file
+def relocate(config: Path) -> None:
+    """Make MLflow's database look for its artifacts beside itself, after the project's folder was moved or copied."""
+    from lungsynth.registry.relocate import relocate as move
+    from lungsynth.run_file import load, run_config
+
+    click.echo(move(run_config(config, load(config)).registry))
+
+
 def _settings_and_cohort(config: Path, saved: Path | None) -> tuple[Any, Any]:
     from lungsynth.cohort.cohort import Cohort
     from lungsynth.cohort.select import select_cohort

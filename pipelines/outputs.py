@@ -16,6 +16,7 @@ from lungsynth.registry.gate import Verdict
 from lungsynth.registry.mlflow_registry import shown
 from lungsynth.report.render import Report
 from lungsynth.report.summary import summary_table
+from lungsynth.report.usage import usage
 
 
 def export_results(run_name: str, run_file: Path, folder: Path) -> None:
@@ -42,6 +43,8 @@ def export_results(run_name: str, run_file: Path, folder: Path) -> None:
             folder / "report.html",
         )
     )
+    if lines := usage(outputs["register"], outputs["train_generator"].classes):
+        print(f"\n# to use the model, from any folder\n{lines}")  # outside of the table, which would fold them
 
 
 def export_failure(run_name: str, run_file: Path, folder: Path, error: BaseException) -> str:

@@ -1,16 +1,19 @@
 """Who takes part."""
 
-from zenml import step
+from zenml import get_step_context, step
 
 from lungsynth.cohort.cohort import Cohort
 from lungsynth.cohort.select import CohortConfig
 from lungsynth.cohort.select import select_cohort as select
 from lungsynth.cohort.splits import SplitConfig
+from lungsynth.registry.check import check_registry
+from lungsynth.registry.connection import RegistryConfig
 from steps.materializers import CohortMaterializer
 
 
 # Always run: it takes seconds, and the index or a label table may have changed. Its hash keys all that follows.
 @step(enable_cache=False, output_materializers=CohortMaterializer)
 def select_cohort(source: CohortConfig, splits: SplitConfig) -> Cohort:
-    """Choose series, label patients and split them."""
+    """See whether the registry could take what comes of it; then choose series, label patients and split them."""
+    check_registry(RegistryConfig.model_validate(get_step_context().pipeline_run.config.parameters["registry"]))
     return select(source, splits)

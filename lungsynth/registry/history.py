@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict
 from scipy.stats import spearmanr
 
 from lungsynth.evaluation.statistics import Z975
+from lungsynth.registry.check import active_experiment
+from lungsynth.registry.connection import RegistryConfig, connect, sqlite_file
 from lungsynth.registry.gate import Outcome
-from lungsynth.registry.mlflow_registry import RegistryConfig, connect, sqlite_file
 from lungsynth.registry.succession import holder_of
 
 DISTANCE = re.compile("(fid|kid)_[a-z0-9]+")
@@ -65,13 +66,13 @@ def history(config: RegistryConfig, last: int) -> list[Entry]:
     It only reads: where there is no database or no experiment yet, there are no verdicts, and none is made.
 
     Raises:
-        LungsynthError: the server does not answer or refuses.
+        LungsynthError: the server does not answer or refuses, or the experiment is in its trash.
     """
     database = sqlite_file(config.tracking_uri)
     if database is not None and not database.exists():
         return []
     with connect(config) as client:
-        experiment = client.get_experiment_by_name(config.experiment)
+        experiment = active_experiment(client, config)
         if experiment is None:
             return []
         runs = client.search_runs(

@@ -1,29 +1,22 @@
 """The model registry: every verdict becomes an MLflow run, and only a promoted generator becomes a model version."""
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import SQLAlchemyError
+from pydantic import BaseModel, ConfigDict
 
-from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.evaluation.tasks import TaskName
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
-from lungsynth.progress import on_terminal
+from lungsynth.registry.check import check_package, check_registry, experiment_of, package_uri, version_name
+from lungsynth.registry.connection import RegistryConfig, connect, shown
 from lungsynth.registry.export import log_generator
 from lungsynth.registry.gate import Verdict
 from lungsynth.registry.succession import holder_of, settle
@@ -40,17 +33,6 @@ PUBLISHED = (
     "series.csv",
 )
 """What of a report folder goes to the server: nothing that names a patient, so not `cohort.parquet`."""
-
-
-class RegistryConfig(Config):
-    """Where runs and model versions are kept."""
-
-    tracking_uri: str = "sqlite:///mlflow.db"
-    """MLflow server or database. Beside a SQLite file, artifacts go to `mlartifacts/`; a server keeps its own."""
-    experiment: str = Field("gan_augmentation", min_length=1)
-    model_name: str = Field("lung-ct-generator", pattern=r"^[\w.-]+$")
-    alias: str = Field("champion", pattern=r"^[A-Za-z][\w-]*$")
-    track_training: bool = Field(False, description="send the course of a training to the server while it runs")
 
 
 @dataclass(frozen=True)
@@ -78,18 +60,19 @@ class Registration(BaseModel):
 
 
 def check_champion(config: RegistryConfig, planned: GeneratorCard, task: TaskName) -> None:
-    """Refuse, before it is trained, a generator that could not be held against the champion in this task.
+    """Refuse, before it is trained, a generator that could not be registered, or held against the champion in this way.
 
     Raises:
-        LungsynthError: the server does not answer, or the champion draws something else.
+        LungsynthError: see `check_registry`; or the champion draws something else.
     """
+    check_registry(config)
     with connect(config) as client, TemporaryDirectory() as folder:
         holder = holder_of(client, config.model_name, config.alias)
-        if holder is None or "weights_sha256" not in holder.tags:
+        if holder is None:
             return
-        uri = f"{_package_uri(holder, config)}/generator.json"
+        uri = f"{package_uri(holder)}/generator.json"
         card = GeneratorPackage(Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder)).parent).card
-        _check_comparable(_shown_name(holder, config), card, planned, task)
+        _check_comparable(version_name(holder, config), card, planned, task)
 
 
 def find_champion(
@@ -103,18 +86,17 @@ def find_champion(
         None where there is no champion, or where it is the challenger: a generator is not held against itself.
 
     Raises:
-        LungsynthError: the server does not answer, or the champion was not registered by this project, is damaged or
-            draws something else, so that it cannot be held against this generator in this task.
+        LungsynthError: see `check_registry`; or the champion was not registered by this project, is damaged or draws
+            something else, so that it cannot be held against this generator in this task.
     """
+    check_registry(config)
     with connect(config) as client:
         holder = settle(client, config.model_name, config.alias)
         if holder is None or holder.tags.get("weights_sha256") == challenger.sha256:
             return None
-        name = _shown_name(holder, config)
-        if "weights_sha256" not in holder.tags:
-            raise LungsynthError(f"{name} has no generator package: move the alias {config.alias} to one that has")
-        uri = _package_uri(holder, config)
-        package = GeneratorPackage(Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))))
+        name = version_name(holder, config)
+        check_package(client, holder, config)  # `settle` may have changed the holder
+        package = GeneratorPackage(Path(mlflow.artifacts.download_artifacts(package_uri(holder), dst_path=str(folder))))
     if package.sha256 != holder.tags["weights_sha256"]:
         raise LungsynthError(f"the package of {name} does not match its tag weights_sha256: register it anew")
     _check_comparable(name, package.card, challenger.card, task)
@@ -185,82 +167,10 @@ def attach_report(registration: Registration, folder: Path, config: RegistryConf
 
 
 @contextmanager
-def connect(config: RegistryConfig) -> Iterator[MlflowClient]:
-    """A client of the configured server. The process's own tracking URI is put back afterwards."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", str(on_terminal()).lower())
-    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
-    mlflow.set_tracking_uri(answering(config.tracking_uri))
-    try:
-        yield MlflowClient()
-    except (MlflowException, SQLAlchemyError) as error:
-        first_line = shown(str(error).partition("\n")[0])
-        raise LungsynthError(f"MLflow at {shown(config.tracking_uri)}: {first_line}") from error
-    finally:
-        mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None unsets it, though its annotation forgets that
-
-
-@contextmanager
 def _run(client: MlflowClient, name: str, tags: dict[str, str], config: RegistryConfig) -> Iterator[str]:
     """A new run in the configured experiment, which has its tags from the first moment; its id."""
     with mlflow.start_run(experiment_id=experiment_of(client, config), run_name=name, tags=tags) as run:
         yield run.info.run_id
-
-
-def experiment_of(client: MlflowClient, config: RegistryConfig) -> str:
-    """Id of the configured experiment, which is made where there is none."""
-    experiment = client.get_experiment_by_name(config.experiment)
-    if experiment is not None:
-        return experiment.experiment_id
-    database = sqlite_file(config.tracking_uri)
-    # MLflow's own default is ./mlruns of whatever process comes first.
-    artifacts = None if database is None else (database.parent / "mlartifacts").as_uri()
-    try:
-        return client.create_experiment(config.experiment, artifact_location=artifacts)
-    except MlflowException:
-        experiment = client.get_experiment_by_name(config.experiment)
-        if experiment is None:
-            raise
-        return experiment.experiment_id  # another first run was faster
-
-
-def answering(uri: str) -> str:
-    """The URI, absolute where it names a file. MLflow would try a dead server for minutes, so ask it once first.
-
-    Raises:
-        LungsynthError: the server does not answer.
-    """
-    database = sqlite_file(uri)
-    try:
-        if database is not None:
-            database.parent.mkdir(parents=True, exist_ok=True)
-            return f"sqlite:///{database}"
-        if uri.startswith(("http://", "https://")):
-            urlopen(shown(uri), timeout=10).close()  # it would take a password for a part of the server's name
-    except HTTPError as error:  # it answers; what it allows is for MLflow to find out
-        error.close()
-    except (OSError, HTTPException) as error:
-        raise LungsynthError(
-            f"MLflow at {shown(uri)} does not answer ({error}): start the server or change registry.tracking_uri"
-        ) from error
-    return uri
-
-
-def sqlite_file(uri: str) -> Path | None:
-    """The database that a SQLite URI names, absolute; None of other URIs."""
-    return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
-
-
-def shown(text: str) -> str:
-    """A URI, or a text with some in it, without user names and passwords."""
-    return re.sub(r"(\w://)[^/\s]*@", r"\1", text)
-
-
-def _shown_name(version: ModelVersion, config: RegistryConfig) -> str:
-    return f"version {version.version} of {config.model_name} at {shown(config.tracking_uri)}"
-
-
-def _package_uri(version: ModelVersion, config: RegistryConfig) -> str:
-    return f"models:/{config.model_name}/{version.version}/artifacts/package"
 
 
 def _check_comparable(champion: str, theirs: GeneratorCard, ours: GeneratorCard, task: TaskName) -> None:

@@ -10,7 +10,8 @@ from queue import SimpleQueue
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from lungsynth.registry.mlflow_registry import RegistryConfig, answering, experiment_of, shown
+from lungsynth.registry.check import experiment_of
+from lungsynth.registry.connection import RegistryConfig, answering, one_line
 from lungsynth.text import printable
 
 TAG = "training_key"
@@ -69,9 +70,7 @@ def _send_all(lines: "SimpleQueue[Row | str]", config: RegistryConfig, key: str,
                     return
         except Exception as error:  # of whatever kind: it must not cost a training
             if not warned:
-                log.warning(
-                    "the training goes on, but is not tracked: %s", printable(shown(str(error).partition("\n")[0]))
-                )
+                log.warning("the training goes on, but is not tracked: %s", one_line(error))
                 warned = True
 
 

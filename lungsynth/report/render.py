@@ -37,6 +37,7 @@ from lungsynth.report.figures import (
     power_curve,
     sample_sheet,
 )
+from lungsynth.report.usage import usage
 
 HEADLINES = {
     "promote": "Promoted",
@@ -133,6 +134,7 @@ def render_report(
         "verdict": verdict,
         "undertrained": ended_too_early(package, scorecard),
         "registration": registration,
+        "usage": usage(registration, package.classes),
         "package": package,
         "size": dataset.meta.size,
         "outlined": synthetic.masks is not None,

@@ -9,7 +9,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from lungsynth.errors import LungsynthError
-from lungsynth.registry.mlflow_registry import RegistryConfig, answering, connect, experiment_of
+from lungsynth.registry.check import experiment_of
+from lungsynth.registry.connection import RegistryConfig, answering, connect
 
 
 def test_silent_server_is_an_error_that_names_it_without_its_password():

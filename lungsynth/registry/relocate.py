@@ -1,0 +1,42 @@
+"""After a project was moved or copied: MLflow keeps absolute paths, and looks for the artifacts at the old place."""
+
+from lungsynth.errors import LungsynthError
+from lungsynth.registry.check import ARTIFACTS, active_experiment, moved_from
+from lungsynth.registry.connection import RegistryConfig, connect, opened, sqlite_file
+
+COLUMNS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+"""Where MLflow's database holds the place of an artifact."""
+
+
+def relocate(config: RegistryConfig) -> str:
+    """Make the database look for its artifacts in `mlartifacts` beside itself; what was done, in one line.
+
+    Raises:
+        LungsynthError: the registry is no SQLite database, or the artifacts are not beside it.
+    """
+    database = sqlite_file(config.tracking_uri)
+    if database is None or not database.exists():
+        raise LungsynthError(f"{database or 'a server'}: only a SQLite database that is there can be relocated")
+    with connect(config) as client:
+        experiment = active_experiment(client, config)
+        old = moved_from(experiment, database) if experiment else None
+    here = database.parent / ARTIFACTS
+    if old is None:
+        return f"{database} looks for its artifacts in the right place; nothing was changed"
+    if not here.is_dir():
+        raise LungsynthError(f"{here} is not there: copy it from {old / ARTIFACTS} first")
+    before, after = (old / ARTIFACTS).as_uri(), here.as_uri()
+    with opened(database) as connection, connection:  # all or nothing
+        for table, column in COLUMNS:
+            connection.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                (after, len(before) + 1, before, len(before) + 1, before + "/"),
+            )
+    return f"{database} looks for its artifacts in {here} from now on, no longer in {old / ARTIFACTS}"
