@@ -12,6 +12,7 @@ from lungsynth.cohort.select import CohortConfig
 from lungsynth.cohort.splits import SplitConfig
 from lungsynth.evaluation.extractor import ExtractorConfig
 from lungsynth.evaluation.fidelity import FidelityConfig
+from lungsynth.evaluation.pretrained import within_reach
 from lungsynth.evaluation.privacy import PrivacyConfig
 from lungsynth.evaluation.utility import UtilityConfig
 from lungsynth.generators.family import GeneratorConfig
@@ -55,7 +56,8 @@ def gan_augmentation(
     package = train_generator(dataset, generator, training)
     features = train_extractor(dataset, extractor)
     champion = find_champion(package, utility, registry)
-    fidelity_card = measure_fidelity(dataset, package, features, fidelity)
+    pretrained = [name for name in fidelity.extractors if within_reach(name, fidelity.weights.get(name))]
+    fidelity_card = measure_fidelity(dataset, package, features, fidelity, pretrained)
     privacy_card, closest_pairs = audit_privacy(dataset, package, features, privacy)
     predictions = measure_utility(dataset, package, champion, utility)
     protocol = protocol_sha256(extractor, fidelity, privacy, utility, gate)

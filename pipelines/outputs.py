@@ -1,7 +1,7 @@
 """One folder of results a run, on the machine that started it: `outputs/<run>/`; `outputs/latest` is the newest."""
 
 import json
-import os
+import secrets
 import shutil
 from pathlib import Path
 
@@ -99,6 +99,6 @@ def _export_record(record: object, folder: Path) -> None:
 
 def _point_latest_to(folder: Path) -> None:
     """Replace the link in one step, so that a reader never finds none."""
-    link = folder.parent / f".latest-{os.getpid()}"
+    link = folder.parent / f".latest-{secrets.token_hex(4)}"  # pods share a folder, and process ids
     link.symlink_to(folder.name)
     link.replace(folder.parent / "latest")

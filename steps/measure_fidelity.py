@@ -14,7 +14,14 @@ from steps import code
 
 @step(cache_policy=CachePolicy(cache_func=code.evaluation))
 def measure_fidelity(
-    dataset: SliceDataset, generator: GeneratorPackage, extractor: Extractor, config: FidelityConfig
+    dataset: SliceDataset,
+    generator: GeneratorPackage,
+    extractor: Extractor,
+    config: FidelityConfig,
+    pretrained: list[str],
 ) -> Scorecard:
-    """Distances, manifolds and modes, overall and per class, beside what real slices score."""
+    """Distances, manifolds and modes, overall and per class, beside what real slices score.
+
+    `pretrained`: the published extractors within reach, so that what could not be downloaded once is tried again.
+    """
     return measure(dataset, generator.sample, extractor, config)

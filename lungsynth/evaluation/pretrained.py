@@ -1,7 +1,9 @@
 """Published feature extractors beside the lung CNN: Inception v3, DINOv2 and RadImageNet's ResNet-50."""
 
+import http.client
 import socket
 import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ from lungsynth.evaluation.features import FeatureExtractor
 from lungsynth.progress import hub_progress
 
 DOWNLOAD_TIMEOUT_S = 10
+ANSWER_TIMEOUT_S = 3
 RADIMAGENET_SIZE = 224  # pixels, as it was trained
 
 Pretrained = Literal["inception", "dinov2", "radimagenet"]
@@ -100,6 +103,27 @@ def load_radimagenet(weights: Path | None) -> RadImageNet:
     return network.requires_grad_(False).eval()
 
 
+def within_reach(name: Pretrained, weights: Path | None) -> bool:
+    """Whether the extractor can be had now: its file is named or in torch hub's cache, or its server answers."""
+    if weights is not None:
+        return True
+    if name not in DOWNLOADS:
+        return False
+    cached, url = DOWNLOADS[name]
+    if (Path(torch.hub.get_dir()) / cached).exists():
+        return True
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=ANSWER_TIMEOUT_S).close()
+    except (OSError, http.client.HTTPException):  # URLError and time-outs are OSErrors
+        return False
+    return True
+
+
+DOWNLOADS: dict[Pretrained, tuple[str, str]] = {
+    "inception": (f"checkpoints/{URL_INCEPTION_V3.rpartition('/')[2]}", URL_INCEPTION_V3),
+    "dinov2": ("facebookresearch_dinov2_main", "https://github.com/facebookresearch/dinov2"),
+}
+"""Where torch hub keeps an extractor, and where it comes from."""
 LOADERS: dict[Pretrained, Callable[[Path | None], nn.Module]] = {
     "inception": load_inception,
     "dinov2": load_dinov2,

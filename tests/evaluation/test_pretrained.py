@@ -1,6 +1,8 @@
 """Weight files of the right architecture, with random weights: what is tested is the way there, not the numbers."""
 
+import threading
 import urllib.error
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torchvision.models import resnet50
 
 from lungsynth.errors import LungsynthError
+from lungsynth.evaluation import pretrained
 from lungsynth.evaluation.extractor import ExtractorConfig, train_extractor
 from lungsynth.evaluation.fidelity import FidelityConfig, measure_fidelity
-from lungsynth.evaluation.pretrained import LOADERS, load_pretrained
+from lungsynth.evaluation.pretrained import LOADERS, load_pretrained, within_reach
 
 DINOV2_CODE = """
 import torch
@@ -123,3 +126,20 @@ def test_weights_that_would_run_code_are_refused(tmp_path):
     torch.save({"x": np.random.default_rng}, path)
     with pytest.raises(LungsynthError, match="RadImageNet"):
         load_pretrained("radimagenet", path)
+
+
+def test_what_could_not_be_downloaded_is_within_reach_again_later(hub, tmp_path, monkeypatch):
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        url = f"http://127.0.0.1:{server.server_port}/"
+        monkeypatch.setitem(pretrained.DOWNLOADS, "inception", ("checkpoints/inception.pth", url))
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        assert within_reach("inception", None)
+        server.shutdown()
+        thread.join()
+    assert not within_reach("inception", None)
+    (hub / "checkpoints").mkdir(parents=True)
+    (hub / "checkpoints" / "inception.pth").touch()
+    assert within_reach("inception", None)
+    assert not within_reach("radimagenet", None)
+    assert within_reach("radimagenet", tmp_path / "ResNet50.pt")

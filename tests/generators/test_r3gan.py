@@ -106,6 +106,7 @@ def test_the_other_layers_of_a_branch_start_small_by_the_depth():
 
 
 def test_slices_are_independent_of_the_others_in_the_batch():
+    torch.manual_seed(0)
     config = narrow()
     generator, discriminator = lively(Generator(config)), lively(Discriminator(config))
     z, labels = torch.randn(4, 6), torch.tensor([0, 1, 0, 1])
