@@ -108,6 +108,8 @@ def read_frames(path: Path) -> tuple[list[Frame], int]:
 
 def _check_kind(values: Values) -> None:
     if values.get("Modality") != "CT":
+        if not values.get("Modality") and not values.get("SOPClassUID"):  # one of them at least, every image has
+            raise SeriesRejected(Reason.UNREADABLE, "damaged: neither Modality nor SOP Class UID")
         raise SeriesRejected(Reason.NOT_CT, f"modality {str(values.get('Modality'))[:16]!r}")
     capture = str(values.get("SOPClassUID", "")).startswith(SecondaryCaptureImageStorage)
     if capture or values.get("ConversionType") or CAPTURES & set(_texts(values, "ImageType")):
