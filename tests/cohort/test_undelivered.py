@@ -66,7 +66,9 @@ def mirror(simulated, tmp_path):
 
 
 def configs(tmp_path, endpoint, name="", **slices):
-    fetch = FetchConfig(root=tmp_path / f"series{name}", endpoints=(endpoint,), retries=0, **slices.pop("fetch", {}))
+    # What the mirror lacks is not tried again within a run; a server that is slow to start is.
+    patience = {"retries": 3, "backoff_s": 0.2}
+    fetch = FetchConfig(root=tmp_path / f"series{name}", endpoints=(endpoint,), **patience | slices.pop("fetch", {}))
     fields = {"size": 32, "root": tmp_path / f"slices{name}", "workers": 1, "patients_per_shard": PATIENTS}
     return fetch, SliceConfig(**fields | slices)
 
