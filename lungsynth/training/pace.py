@@ -6,7 +6,6 @@ all wait for the thread that lost it, and two threads are slower than one (bench
 
 import statistics
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -19,7 +18,7 @@ Result = TypeVar("Result")
 TRIAL_S, TRIAL_STEPS = 0.4, 2
 """A number of threads is tried for so many seconds, and so many steps, at least."""
 WINDOW_S, WINDOW_STEPS = 1.5, 4
-"""The median step of the last seconds, and of so many steps at least, is what a step takes now."""
+"""The median of so many seconds of steps, and so many steps, at least, is what a step takes now."""
 SLOWER = 1.3
 """A step that takes so many times what it took in the last trial starts another trial."""
 BETTER = 0.9
@@ -42,7 +41,8 @@ class Pace:
         self._numbers = sorted({most, *filter(None, fewer)}, reverse=True)
         self.threads = recorded if recorded in self._numbers else most
         self._clock = clock
-        self._times: deque[float] = deque()
+        self._times: list[float] = []
+        self._spent = 0.0  # their sum
         self._usual: float | None = None  # seconds of a step in the last trial
         self._untried = [] if recorded else list(self._numbers)
         self._tried: dict[int, float] = {}
@@ -57,30 +57,31 @@ class Pace:
         now = self._clock()
         if self.threads == self._before:
             self._times.append(now - start)
+            self._spent += now - start
         self._before = self.threads
         if len(self._numbers) > 1:
             self._choose(now)
         return result
 
     def _choose(self, now: float) -> None:
-        times = self._times
-        if self._untried:
-            if len(times) >= TRIAL_STEPS and sum(times) >= TRIAL_S:
-                self._end_of_trial(statistics.median(times), now)
-            return
-        while len(times) > WINDOW_STEPS and sum(times) - times[0] >= WINDOW_S:
-            times.popleft()
-        slow = self._usual and len(times) >= WINDOW_STEPS and statistics.median(times) > SLOWER * self._usual
-        stale = now - self._chosen_at > RETRY_S and (self.threads < self._numbers[0] or self._usual is None)
-        if slow or stale:
+        seconds, steps = (TRIAL_S, TRIAL_STEPS) if self._untried else (WINDOW_S, WINDOW_STEPS)
+        slow = False
+        if self._spent >= seconds and len(self._times) >= steps:
+            taken = statistics.median(self._times)
+            self._times, self._spent = [], 0.0
+            if self._untried:
+                self._end_of_trial(taken, now)
+                return
+            slow = self._usual is not None and taken > SLOWER * self._usual
+        unsure = self.threads < self._numbers[0] or self._usual is None
+        if slow or (not self._untried and unsure and now - self._chosen_at > RETRY_S):
             self._untried, self._tried = list(self._numbers), {}
             self.threads = self._untried[0]
-            times.clear()
+            self._times, self._spent = [], 0.0
 
     def _end_of_trial(self, seconds: float, now: float) -> None:
         """Go on to the next number; or, after the last one or where fewer threads only get slower, choose."""
         self._tried[self._untried.pop(0)] = seconds
-        self._times.clear()
         best = self._numbers[0]
         for number, taken in self._tried.items():
             if taken <= BETTER * self._tried[best]:
