@@ -37,13 +37,13 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`work` of each item, in their order; several at once, each in one thread of torch's.
+def side_by_side(work: Callable[[Item], Result], items: Iterable[Item], workers: int = 0) -> Iterator[Result]:
+    """`work` of each item, in their order; `workers` at once (0: one on each core), each in one thread of torch's.
 
     So results depend neither on the number of cores nor on who else is busy: torch's own threads split sums by their
     number, and wait for each other at each operation. torch leaves Python alone while it computes.
     """
-    pool = ThreadPoolExecutor(usable_cpus(), "torch", initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(workers or usable_cpus(), "torch", initializer=torch.set_num_threads, initargs=(1,))
     with torch_threads(1):  # what workers set is in part set for the whole process
         try:
             yield from pool.map(work, items)

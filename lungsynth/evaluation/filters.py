@@ -7,11 +7,11 @@ from copy import deepcopy
 from typing import Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 from torch import nn
 
 from lungsynth.config import Config
+from lungsynth.cpus import torch_threads
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.classifier import ClassifierConfig, Pool, Recipe, scores, train_classifier
 from lungsynth.evaluation.copies import detail_correlation
@@ -71,10 +71,10 @@ class Sieve:
             untrained: classifier of this seed.
             seed: of the classifier's training.
         """
-        torch.set_num_threads(1)  # as for every classifier: with more, sums depend on how many there are
         found = {}
         for name in self.filters.use:
-            passed = self._passed(name, candidates, untrained, seed)
+            with torch_threads(1):  # as for every classifier: with more, sums depend on how many there are
+                passed = self._passed(name, candidates, untrained, seed)
             self.shares[name].append(float(passed.mean()))
             pool = _first(candidates, passed, len(self.real.labels))
             if np.bincount(pool.labels, minlength=2).min() < LEAST:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from typing import Any, Literal, NamedTuple, Self
 
@@ -13,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from lungsynth.config import Seed
-from lungsynth.cpus import usable_cpus
+from lungsynth.cpus import side_by_side
 from lungsynth.evaluation.classifier import ClassifierConfig, Pool, Recipe
 from lungsynth.evaluation.filters import FilterConfig, Sieve
 from lungsynth.evaluation.predictions import Predictions, Role
@@ -139,35 +138,28 @@ def measure_utility(
     real, unseen = task.pool(train), task.pool(held_out)
     sieve = Sieve(config.filters, config, real, task.pool(dataset.rows("val")), realness)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    workers = 1 if device == "cuda" else config.workers or usable_cpus()
-    found, table, before = arms(config, samplers), dataset.table.iloc[held_out], torch.get_num_threads()
-    parts = []
-    pool = ThreadPoolExecutor(workers, "classifier")  # torch leaves Python alone while it computes
-    try:
-        with Progress(total=len(found) * config.seeds, unit="classifier", desc="utility") as bar:
-            for seed in range(config.seeds):
-                drawn = {
-                    name: _drawn(task, sampler, len(train) * config.most_drawn, config.pool_seed + seed)
-                    for name, sampler in samplers.items()
-                }
-                untrained = task.new(seed, device)
-                if "synthetic" in drawn:
-                    drawn |= pool.submit(sieve.sift, drawn["synthetic"], untrained, seed).result()
-                    found = [arm for arm in found if arm.sampler not in sieve.poor]
+    workers = 1 if device == "cuda" else config.workers
+    found, table, parts = arms(config, samplers), dataset.table.iloc[held_out], []
+    with Progress(total=len(found) * config.seeds, unit="classifier", desc="utility") as bar:
+        for seed in range(config.seeds):
+            drawn = {
+                name: _drawn(task, sampler, len(train) * config.most_drawn, config.pool_seed + seed)
+                for name, sampler in samplers.items()
+            }
+            untrained = task.new(seed, device)
+            if "synthetic" in drawn:
+                drawn |= sieve.sift(drawn["synthetic"], untrained, seed)
+                found = [arm for arm in found if arm.sampler not in sieve.poor]
 
-                def work(arm: Arm, seed: int = seed, drawn: Pools = drawn, model: nn.Module = untrained) -> np.ndarray:
-                    torch.set_num_threads(1)  # with more, sums depend on how many there are
-                    synthetic = _synthetic(arm, drawn, len(train), seed)
-                    return task.score(task.train(deepcopy(model), real, synthetic, arm.recipe, seed), unseen)
+            def work(arm: Arm, seed: int = seed, drawn: Pools = drawn, model: nn.Module = untrained) -> np.ndarray:
+                synthetic = _synthetic(arm, drawn, len(train), seed)
+                return task.score(task.train(deepcopy(model), real, synthetic, arm.recipe, seed), unseen)
 
-                for arm, result in zip(found, pool.map(work, found), strict=True):
-                    facts = {"arm": arm.name, "role": arm.role, "seed": seed, "split": table["split"], "row": held_out}
-                    facts |= {"patient": table["patient"], "label": dataset.labels[held_out], "score": result}
-                    parts.append(pd.DataFrame(facts))
-                    bar.update()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)
+            for arm, result in zip(found, side_by_side(work, found, workers), strict=True):
+                facts = {"arm": arm.name, "role": arm.role, "seed": seed, "split": table["split"], "row": held_out}
+                facts |= {"patient": table["patient"], "label": dataset.labels[held_out], "score": result}
+                parts.append(pd.DataFrame(facts))
+                bar.update()
     scored = pd.concat(parts)
     kept = scored[scored["arm"].isin([arm.name for arm in found])]
     return Predictions(kept, dataset.meta.classes, task.measure, sieve.notes)
