@@ -14,6 +14,11 @@ class LungsynthError(Exception):
         return printable(super().__str__(), longest=4000)
 
 
+def first_line(error: Exception) -> str:
+    """What a library says in the first line of its message, or the error's kind where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def reason(error: OSError) -> str:
     """Why, in the system's words without the path; libraries also raise an OSError that has only a message."""
     return error.strerror or " ".join(str(error).split()) or type(error).__name__

@@ -50,7 +50,7 @@ SAFE = yaml.SafeLoader.yaml_constructors
 class _Loader(yaml.SafeLoader):
     """SafeLoader with the core schema's scalars and no others; None stands for any other tag, which is refused."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  as in PyYAML
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  as in PyYAML and its stubs
     yaml_constructors: ClassVar[dict[str | None, Any]] = {
         **{tag: SAFE[tag] for tag in (f"{TAG}str", f"{TAG}seq", f"{TAG}map", None)},
         MERGE_TAG: SAFE[f"{TAG}str"],  # where it is no key

@@ -1,7 +1,7 @@
 """Folders that a run must be able to write, tried before any work: before the pipeline is imported, so few imports."""
 
-import os
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from zenml.client import Client
 from zenml.constants import REPOSITORY_DIRECTORY_NAME
@@ -18,9 +18,7 @@ def check_writable(folder: Path, what: str, remedy: str) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        TemporaryFile(dir=folder).close()  # under a name that no other run has: pods share folders and process ids
     except OSError as error:
         raise LungsynthError(f"{what} {folder} cannot be written ({reason(error)}); {remedy}") from error
 

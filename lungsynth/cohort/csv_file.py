@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, first_line
 from lungsynth.text import readable
 
 MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
@@ -35,6 +35,5 @@ def read_csv(path: Path) -> pd.DataFrame:
             encoding_errors="strict" if strict else "surrogateescape",
         )
     except (OSError, ValueError) as error:  # pandas' own errors and those of decoding are ValueErrors
-        reason = str(error).strip().partition("\n")[0]
-        raise LungsynthError(f"{path}: not a readable CSV or Parquet table: {reason}") from error
+        raise LungsynthError(f"{path}: not a readable CSV or Parquet table: {first_line(error)}") from error
     return table.rename(columns=lambda name: readable(str(name)).strip())

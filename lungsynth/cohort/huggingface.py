@@ -14,7 +14,7 @@ from lungsynth.cohort.identity import normalised
 from lungsynth.cohort.picture_walk import SUFFIXES
 from lungsynth.cohort.pictures import PictureSource, cohort_of_pictures
 from lungsynth.cohort.splits import SplitConfig
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, first_line
 from lungsynth.progress import Progress, on_terminal
 
 if TYPE_CHECKING:
@@ -78,10 +78,9 @@ def _load(config: HuggingFaceCohortConfig) -> "dict[str, Dataset]":
             return load_dataset("parquet", data_files=str(path), cache_dir=cache)
         return load_dataset(config.dataset, revision=config.revision, cache_dir=cache)
     except Exception as error:  # its own, the hub's, Arrow's and the HTTP client's have no common base
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise LungsynthError(
-            f"the Hugging Face dataset {config.dataset} cannot be had: {reason}; check name, revision and network, or "
-            "download it and give its folder as cohort.dataset"
+            f"the Hugging Face dataset {config.dataset} cannot be had: {first_line(error)}; check name, revision "
+            "and network, or download it and give its folder as cohort.dataset"
         ) from error
 
 

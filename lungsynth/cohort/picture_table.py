@@ -9,7 +9,7 @@ from PIL import Image
 from lungsynth.cohort.csv_file import read_csv
 from lungsynth.cohort.identity import normalised_column
 from lungsynth.config import Config
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, first_line
 from lungsynth.text import readable
 
 
@@ -67,8 +67,7 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:  # Arrow's own errors are ValueErrors
-        reason = str(error).strip().partition("\n")[0]
-        raise LungsynthError(f"{path}: not a readable CSV or Parquet table: {reason}") from error
+        raise LungsynthError(f"{path}: not a readable CSV or Parquet table: {first_line(error)}") from error
 
 
 def _texts(column: pd.Series) -> pd.Series:

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, first_line
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -25,7 +25,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
         raise LungsynthError(
-            f"{path}: not a readable weight file; fetch or train it again ({_first_line(error)})"
+            f"{path}: not a readable weight file; fetch or train it again ({first_line(error)})"
         ) from error
     differences = _differences(module.state_dict(), state)
     if differences:
@@ -50,7 +50,3 @@ def _differences(expected: Mapping[str, Tensor], found: object) -> list[str]:
 
 def _shape(tensor: Tensor) -> str:
     return "×".join(map(str, tensor.shape)) or "scalar"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

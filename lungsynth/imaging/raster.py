@@ -7,6 +7,7 @@ import imagecodecs
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from lungsynth.errors import first_line
 from lungsynth.imaging.rejection import Reason, SeriesRejected
 
 FORMATS = ("PNG", "JPEG", "TIFF")
@@ -49,7 +50,7 @@ def open_raster(content: bytes, notes: list[str]) -> Raster:
     except Image.UnidentifiedImageError:
         detail = "neither PNG, JPEG, TIFF nor DICOM" if content else "empty"
     except Exception as error:  # on damaged files decoders raise whatever comes
-        detail = f"damaged: {str(error).partition(chr(10))[0] or type(error).__name__}"
+        detail = f"damaged: {first_line(error)}"
     raise SeriesRejected(Reason.UNREADABLE, detail)
 
 

@@ -10,6 +10,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.pixels import pixel_array
 
+from lungsynth.errors import first_line
 from lungsynth.imaging.frames import layout_of, padding_of
 from lungsynth.imaging.grey import GREY_FROM_COLOURS, LUMA, PERCENTILES, Picture, by_percentiles, scaled
 from lungsynth.imaging.header import Header, read_dataset, read_header
@@ -48,7 +49,7 @@ def read_radiograph(path: Path) -> Picture:
     except SeriesRejected:
         raise
     except Exception as error:  # as above; values of other kinds than the standard's among it
-        raise SeriesRejected(Reason.UNREADABLE, f"damaged DICOM: {_first_line(error)}") from None
+        raise SeriesRejected(Reason.UNREADABLE, f"damaged DICOM: {first_line(error)}") from None
 
 
 def _check(dataset: Dataset, header: Header) -> None:
@@ -75,7 +76,7 @@ def _colours(path: Path, notes: list[str]) -> np.ndarray:
         pixels = pixel_array(dataset, index=0)
     except (NotImplementedError, RuntimeError) as error:  # an unknown syntax; a known one without decoder
         syntax = dataset.file_meta.TransferSyntaxUID.name
-        raise SeriesRejected(Reason.NO_DECODER, f"{syntax}: {_first_line(error)}") from None
+        raise SeriesRejected(Reason.NO_DECODER, f"{syntax}: {first_line(error)}") from None
     notes.append(GREY_FROM_COLOURS)
     grey = pixels @ np.array(LUMA)
     return scaled(grey, 0, 255) if dataset.BitsStored <= 8 else by_percentiles(grey, None, notes)
@@ -195,7 +196,3 @@ def _inverted(dataset: Dataset, notes: list[str]) -> bool:
     if shape == ("IDENTITY" if inverse else "INVERSE"):
         notes.append(f"{dataset.PhotometricInterpretation} with presentation LUT shape {shape}: shown inverted")
     return inverse or shape == "INVERSE"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

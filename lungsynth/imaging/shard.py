@@ -47,6 +47,10 @@ class BuiltShard:
     bytes: int
     reused: bool
 
+    def lacks(self, arrived: Set[str]) -> bool:
+        """Whether it lacks a series of which the UID is in `arrived`."""
+        return any(one.series_uid in arrived for one in self.shard.undelivered)
+
 
 def build_shard(
     part: Cohort,
@@ -70,7 +74,7 @@ def build_shard(
         base.parent.mkdir(parents=True, exist_ok=True)
     with alone(base.with_name(f".{base.name}.lock"), base, "set slices.root to another folder"):
         there = find_shard(part, config)
-        if there and not any(one.series_uid in arrived for one in there.shard.undelivered):
+        if there and not there.lacks(arrived):
             return there
         return _build(part, fetch, config, phantoms, journal, there.shard if there else None)
 

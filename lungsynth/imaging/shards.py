@@ -4,7 +4,7 @@ import logging
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +56,7 @@ def build_slices(
     fetch = _share(fetch, config.workers)
     meta = SliceMeta(config.size, _window(cohort, config), cohort.sha256, config.view, cohort.classes)
     found, arrived = _asked_again(parts, fetch, config)
-    there = [one for one in found.values() if not _lacks(one, arrived)]
+    there = [one for one in found.values() if not one.lacks(arrived)]
     if len(there) < len(parts) or not _dataset_folder(there, meta, config).exists():
         with writing(config.root):
             (config.root / "shards").mkdir(parents=True, exist_ok=True)
@@ -137,8 +137,8 @@ def _build_all(
 ) -> Iterator[BuiltShard]:
     """Every shard, in the order in which they get ready."""
     found = [(part, find_shard(part, config)) for part in parts]  # now: another run may have built some meanwhile
-    yield from (one for _, one in found if one and not _lacks(one, arrived))
-    left = [(part, one) for part, one in found if not one or _lacks(one, arrived)]
+    yield from (one for _, one in found if one and not one.lacks(arrived))
+    left = [(part, one) for part, one in found if not one or one.lacks(arrived)]
     if left:
         wanted = pd.concat([_to_fetch(part, one) for part, one in left])
         require_space(wanted, fetch)
@@ -166,11 +166,6 @@ def _build_missing(
                 "a process that prepared slices was killed, most likely for memory: set slices.workers lower and run "
                 "again; finished shards are kept"
             ) from error
-
-
-def _lacks(built: BuiltShard, arrived: Set[str]) -> bool:
-    """Whether the shard lacks a series that has arrived."""
-    return any(one.series_uid in arrived for one in built.shard.undelivered)
 
 
 def _to_fetch(part: Cohort, built: BuiltShard | None) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from shlex import quote
+from tempfile import TemporaryFile
 
 import mlflow
 from mlflow import MlflowClient
@@ -14,7 +15,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
 from lungsynth import __version__
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, reason
 from lungsynth.generators.package import WEIGHTS
 from lungsynth.registry.connection import RegistryConfig, connect, opened, shown, sqlite_file
 from lungsynth.registry.succession import holder_of
@@ -125,14 +126,12 @@ def _check_artifacts(experiment: Experiment, config: RegistryConfig) -> None:
             f"{where} keeps its artifacts in {old / ARTIFACTS}, so this project was moved or copied from there: "
             "`lungsynth relocate -c` with this run file makes it keep them beside its database, as before"
         )
-    probe = folder / f".probe-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        TemporaryFile(dir=folder).close()
     except OSError as error:
         raise LungsynthError(
-            f"{where}: its artifacts cannot be written to {folder} ({error.strerror}): make that a folder you may "
+            f"{where}: its artifacts cannot be written to {folder} ({reason(error)}): make that a folder you may "
             "write, or set another registry.experiment"
         ) from error
 
