@@ -1,7 +1,7 @@
 """Folders that a run must be able to write, tried before any work: before the pipeline is imported, so few imports."""
 
+import secrets
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from zenml.client import Client
 from zenml.constants import REPOSITORY_DIRECTORY_NAME
@@ -18,7 +18,9 @@ def check_writable(folder: Path, what: str, remedy: str) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder).close()  # under a name that no other run has: pods share folders and process ids
+        probe = folder / f".probe-{secrets.token_hex(4)}"  # pods share folders, and process ids
+        probe.touch()
+        probe.unlink()
     except OSError as error:
         raise LungsynthError(f"{what} {folder} cannot be written ({reason(error)}); {remedy}") from error
 

@@ -1,9 +1,9 @@
 """Whether a generator could be registered: asked before anything trains, of all that registering needs."""
 
 import os
+import secrets
 from pathlib import Path
 from shlex import quote
-from tempfile import TemporaryFile
 
 import mlflow
 from mlflow import MlflowClient
@@ -128,7 +128,9 @@ def _check_artifacts(experiment: Experiment, config: RegistryConfig) -> None:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder).close()
+        probe = folder / f".probe-{secrets.token_hex(4)}"  # pods share folders, and process ids
+        probe.touch()
+        probe.unlink()
     except OSError as error:
         raise LungsynthError(
             f"{where}: its artifacts cannot be written to {folder} ({reason(error)}): make that a folder you may "
