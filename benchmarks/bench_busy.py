@@ -26,8 +26,8 @@ import numpy as np
 import torch
 
 from lungsynth.cpus import side_by_side, usable_cpus
-from lungsynth.evaluation.classifier import ClassifierConfig, Pool, Recipe, new_classifier, train_classifier
-from lungsynth.evaluation.copies import detail_correlation
+from lungsynth.evaluation.privacy.copies import detail_correlation
+from lungsynth.evaluation.utility.classifier import ClassifierConfig, Pool, Recipe, new_classifier, train_classifier
 from lungsynth.run_file import load, training_sections
 from lungsynth.training import Slices
 from lungsynth.training.config import TrainingSections

@@ -21,13 +21,13 @@ import pandas as pd
 import torch
 from scipy.ndimage import zoom
 
-from lungsynth import CLASSES
-from lungsynth.evaluation.classifier import Pool, Recipe, new_classifier, scores, train_classifier
+from lungsynth.dataset.store import COLUMNS, SliceDataset, SliceMeta
+from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.evaluation.extractor import ExtractorConfig, train_extractor
-from lungsynth.evaluation.fidelity import FidelityConfig, measure_fidelity
-from lungsynth.evaluation.privacy import PrivacyConfig, audit_privacy
-from lungsynth.evaluation.utility import UtilityConfig, measure_utility
-from lungsynth.imaging.store import COLUMNS, SliceDataset, SliceMeta
+from lungsynth.evaluation.fidelity.measure import FidelityConfig, measure_fidelity
+from lungsynth.evaluation.privacy.audit import PrivacyConfig, audit_privacy
+from lungsynth.evaluation.utility.classifier import Pool, Recipe, new_classifier, scores, train_classifier
+from lungsynth.evaluation.utility.measure import UtilityConfig, measure_utility
 
 SIZE, PER_PATIENT = 64, 20
 SEVEN = UtilityConfig(ratios=(0.5, 1.0, 2.0), baselines=("real", "real+classical"))

@@ -27,12 +27,13 @@ from scipy import ndimage
 from skimage import morphology, transform
 
 from lungsynth.cohort.cohort import Cohort, no_slice_labels
-from lungsynth.cohort.fetch import FetchConfig, deliver
 from lungsynth.cohort.phantom import PhantomCohortConfig, select_phantoms
 from lungsynth.cohort.splits import SplitConfig
-from lungsynth.imaging.shards import build_slices
-from lungsynth.imaging.slices import SeriesJob, SliceConfig, slices_of_series
-from lungsynth.imaging.store import write_shard
+from lungsynth.dataset.store import write_shard
+from lungsynth.fetching.fetch import FetchConfig, deliver
+from lungsynth.slicing.series import SeriesJob, SliceConfig
+from lungsynth.slicing.shards import build_slices
+from lungsynth.slicing.slices import slices_of_series
 
 ROUNDS = 15
 SIZE = 256

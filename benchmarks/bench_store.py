@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lungsynth.imaging.store import COLUMNS, SERIES_COLUMNS, SliceDataset, SliceMeta, assemble, write_shard
+from lungsynth.dataset.store import COLUMNS, SERIES_COLUMNS, SliceDataset, SliceMeta, assemble, write_shard
 
 BATCH, BATCHES, ROUNDS = 64, 400, 7
 OPEN = """
 import sys, time
 from pathlib import Path
-from lungsynth.imaging.store import SliceDataset
+from lungsynth.dataset.store import SliceDataset
 import torch, pandas
 start = time.perf_counter()
 dataset = SliceDataset(Path(sys.argv[1]))

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from phantoms import extractor, simulate, train
 
-from lungsynth.evaluation.fidelity import FidelityConfig, measure_fidelity
-from lungsynth.evaluation.privacy import PrivacyConfig, audit_privacy
-from lungsynth.evaluation.utility import UtilityConfig, measure_utility
-from lungsynth.imaging.store import SliceDataset
-from lungsynth.registry.gate import GateConfig, decide
+from lungsynth.dataset.store import SliceDataset
+from lungsynth.evaluation.fidelity.measure import FidelityConfig, measure_fidelity
+from lungsynth.evaluation.privacy.audit import PrivacyConfig, audit_privacy
+from lungsynth.evaluation.utility.measure import UtilityConfig, measure_utility
+from lungsynth.verdict.gate import GateConfig, decide
 
 VAL = 60
 """Patients to choose by."""

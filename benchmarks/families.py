@@ -21,12 +21,12 @@ from narrow import narrow
 from phantoms import extractor, simulate
 from torch_fidelity.metric_prc import KEY_METRIC_RECALL, prc_features_to_metric
 
-from lungsynth.evaluation.distances import DistancesConfig, kernels, kid, kid_draws
+from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.extractor import Extractor
-from lungsynth.evaluation.sides import Images
+from lungsynth.evaluation.fidelity.distances import DistancesConfig, kernels, kid, kid_draws
+from lungsynth.evaluation.fidelity.sides import Images
 from lungsynth.generators.family import GeneratorConfig, families
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.imaging.store import SliceDataset
 from lungsynth.training import Slices, TrainingConfig, train_generator
 from lungsynth.training.config import with_recipe
 

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from phantoms import simulate
 
+from lungsynth.dataset.store import SliceDataset
 from lungsynth.generators.dcgan import DcganConfig
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.imaging.store import SliceDataset
 from lungsynth.training import Slices, TrainingConfig, train_generator
 from lungsynth.training.augment import AugmentConfig
 from lungsynth.training.config import with_recipe

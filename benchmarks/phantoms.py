@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from lungsynth.cohort.fetch import FetchConfig
 from lungsynth.cohort.phantom import PhantomCohortConfig, select_phantoms
 from lungsynth.cohort.splits import SplitConfig
+from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.extractor import Extractor, ExtractorConfig, train_extractor
+from lungsynth.fetching.fetch import FetchConfig
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.imaging.shards import build_slices
-from lungsynth.imaging.slices import SliceConfig
-from lungsynth.imaging.store import SliceDataset
 from lungsynth.run_file import load, training_sections
+from lungsynth.slicing.series import SliceConfig
+from lungsynth.slicing.shards import build_slices
 from lungsynth.training import Slices, train_generator
 
 

@@ -22,13 +22,13 @@ import pandas as pd
 import torch
 from phantoms import simulate
 
-from lungsynth.evaluation.classifier import ClassicalConfig, augment, normalise
+from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.extractor import ExtractorConfig, train_extractor
-from lungsynth.evaluation.privacy import PrivacyConfig, audit_privacy
+from lungsynth.evaluation.privacy.audit import PrivacyConfig, audit_privacy
 from lungsynth.evaluation.sampler import Sampler
 from lungsynth.evaluation.scorecard import Metric
+from lungsynth.evaluation.utility.classifier import ClassicalConfig, augment, normalise
 from lungsynth.generators.package import to_uint8
-from lungsynth.imaging.store import SliceDataset
 
 Disguise = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 """(slices to copy uint8 N×H×W, others of the same classes, seed) -> copies uint8 N×H×W."""

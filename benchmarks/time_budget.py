@@ -20,9 +20,9 @@ from phantoms import extractor, simulate, train
 from PIL import Image
 from torch import nn
 
-from lungsynth.evaluation.distances import DistancesConfig, kernels, kid
+from lungsynth.dataset.store import SliceDataset
+from lungsynth.evaluation.fidelity.distances import DistancesConfig, kernels, kid
 from lungsynth.generators.package import to_uint8
-from lungsynth.imaging.store import SliceDataset
 from lungsynth.training.snapshots import COLUMNS, grid
 
 NZ, BATCH, RATE, BETAS = 100, 128, 2e-4, (0.5, 0.999)  # of the tutorial

@@ -60,7 +60,7 @@ def build_shard(config: Path, index: int, count: int | None, saved: Path | None)
 
     The run that follows finds the shards in slices.root and goes on from there.
     """
-    from lungsynth.imaging.shards import build_some
+    from lungsynth.slicing.shards import build_some
 
     settings, part = _settings_and_cohort(config, saved)
     build_some(part, settings.fetch, settings.slices, settings.phantoms, index=index, count=count)
@@ -71,8 +71,8 @@ def build_shard(config: Path, index: int, count: int | None, saved: Path | None)
 @click.option("--cohort", "saved", type=click.Path(path_type=Path), help="folder that `cohort --save` wrote")
 def slices(config: Path, saved: Path | None) -> None:
     """Fetch and cut the whole cohort, and draw contact sheets and histograms."""
-    from lungsynth.imaging.shards import build_slices
     from lungsynth.report.build import draw_build
+    from lungsynth.slicing.shards import build_slices
 
     settings, selected = _settings_and_cohort(config, saved)
     dataset = build_slices(selected, settings.fetch, settings.slices, settings.phantoms)
@@ -90,9 +90,9 @@ def train_lungs(dataset: Path, folder: Path, steps: int, seed: int) -> None:
 
     A run takes it by `slices: {lungs: {backend: unet, weights: FOLDER}}`.
     """
-    from lungsynth.imaging.lungs.unet_training import LungTrainingConfig
-    from lungsynth.imaging.lungs.unet_training import train_lungs as train
-    from lungsynth.imaging.store import SliceDataset
+    from lungsynth.dataset.store import SliceDataset
+    from lungsynth.lungs.unet_training import LungTrainingConfig
+    from lungsynth.lungs.unet_training import train_lungs as train
 
     card = train(SliceDataset(dataset), LungTrainingConfig(steps=steps, seed=seed), folder)
     click.echo(f"{folder}: Dice {card.dice:.3f} on the slices of val")
@@ -109,9 +109,9 @@ def history(config: Path, last: int, as_json: bool) -> None:
     """
     from rich.console import Console
 
+    from lungsynth.registry.connection import shown
     from lungsynth.registry.history import history as verdicts
     from lungsynth.registry.history import rank_correlations
-    from lungsynth.registry.mlflow_registry import shown
     from lungsynth.report.history import correlation_table, history_table
     from lungsynth.run_file import load, run_config
 

@@ -4,20 +4,20 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from lungsynth.cohort.fetch import FetchConfig
 from lungsynth.cohort.idc import IdcCohortConfig
 from lungsynth.cohort.phantom import PhantomCohortConfig
 from lungsynth.cohort.select import CohortConfig
 from lungsynth.cohort.splits import SplitConfig
 from lungsynth.evaluation.extractor import ExtractorConfig
-from lungsynth.evaluation.fidelity import FidelityConfig
-from lungsynth.evaluation.privacy import PrivacyConfig
-from lungsynth.evaluation.utility import UtilityConfig
+from lungsynth.evaluation.fidelity.measure import FidelityConfig
+from lungsynth.evaluation.privacy.audit import PrivacyConfig
+from lungsynth.evaluation.utility.measure import UtilityConfig
+from lungsynth.fetching.fetch import FetchConfig
 from lungsynth.generators.family import family
-from lungsynth.imaging.slices import SliceConfig
-from lungsynth.registry.gate import GateConfig
-from lungsynth.registry.mlflow_registry import RegistryConfig
+from lungsynth.registry.connection import RegistryConfig
+from lungsynth.slicing.series import SliceConfig
 from lungsynth.training.config import TrainingSections
+from lungsynth.verdict.gate import GateConfig
 
 SOURCES = ("phantom", "idc", "pictures", "huggingface")
 

@@ -7,20 +7,20 @@ dataset, generator, extractor → measure_fidelity ┐
                                 measure_utility  ┘
 """
 
-from lungsynth.cohort.fetch import FetchConfig
 from lungsynth.cohort.select import CohortConfig
 from lungsynth.cohort.splits import SplitConfig
 from lungsynth.evaluation.extractor import ExtractorConfig
-from lungsynth.evaluation.fidelity import FidelityConfig
-from lungsynth.evaluation.pretrained import within_reach
-from lungsynth.evaluation.privacy import PrivacyConfig
-from lungsynth.evaluation.utility import UtilityConfig
+from lungsynth.evaluation.fidelity.measure import FidelityConfig
+from lungsynth.evaluation.fidelity.pretrained import within_reach
+from lungsynth.evaluation.privacy.audit import PrivacyConfig
+from lungsynth.evaluation.utility.measure import UtilityConfig
+from lungsynth.fetching.fetch import FetchConfig
 from lungsynth.generators.family import GeneratorConfig
-from lungsynth.imaging.slices import SliceConfig
-from lungsynth.registry.gate import GateConfig
-from lungsynth.registry.mlflow_registry import RegistryConfig
-from lungsynth.registry.protocol import protocol_sha256
+from lungsynth.registry.connection import RegistryConfig
+from lungsynth.slicing.series import SliceConfig
 from lungsynth.training import TrainingConfig
+from lungsynth.verdict.gate import GateConfig
+from lungsynth.verdict.protocol import protocol_sha256
 from pipelines.checked import checked_pipeline
 from steps.audit_privacy import audit_privacy
 from steps.build_slices import build_slices

@@ -12,11 +12,11 @@ from zenml.models import PipelineRunResponse
 from lungsynth.cohort.cohort import Cohort
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.registry.gate import Verdict
-from lungsynth.registry.mlflow_registry import shown
+from lungsynth.registry.connection import shown
 from lungsynth.report.render import Report
 from lungsynth.report.summary import summary_table
 from lungsynth.report.usage import usage
+from lungsynth.verdict.gate import Verdict
 
 
 def export_results(run_name: str, run_file: Path, folder: Path) -> None:

@@ -6,12 +6,12 @@ import numpy as np
 from zenml import step
 from zenml.config import CachePolicy
 
+from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.extractor import Extractor
-from lungsynth.evaluation.privacy import PrivacyConfig
-from lungsynth.evaluation.privacy import audit_privacy as audit
+from lungsynth.evaluation.privacy.audit import PrivacyConfig
+from lungsynth.evaluation.privacy.audit import audit_privacy as audit
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.imaging.store import SliceDataset
 from steps import code
 
 

@@ -3,13 +3,13 @@
 from zenml import step
 
 from lungsynth.cohort.cohort import Cohort
-from lungsynth.cohort.fetch import FetchConfig
 from lungsynth.cohort.phantom import PhantomCohortConfig
 from lungsynth.cohort.select import CohortConfig
-from lungsynth.imaging.shards import build_slices as build
-from lungsynth.imaging.slices import SliceConfig
-from lungsynth.imaging.store import SliceDataset
+from lungsynth.dataset.store import SliceDataset
+from lungsynth.fetching.fetch import FetchConfig
 from lungsynth.report.build import draw_build
+from lungsynth.slicing.series import SliceConfig
+from lungsynth.slicing.shards import build_slices as build
 from steps.materializers import SliceDatasetMaterializer
 
 

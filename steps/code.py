@@ -10,8 +10,8 @@ def training() -> str:
 
 def evaluation() -> str:
     """Key of the metrics and the gate; samples come from the generators' code, segmenters are the lungs' U-Net."""
-    lungs = ("imaging/lungs/unet.py", "imaging/lungs/unet_training.py")
-    return sources_sha256("evaluation", "generators", "registry/gate.py", *lungs)
+    lungs = ("lungs/unet.py", "lungs/unet_training.py")
+    return sources_sha256("evaluation", "generators", "verdict", *lungs)
 
 
 def everything() -> str:

@@ -6,12 +6,12 @@ from zenml import step
 from zenml.config import CachePolicy
 
 from lungsynth.cohort.cohort import Cohort
-from lungsynth.evaluation.predictions import Predictions
+from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.scorecard import Scorecard
-from lungsynth.evaluation.subgroups import patient_groups
-from lungsynth.imaging.store import SliceDataset
-from lungsynth.registry.gate import GateConfig, Verdict
-from lungsynth.registry.gate import decide as judge
+from lungsynth.evaluation.utility.predictions import Predictions
+from lungsynth.verdict.gate import GateConfig, Verdict
+from lungsynth.verdict.gate import decide as judge
+from lungsynth.verdict.subgroups import patient_groups
 from steps import code
 
 

@@ -2,9 +2,10 @@
 
 from zenml import step
 
-from lungsynth.evaluation.utility import UtilityConfig
+from lungsynth.evaluation.utility.measure import UtilityConfig
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.registry.mlflow_registry import Champion, RegistryConfig
+from lungsynth.registry.connection import RegistryConfig
+from lungsynth.registry.mlflow_registry import Champion
 from lungsynth.registry.mlflow_registry import find_champion as find
 from steps.materializers import ChampionMaterializer, new_folder
 

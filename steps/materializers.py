@@ -14,10 +14,10 @@ from zenml.materializers.base_materializer import BaseMaterializer
 from zenml.utils.io_utils import copy_dir
 
 from lungsynth.cohort.cohort import Cohort
+from lungsynth.dataset.store import SliceDataset, link_or_copy
 from lungsynth.evaluation.extractor import Extractor
-from lungsynth.evaluation.predictions import Predictions
+from lungsynth.evaluation.utility.predictions import Predictions
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.imaging.store import SliceDataset, link_or_copy
 from lungsynth.registry.mlflow_registry import Champion
 from lungsynth.report.build import PICTURES as BUILD_PICTURES
 from lungsynth.report.render import Report

@@ -3,12 +3,12 @@
 from zenml import step
 from zenml.config import CachePolicy
 
+from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.extractor import Extractor
-from lungsynth.evaluation.fidelity import FidelityConfig
-from lungsynth.evaluation.fidelity import measure_fidelity as measure
+from lungsynth.evaluation.fidelity.measure import FidelityConfig
+from lungsynth.evaluation.fidelity.measure import measure_fidelity as measure
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.imaging.store import SliceDataset
 from steps import code
 
 

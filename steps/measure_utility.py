@@ -3,11 +3,11 @@
 from zenml import step
 from zenml.config import CachePolicy
 
-from lungsynth.evaluation.predictions import Predictions
-from lungsynth.evaluation.utility import UtilityConfig
-from lungsynth.evaluation.utility import measure_utility as measure
+from lungsynth.dataset.store import SliceDataset
+from lungsynth.evaluation.utility.measure import UtilityConfig
+from lungsynth.evaluation.utility.measure import measure_utility as measure
+from lungsynth.evaluation.utility.predictions import Predictions
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.imaging.store import SliceDataset
 from lungsynth.registry.mlflow_registry import Champion
 from steps import code
 from steps.materializers import PredictionsMaterializer

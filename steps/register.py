@@ -3,12 +3,13 @@
 from zenml import step
 
 import lungsynth
+from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.imaging.store import SliceDataset
-from lungsynth.registry.gate import Verdict
-from lungsynth.registry.mlflow_registry import Champion, Registration, RegistryConfig
+from lungsynth.registry.connection import RegistryConfig
+from lungsynth.registry.mlflow_registry import Champion, Registration
 from lungsynth.registry.mlflow_registry import register as record
+from lungsynth.verdict.gate import Verdict
 from steps import code
 
 

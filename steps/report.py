@@ -4,12 +4,13 @@ import numpy as np
 from zenml import get_step_context, step
 
 from lungsynth.cohort.cohort import Cohort
+from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.imaging.store import SliceDataset
-from lungsynth.registry.gate import Verdict
-from lungsynth.registry.mlflow_registry import Registration, RegistryConfig, attach_report
+from lungsynth.registry.connection import RegistryConfig
+from lungsynth.registry.mlflow_registry import Registration, attach_report
 from lungsynth.report.render import Report, render_report
+from lungsynth.verdict.gate import Verdict
 from steps.materializers import ReportMaterializer, new_folder
 
 

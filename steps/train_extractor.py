@@ -3,9 +3,9 @@
 from zenml import step
 from zenml.config import CachePolicy
 
+from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.extractor import Extractor, ExtractorConfig
 from lungsynth.evaluation.extractor import train_extractor as train
-from lungsynth.imaging.store import SliceDataset
 from steps import code
 from steps.materializers import ExtractorMaterializer, new_folder
 

@@ -5,12 +5,13 @@ from pathlib import Path
 from zenml import get_step_context, step
 from zenml.config import CachePolicy
 
-from lungsynth.evaluation.tasks import TASKS
-from lungsynth.evaluation.utility import UtilityConfig
+from lungsynth.dataset.store import SliceDataset
+from lungsynth.evaluation.utility.measure import UtilityConfig
+from lungsynth.evaluation.utility.tasks import TASKS
 from lungsynth.generators.family import GeneratorConfig
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
-from lungsynth.imaging.store import SliceDataset
-from lungsynth.registry.mlflow_registry import RegistryConfig, check_champion
+from lungsynth.registry.connection import RegistryConfig
+from lungsynth.registry.mlflow_registry import check_champion
 from lungsynth.registry.tracking import tracked
 from lungsynth.training import Slices, TrainingConfig
 from lungsynth.training import train_generator as train

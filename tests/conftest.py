@@ -8,8 +8,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+import pydicom
 import pytest
 
+pytest_plugins = ("ct_series", "radiograph_files")
 ROOT = Path(__file__).parents[1]
 MIRROR = ROOT.parent / "shared" / "idc-mirror"
 
@@ -27,6 +30,25 @@ def mirror() -> Path:
     if not MIRROR.is_dir():
         pytest.skip(f"real series are not here: {MIRROR} is missing")
     return MIRROR
+
+
+@pytest.fixture(scope="session")
+def mirror_series(mirror: Path) -> dict[str, Path]:
+    """Folder of each CT series of the mirror by its Series Instance UID."""
+    series = {}
+    for folder in sorted((mirror / "idc-open-data").iterdir()):
+        header = pydicom.dcmread(next(folder.iterdir()), stop_before_pixels=True)
+        if header.Modality == "CT":
+            series[header.SeriesInstanceUID] = folder
+    return series
+
+
+@pytest.fixture(scope="session")
+def mirror_labels(mirror: Path) -> pd.DataFrame:
+    """Labels of single slices of the mirror's series."""
+    table = pd.read_csv(mirror / "slice_labels.csv")
+    names = {"SeriesInstanceUID": "series_uid", "SOPInstanceUID": "sop_uid", "label": "label"}
+    return table.rename(columns=names)[list(names.values())]
 
 
 @pytest.fixture(scope="module")

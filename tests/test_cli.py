@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lungsynth.imaging.store import SliceDataset
+from lungsynth.dataset.store import SliceDataset
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from lungsynth import CLASSES
+from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.generators.family import GeneratorConfig
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
 from lungsynth.generators.per_class import new_discriminator, new_network

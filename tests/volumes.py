@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from lungsynth.imaging.read import Volume
+from lungsynth.dicom.read import Volume
 
 
 def axial_volume(

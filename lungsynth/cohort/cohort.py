@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lungsynth import CLASSES
+from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.errors import LungsynthError
 from lungsynth.hashing import combine, table_sha256
 
@@ -54,7 +54,6 @@ SLICE_LABEL_COLUMNS = {
 }
 FUNNEL_COLUMNS = {"rule": "string", "series": "Int64", "patients": "Int64"}
 """One row a rule in the order in which they applied: what was left after it; the first row is what there was."""
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -137,3 +136,8 @@ def _typed(table: pd.DataFrame, columns: dict[str, str], what: str) -> pd.DataFr
     if missing:
         raise LungsynthError(f"{what} table lacks the columns {', '.join(missing)}")
     return table[list(columns)].astype(columns).reset_index(drop=True)
+
+
+def picture_uid(sha256: str) -> str:
+    """The series UID of the picture whose file has this SHA-256."""
+    return f"image-{sha256[:32]}"

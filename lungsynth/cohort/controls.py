@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from lungsynth import CLASSES
 from lungsynth.cohort.splits import draw
 from lungsynth.config import Config
+from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.errors import LungsynthError
 
 Key = Literal["age", "sex", "maker"]

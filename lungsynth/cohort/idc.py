@@ -8,7 +8,6 @@ from typing import Literal, Self
 import pandas as pd
 from pydantic import Field, model_validator
 
-from lungsynth import CLASSES
 from lungsynth.cohort.bigquery import BigQueryConfig, BigQuerySource
 from lungsynth.cohort.cohort import COLUMNS, Cohort
 from lungsynth.cohort.descriptions import describe
@@ -17,6 +16,7 @@ from lungsynth.cohort.rules import RuleConfig, Selection, choice_rules, series_r
 from lungsynth.cohort.sources import UID, IndexSource, Source
 from lungsynth.cohort.splits import SplitConfig, assign_splits, patient_key
 from lungsynth.config import Config
+from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.errors import LungsynthError
 
 log = logging.getLogger(__name__)

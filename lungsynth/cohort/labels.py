@@ -6,13 +6,13 @@ from pathlib import Path
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
-from lungsynth import CLASSES
 from lungsynth.cohort.cohort import SLICE_LABEL_COLUMNS, no_slice_labels
 from lungsynth.cohort.csv_file import read_csv
 from lungsynth.cohort.identity import normalised_column, twins_of
 from lungsynth.cohort.nlst import ClinicalConfig, read_cancer_slices, read_cancers, read_participants
 from lungsynth.cohort.sources import Source
 from lungsynth.config import Config
+from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.errors import LungsynthError
 
 CSV_COLUMNS = {

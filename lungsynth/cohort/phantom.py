@@ -6,12 +6,12 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import Field, model_validator
 
-from lungsynth import CLASSES
 from lungsynth.cohort.cohort import COLUMNS, Cohort, funnel, no_slice_labels
 from lungsynth.cohort.splits import SplitConfig, assign_splits, patient_key
 from lungsynth.config import Config
+from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.errors import LungsynthError
-from lungsynth.imaging.phantom import PhantomPatient, ct_series_uid, draw_patient, seg_series_uid
+from lungsynth.phantom import PhantomPatient, ct_series_uid, draw_patient, seg_series_uid
 
 COLLECTION = "phantom"
 

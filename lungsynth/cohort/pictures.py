@@ -10,7 +10,7 @@ from typing import Literal
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
-from lungsynth.cohort.cohort import COLUMNS, FUNNEL_COLUMNS, SLICE_LABEL_COLUMNS, Cohort, funnel
+from lungsynth.cohort.cohort import COLUMNS, FUNNEL_COLUMNS, SLICE_LABEL_COLUMNS, Cohort, funnel, picture_uid
 from lungsynth.cohort.identity import PatientNames, names_nobody, normalised, one_label_each, one_name_each
 from lungsynth.cohort.picture_folder import pictures_in_folder
 from lungsynth.cohort.picture_table import TableColumns, pictures_in_table
@@ -18,7 +18,6 @@ from lungsynth.cohort.splits import SplitConfig, assign_splits, patient_key
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError, reason
 from lungsynth.hashing import combine, file_sha256
-from lungsynth.imaging.read_picture import picture_uid
 from lungsynth.progress import Progress
 
 log = logging.getLogger(__name__)

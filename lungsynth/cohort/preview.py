@@ -15,8 +15,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from lungsynth.cohort.cohort import ROLES, SPLITS, Cohort
+from lungsynth.cohort.cohort import ROLES, Cohort
 from lungsynth.cohort.descriptions import maker
+from lungsynth.dataset.vocabulary import SPLITS
 
 UNKNOWN = "not known"
 

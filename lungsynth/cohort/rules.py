@@ -13,11 +13,11 @@ from typing import Literal, Self
 import pandas as pd
 from pydantic import Field, model_validator
 
-from lungsynth import CLASSES
 from lungsynth.cohort.cohort import funnel
 from lungsynth.cohort.controls import ControlConfig, match_controls
 from lungsynth.cohort.splits import draw
 from lungsynth.config import Config
+from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.errors import LungsynthError
 
 POSITIVE = CLASSES[-1]

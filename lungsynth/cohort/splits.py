@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from lungsynth.cohort.cohort import SPLITS
 from lungsynth.config import Config
+from lungsynth.dataset.vocabulary import SPLITS
 from lungsynth.errors import LungsynthError
 
 

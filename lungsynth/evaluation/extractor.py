@@ -19,10 +19,10 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_featur
 
 from lungsynth.config import Config, Seed
 from lungsynth.cpus import torch_threads
+from lungsynth.dataset.store import SliceDataset
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.features import FeatureExtractor
 from lungsynth.hashing import combine, file_sha256
-from lungsynth.imaging.store import SliceDataset
 from lungsynth.progress import Progress
 
 FEATURES = 64

@@ -17,8 +17,9 @@ import torch
 from pydantic import Field, JsonValue, ModelWrapValidatorHandler, model_validator
 from torch import Tensor, nn
 
-from lungsynth import CLASSES, generators
+from lungsynth import generators
 from lungsynth.config import Config
+from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.errors import LungsynthError
 
 DEFAULT = "dcgan"

@@ -14,15 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lungsynth.generators.family import DiscriminatorNetwork, Family, GeneratorConfig, GeneratorNetwork
-from lungsynth.generators.layers import (
-    EqualConv2d,
-    EqualLinear,
-    blur,
-    downsample,
-    minibatch_spread,
-    one_hot,
-    upsample,
-)
+from lungsynth.generators.layers import EqualConv2d, EqualLinear, blur, downsample, minibatch_spread, one_hot, upsample
 
 GAIN = math.sqrt(2)  # undoes what a leaky ReLU takes from the variance
 MAPPING_RATE = 0.01  # learning rate of the mapping network against all others'; StyleGAN, appendix C

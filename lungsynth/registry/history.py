@@ -17,8 +17,8 @@ from scipy.stats import spearmanr
 from lungsynth.evaluation.statistics import Z975
 from lungsynth.registry.check import active_experiment
 from lungsynth.registry.connection import RegistryConfig, connect, sqlite_file
-from lungsynth.registry.gate import Outcome
 from lungsynth.registry.succession import holder_of
+from lungsynth.verdict.gate import Outcome
 
 DISTANCE = re.compile("(fid|kid)_[a-z0-9]+")
 FEWEST = 5

@@ -13,14 +13,14 @@ from pydantic import BaseModel, ConfigDict
 
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.scorecard import Metric, Scorecard
-from lungsynth.evaluation.tasks import TaskName
+from lungsynth.evaluation.utility.tasks import TaskName
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
 from lungsynth.registry.check import check_package, check_registry, experiment_of, package_uri, version_name
 from lungsynth.registry.connection import RegistryConfig, connect, shown
 from lungsynth.registry.export import log_generator
-from lungsynth.registry.gate import Verdict
 from lungsynth.registry.succession import holder_of, settle
 from lungsynth.text import printable
+from lungsynth.verdict.gate import Verdict
 
 PUBLISHED = (
     "report.html",

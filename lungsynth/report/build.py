@@ -15,8 +15,8 @@ from matplotlib.font_manager import findfont
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from lungsynth.cohort.cohort import SPLITS
-from lungsynth.imaging.store import HU_BINS, SliceDataset, replace_whole
+from lungsynth.dataset.store import HU_BINS, SliceDataset, replace_whole
+from lungsynth.dataset.vocabulary import SPLITS
 from lungsynth.report.figures import INKS, OTHER, OUTLINE, SHEET_GREYS, SYNTHETIC
 
 PICTURES = ("contact_sheet.png", "rejected.png", "histograms.png")

@@ -11,9 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from lungsynth.evaluation.comparison import CHOSEN
 from lungsynth.evaluation.scorecard import Metric
-from lungsynth.imaging.render import outline
+from lungsynth.slicing.render import outline
+from lungsynth.verdict.comparison import CHOSEN
 
 THEMES = ("light", "dark")
 INKS = {"light": "#33404d", "dark": "#c3ccd6"}

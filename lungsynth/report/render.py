@@ -16,11 +16,9 @@ from PIL import Image
 
 from lungsynth import __version__
 from lungsynth.cohort.cohort import Cohort
-from lungsynth.evaluation.comparison import CHOSEN
+from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.imaging.store import SliceDataset
-from lungsynth.registry.gate import TRAINED, Verdict
 from lungsynth.registry.mlflow_registry import Registration
 from lungsynth.report import tables
 from lungsynth.report.build import PICTURES
@@ -38,6 +36,8 @@ from lungsynth.report.figures import (
     sample_sheet,
 )
 from lungsynth.report.usage import usage
+from lungsynth.verdict.comparison import CHOSEN
+from lungsynth.verdict.gate import TRAINED, Verdict
 
 HEADLINES = {
     "promote": "Promoted",

@@ -5,14 +5,14 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from lungsynth.cohort.cohort import SPLITS
+from lungsynth.dataset.store import SliceDataset
+from lungsynth.dataset.vocabulary import SPLITS
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.imaging.store import SliceDataset
-from lungsynth.registry.gate import Verdict
 from lungsynth.registry.mlflow_registry import Registration
 from lungsynth.report.ending import ended_too_early
 from lungsynth.report.tables import ELSEWHERE, MetricRow, metric_rows
+from lungsynth.verdict.gate import Verdict
 
 COLOURS = {"promote": "green", "reject": "red", "underpowered": "yellow", "blocked": "red"}
 SHOWN = ("kid_lung", "privacy/near", "privacy/duplicates")

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from lungsynth.cohort.cohort import SPLITS, Cohort
+from lungsynth.cohort.cohort import Cohort
+from lungsynth.dataset.store import SliceDataset
+from lungsynth.dataset.vocabulary import SPLITS
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.evaluation.statistics import Measure
-from lungsynth.imaging.store import SliceDataset
-from lungsynth.registry.mlflow_registry import shown
+from lungsynth.registry.connection import shown
 
 DISTANCES = ("fid_", "kid_")
 FIDELITY = ("fid_", "kid_", "precision_", "recall_", "density_", "coverage_", "modes_", "ms_ssim")

@@ -13,12 +13,11 @@ from typing import NoReturn
 
 import numpy as np
 
+from lungsynth.dataset.vocabulary import SPLITS
 from lungsynth.errors import LungsynthError, reason
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "val", "test")
-"""In the order of their codes."""
 NAMES = ("images", "labels", "splits", "masks")
 PIECE = 64
 """Slices that are looked at together: an array may fill the memory, so no copy of it is made."""

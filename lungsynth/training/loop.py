@@ -22,19 +22,13 @@ from lungsynth.training import adversarial, denoising, ema
 from lungsynth.training.config import TrainingConfig
 from lungsynth.training.curves import save_curves
 from lungsynth.training.data import Slices, Source, check_every_class, check_slices, source_of
-from lungsynth.training.devices import (
-    fast_kernels,
-    largest_of_processes,
-    launch,
-    mean_of_processes,
-    share_statistics,
-)
+from lungsynth.training.devices import fast_kernels, largest_of_processes, launch, mean_of_processes, share_statistics
 from lungsynth.training.draws import Draws
-from lungsynth.training.growth import grow, shrink
 from lungsynth.training.losses import DenoisingLoss
 from lungsynth.training.memory import within_memory
 from lungsynth.training.monitor import Monitor, Row, SpoiledError, best, check_diversity, out_of_patience
 from lungsynth.training.pace import Pace
+from lungsynth.training.resolution import grow, shrink
 from lungsynth.training.schedule import at
 from lungsynth.training.snapshots import beside, save_film, save_pictures, snapshot
 from lungsynth.training.state import TrainingState, clear, is_wanted, owned, run_key

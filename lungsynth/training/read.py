@@ -12,10 +12,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from lungsynth.dataset.mapped import MappedSlices
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.family import GeneratorConfig
-from lungsynth.imaging.mapped import MappedSlices
-from lungsynth.training.arrays import SPLITS, read_arrays
+from lungsynth.dataset.vocabulary import SPLITS
+from lungsynth.training.arrays import read_arrays
 from lungsynth.training.data import Slices
 
 

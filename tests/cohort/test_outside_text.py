@@ -11,11 +11,11 @@ from picture_sets import SPLITS, lay, select
 
 from lungsynth.cohort.cohort import Cohort
 from lungsynth.cohort.csv_file import read_csv
-from lungsynth.cohort.delivery import FetchFailed, FetchReason
-from lungsynth.cohort.fetch import FetchConfig, deliver
 from lungsynth.cohort.pictures import PictureCohortConfig, select_pictures
+from lungsynth.dataset.rejection import Reason, SeriesRejected
 from lungsynth.errors import LungsynthError
-from lungsynth.imaging.rejection import Reason, SeriesRejected
+from lungsynth.fetching.delivery import FetchFailed, FetchReason
+from lungsynth.fetching.fetch import FetchConfig, deliver
 from lungsynth.text import printable, readable
 
 

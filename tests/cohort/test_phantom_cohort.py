@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from lungsynth.cohort.phantom import PhantomCohortConfig, patient_of, select_phantoms
 from lungsynth.cohort.splits import SplitConfig
 from lungsynth.errors import LungsynthError
-from lungsynth.imaging.phantom import write_ct, write_seg
+from lungsynth.phantom import write_ct, write_seg
 
 CONFIG = PhantomCohortConfig(patients=30, matrix=128, slices=(24, 28))
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from lungsynth import CLASSES
-from lungsynth.imaging.store import COLUMNS, SliceDataset, SliceMeta
+from lungsynth.dataset.store import COLUMNS, SliceDataset, SliceMeta
+from lungsynth.dataset.vocabulary import CLASSES
 
 SIZE = 32
 

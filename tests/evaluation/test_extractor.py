@@ -5,8 +5,8 @@ import torch_fidelity
 from torch.utils.data import Dataset
 
 from lungsynth.errors import LungsynthError
-from lungsynth.evaluation.distances import DistancesConfig, fid, kernels, kid
 from lungsynth.evaluation.extractor import ExtractorConfig, register_lung_extractor, relative_level, train_extractor
+from lungsynth.evaluation.fidelity.distances import DistancesConfig, fid, kernels, kid
 
 QUICK = ExtractorConfig(steps=30)
 

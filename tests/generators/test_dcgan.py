@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lungsynth import CLASSES
+from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.dcgan import DcganConfig, Discriminator, Generator, load_ct_gan_gen, load_weights
 

@@ -8,10 +8,10 @@ from tiny_families import TINY, tiny_package
 
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.extractor import ExtractorConfig
-from lungsynth.evaluation.fidelity import FidelityConfig
-from lungsynth.evaluation.privacy import PrivacyConfig
+from lungsynth.evaluation.fidelity.measure import FidelityConfig
+from lungsynth.evaluation.privacy.audit import PrivacyConfig
 from lungsynth.generators.latents import latents_of
-from lungsynth.imaging.lungs.unet_training import LungTrainingConfig
+from lungsynth.lungs.unet_training import LungTrainingConfig
 from lungsynth.training import TrainingConfig
 
 FIRST = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lungsynth import CLASSES
+from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.dcgan import DcganConfig, Discriminator, Generator
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage, to_uint8

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional as F
 
-from lungsynth import CLASSES
+from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.generators.family import family
 from lungsynth.generators.layers import EqualConv2d, EqualLinear
 from lungsynth.generators.pggan import Discriminator, Generator, PgganConfig, pixel_norm

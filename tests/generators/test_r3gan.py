@@ -8,13 +8,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from lungsynth.generators.r3gan import (
-    FAMILY,
-    Discriminator,
-    Generator,
-    R3ganConfig,
-    ResidualBlock,
-)
+from lungsynth.generators.r3gan import FAMILY, Discriminator, Generator, R3ganConfig, ResidualBlock
 from lungsynth.training import TrainingConfig
 from lungsynth.training.losses import relativistic_discriminator, zero_centred_penalty
 from lungsynth.training.schedule import at

@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional as F
 
-from lungsynth import CLASSES
+from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.generators.layers import EqualLinear
 from lungsynth.generators.stylegan2 import (
     Discriminator,

@@ -12,9 +12,10 @@ import yaml
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.generators.dcgan import DcganConfig, Generator
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
-from lungsynth.registry.gate import Verdict
-from lungsynth.registry.mlflow_registry import RegistryConfig, register
+from lungsynth.registry.connection import RegistryConfig
+from lungsynth.registry.mlflow_registry import register
 from lungsynth.registry.tracking import TAG
+from lungsynth.verdict.gate import Verdict
 
 TINY = Path(__file__).with_name("tiny.yaml")
 RESULTS = {

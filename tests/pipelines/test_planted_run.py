@@ -8,13 +8,13 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
-from lungsynth.cohort.fetch import FetchConfig
 from lungsynth.cohort.phantom import PhantomCohortConfig, select_phantoms
 from lungsynth.cohort.splits import SplitConfig
 from lungsynth.evaluation.scorecard import Scorecard
-from lungsynth.imaging.shards import build_slices
-from lungsynth.imaging.slices import SliceConfig
-from lungsynth.registry.gate import Verdict
+from lungsynth.fetching.fetch import FetchConfig
+from lungsynth.slicing.series import SliceConfig
+from lungsynth.slicing.shards import build_slices
+from lungsynth.verdict.gate import Verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 FAMILIES = Path(__file__).parents[1] / "families"

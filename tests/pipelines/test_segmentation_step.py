@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from lungsynth import CLASSES
+from lungsynth.dataset.store import COLUMNS, SliceDataset, SliceMeta
+from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.errors import LungsynthError
-from lungsynth.evaluation.utility import UtilityConfig
+from lungsynth.evaluation.utility.measure import UtilityConfig
 from lungsynth.generators.dcgan import DcganConfig, Generator
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
-from lungsynth.imaging.store import COLUMNS, SliceDataset, SliceMeta
 from lungsynth.registry.mlflow_registry import Champion
 from steps.measure_utility import measure_utility
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lungsynth import CLASSES
+from lungsynth.dataset.store import COLUMNS, SliceDataset, SliceMeta
+from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.dcgan import DcganConfig
-from lungsynth.imaging.store import COLUMNS, SliceDataset, SliceMeta
 from lungsynth.training import TrainingConfig
 from steps import train_generator as module
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from lungsynth import CLASSES
+from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.generators.dcgan import DcganConfig, Generator
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
-from lungsynth.registry.gate import Verdict
-from lungsynth.registry.mlflow_registry import RegistryConfig
+from lungsynth.registry.connection import RegistryConfig
+from lungsynth.verdict.gate import Verdict
 
 ARM = "real+classical+synthetic@1"
 RULES = {"promote": "gain", "reject": "no gain", "blocked": "privacy", "underpowered": "test patients"}

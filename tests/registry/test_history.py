@@ -15,11 +15,12 @@ from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.registry import mlflow_registry
-from lungsynth.registry.gate import Verdict
+from lungsynth.registry.connection import RegistryConfig
 from lungsynth.registry.history import Correlation, Entry, history, rank_correlations
-from lungsynth.registry.mlflow_registry import Champion, RegistryConfig, find_champion, register
+from lungsynth.registry.mlflow_registry import Champion, find_champion, register
 from lungsynth.registry.tracking import tracked
 from lungsynth.report.history import history_table
+from lungsynth.verdict.gate import Verdict
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),  # at MLflow's own import

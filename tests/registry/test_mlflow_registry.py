@@ -12,16 +12,16 @@ from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.registry import mlflow_registry
-from lungsynth.registry.gate import Verdict
+from lungsynth.registry.connection import RegistryConfig
 from lungsynth.registry.mlflow_registry import (
     Champion,
     Registration,
-    RegistryConfig,
     attach_report,
     check_champion,
     find_champion,
     register,
 )
+from lungsynth.verdict.gate import Verdict
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),  # at MLflow's own import

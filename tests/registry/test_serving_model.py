@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny_families import TINY, tiny_package
 
-from lungsynth import CLASSES
+from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.registry.export import SERVING_MODEL, export_network
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from mlflow import MlflowClient
 
-from lungsynth.registry.mlflow_registry import RegistryConfig
+from lungsynth.registry.connection import RegistryConfig
 from lungsynth.registry.succession import settle
 
 NAME, ALIAS = "generator", "champion"

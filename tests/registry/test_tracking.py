@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 
 from lungsynth.registry import tracking
-from lungsynth.registry.mlflow_registry import RegistryConfig
+from lungsynth.registry.connection import RegistryConfig
 from lungsynth.registry.tracking import TAG, tracked
 
 LINES = [{"kimg": 0.5, "loss_d": 1.25}, {"kimg": 1.0, "loss_d": 0.75, "kid_val": 3.0}]

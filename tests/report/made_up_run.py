@@ -6,8 +6,8 @@ import pandas as pd
 from lungsynth.cohort.cohort import COLUMNS, Cohort, funnel, no_slice_labels
 from lungsynth.cohort.splits import patient_key
 from lungsynth.evaluation.scorecard import Metric, Scorecard
-from lungsynth.registry.gate import Verdict
 from lungsynth.registry.mlflow_registry import Registration
+from lungsynth.verdict.gate import Verdict
 
 PATIENT = "PATIENT-4711"
 KEY = patient_key("nlst", PATIENT, "lungsynth")

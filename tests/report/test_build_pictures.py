@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lungsynth.imaging.store import COLUMNS, HU_BINS, SERIES_COLUMNS, SliceDataset, SliceMeta, assemble, write_shard
+from lungsynth.dataset.store import COLUMNS, HU_BINS, SERIES_COLUMNS, SliceDataset, SliceMeta, assemble, write_shard
 from lungsynth.report.build import (
     ACROSS,
     EMPTY,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lungsynth import CLASSES
+from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.evaluation.scorecard import Metric
 from lungsynth.report.figures import BAND, COLUMNS, GAP, GUTTER, OUTLINE, ROWS, TILE, block, forest, sample_sheet
 

@@ -28,14 +28,13 @@ from made_up_run import (
 from PIL import Image
 from rich.console import Console
 
-from lungsynth import CLASSES
 from lungsynth.cohort.cohort import Cohort
+from lungsynth.dataset.store import COLUMNS as SLICE_COLUMNS
+from lungsynth.dataset.store import SERIES_COLUMNS, SliceDataset, SliceMeta
+from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.dcgan import DcganConfig, Generator
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
-from lungsynth.imaging.store import COLUMNS as SLICE_COLUMNS
-from lungsynth.imaging.store import SERIES_COLUMNS, SliceDataset, SliceMeta
-from lungsynth.registry.gate import Rule, Verdict
 from lungsynth.registry.mlflow_registry import PUBLISHED
 from lungsynth.report import render as render_module
 from lungsynth.report import tables
@@ -43,6 +42,7 @@ from lungsynth.report.figures import power_curve
 from lungsynth.report.render import REMEDIES, render_report
 from lungsynth.report.summary import summary_table
 from lungsynth.report.tables import ARM_MEASURES, metric_rows, number
+from lungsynth.verdict.gate import Rule, Verdict
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from lungsynth.dataset.mapped import MappedSlices, write_slices
 from lungsynth.errors import LungsynthError
-from lungsynth.imaging.mapped import MappedSlices, write_slices
 from lungsynth.training.data import AHEAD, Slices, Source, fit, source_of
 
 CPU = torch.device("cpu")

@@ -20,8 +20,9 @@ from lungsynth.training import Slices, TrainingConfig, adversarial, loop, train_
 from lungsynth.training.adversarial import adversarial_step
 from lungsynth.training.config import TrainingSections, with_recipe
 from lungsynth.training.draws import Draws
-from lungsynth.training.growth import GrowthConfig, grow, shrink
+from lungsynth.training.growth import GrowthConfig
 from lungsynth.training.losses import slope_penalty
+from lungsynth.training.resolution import grow, shrink
 from lungsynth.training.state import TrainingState
 
 PUBLISHED = GrowthConfig()

@@ -11,9 +11,9 @@ import yaml
 from brief_run import halves
 from safetensors.numpy import save_file
 
+from lungsynth.dataset.store import COLUMNS, SliceDataset, SliceMeta
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.imaging.store import COLUMNS, SliceDataset, SliceMeta
 from lungsynth.training import __main__ as cli
 from lungsynth.training import train_generator
 from lungsynth.training.read import read

@@ -1,0 +1,46 @@
+"""Series that a shard or a dataset lacks, because no object store gave them."""
+
+import json
+import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+NOTE = "undelivered.json"
+
+
+@dataclass(frozen=True)
+class Undelivered:
+    """A series that could not be had, for the image series `image_uid` (itself, where it is one).
+
+    `answer` is what the store said when it was last asked, at `asked`. Both are of the outside world: no hash of slices
+    holds them.
+    """
+
+    series_uid: str
+    image_uid: str
+    answer: str
+    asked: str
+
+
+def utc_now() -> str:
+    """The time of asking, as it is noted."""
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def read_notes(folder: Path) -> tuple[Undelivered, ...]:
+    """What `write_notes` left in `folder`."""
+    with suppress(FileNotFoundError):
+        return tuple(Undelivered(**fields) for fields in json.loads((folder / NOTE).read_text()))
+    return ()
+
+
+def write_notes(folder: Path, notes: Iterable[Undelivered]) -> None:
+    """Note in `folder` what it lacks; whoever reads or links the file meanwhile sees the old one or the new one."""
+    if (found := tuple(notes)) == read_notes(folder):
+        return
+    part = folder.parent / f".{folder.name}.{NOTE}.{secrets.token_hex(4)}"
+    part.write_text(json.dumps([asdict(one) for one in found], indent=1))
+    part.replace(folder / NOTE)

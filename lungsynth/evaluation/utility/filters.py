@@ -1,0 +1,125 @@
+"""Synthetic slices picked before use: by the discriminator, by a classifier, or because no training slice is like them.
+
+What a filter is worth is measured by an arm of its own. It decides nothing: what is registered draws unfiltered.
+"""
+
+from copy import deepcopy
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+from torch import nn
+
+from lungsynth.config import Config
+from lungsynth.cpus import torch_threads
+from lungsynth.errors import LungsynthError
+from lungsynth.evaluation.privacy.copies import detail_correlation
+from lungsynth.evaluation.sampler import Realness
+from lungsynth.evaluation.utility.classifier import ClassifierConfig, Pool, Recipe, scores, train_classifier
+
+Filter = Literal["discriminator", "confidence", "novelty"]
+LEAST = 10
+"""Slices of each class that have to pass, for an arm to be trained on them."""
+
+
+class FilterConfig(Config):
+    """Filters to measure, and what passes them."""
+
+    use: tuple[Filter, ...] = ()
+    """`discriminator`: slices that look more real than most real ones. `confidence`: those that a classifier, which saw
+    real slices alone, gives their own class. `novelty`: no copies of training slices."""
+    candidates: float = Field(2, ge=1, description="synthetic slices drawn for each real one, to pick from")
+    least_realness: float = Field(
+        0.7, gt=0, lt=1, description="share of unseen real slices that look less real; 0.7 as in cxr-dcgan"
+    )
+    least_confidence: float = Field(0.7, gt=0, lt=1, description="of the classifier in a slice's own class")
+    most_alike: float = Field(0.85, gt=0, le=1, description="detail correlation with the training slice most like it")
+
+
+class Sieve:
+    """The filters of a run. `shares`: of the candidates, which pass each filter, by seed; `poor`: of which too few do.
+
+    Args:
+        filters: which ones, and their limits.
+        classifier: how the one behind `confidence` is trained.
+        real: slices of `train`.
+        val: slices of `val`.
+        realness: of the generator's discriminator.
+
+    Raises:
+        LungsynthError: the discriminator is asked for, and there is none.
+    """
+
+    def __init__(
+        self, filters: FilterConfig, classifier: ClassifierConfig, real: Pool, val: Pool, realness: Realness | None
+    ) -> None:
+        self.filters, self.classifier, self.real, self.val = filters, classifier, real, val
+        self.realness = realness
+        self.val_realness = realness(*val) if realness and "discriminator" in filters.use else None
+        if "discriminator" in filters.use and self.val_realness is None:
+            raise LungsynthError(
+                "utility.filters.use names discriminator, but this generator came without one: leave it out"
+            )
+        self.shares: dict[Filter, list[float]] = {name: [] for name in filters.use}
+        self.poor: set[str] = set()
+
+    def sift(self, candidates: Pool, untrained: nn.Module, seed: int) -> dict[str, Pool]:
+        """What passes each filter, by `synthetic+FILTER`: as many as `real` has, or all where fewer pass.
+
+        Args:
+            candidates: synthetic slices.
+            untrained: classifier of this seed.
+            seed: of the classifier's training.
+        """
+        found = {}
+        for name in self.filters.use:
+            with torch_threads(1):  # as for every classifier: with more, sums depend on how many there are
+                passed = self._passed(name, candidates, untrained, seed)
+            self.shares[name].append(float(passed.mean()))
+            pool = _first(candidates, passed, len(self.real.labels))
+            if np.bincount(pool.labels, minlength=2).min() < LEAST:
+                self.poor.add(f"synthetic+{name}")
+            found[f"synthetic+{name}"] = pool
+        return found
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How many candidates passed each filter, for the scorecard."""
+        lines = []
+        for name, shares in self.shares.items():
+            poor = f"; its arm was left out, for want of {LEAST} of each class" * (f"synthetic+{name}" in self.poor)
+            lines.append(f"filter {name}: {np.mean(shares):.1%} of the synthetic slices pass{poor}")
+        return tuple(lines)
+
+    def _passed(self, name: Filter, candidates: Pool, untrained: nn.Module, seed: int) -> np.ndarray:
+        if name == "discriminator":
+            assert self.realness is not None
+            drawn = self.realness(*candidates)
+            assert drawn is not None
+            assert self.val_realness is not None
+            return real_enough(drawn, self.val_realness, self.filters.least_realness)
+        if name == "confidence":
+            judge = train_classifier(deepcopy(untrained), self.real, None, Recipe(), seed, self.classifier)
+            positive = scores(judge, candidates.images)
+            return np.where(candidates.labels == 1, positive, 1 - positive) >= self.filters.least_confidence
+        return detail_correlation(candidates.images, self.real.images).correlation <= self.filters.most_alike
+
+
+def real_enough(drawn: np.ndarray, held_out: np.ndarray, least: float) -> np.ndarray:
+    """Which slices, bool N, look more real than a share of `least` of unseen real ones do, by a discriminator's scores.
+
+    Its probabilities are no measure: a relativistic or Wasserstein score is none, and that of cross-entropy is far off
+    0.5 for slices that cannot be told from real ones (Turner 2019, arXiv 1811.11357).
+
+    Args:
+        drawn: scores N of the slices.
+        held_out: scores M of real slices that it was not trained on.
+    """
+    return np.searchsorted(np.sort(held_out), drawn) / len(held_out) >= least
+
+
+def _first(pool: Pool, passed: np.ndarray, count: int) -> Pool:
+    """The first `count` slices that passed, bool N, half of either class, or as many as there are."""
+    of_class = [np.flatnonzero(passed & (pool.labels == code))[: count // 2] for code in range(2)]
+    rows = np.sort(np.concatenate(of_class))
+    return Pool(pool.images[rows], pool.labels[rows])

@@ -1,0 +1,72 @@
+"""Series that no store gave are asked for again by every later run: all of them at once, without fetching anything."""
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import url2pathname
+
+import pandas as pd
+
+from lungsynth.fetching.delivery import FetchFailed, FetchReason
+from lungsynth.fetching.download import RemoteSeries, require_as_described
+from lungsynth.fetching.fetch import FetchConfig, describe
+from lungsynth.fetching.object_store import ObjectStore, Patience
+
+MOST_S = 120.0
+"""s for all listings of one store; a store lists hundreds a second."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What stores say of series: `there` can be had, `refused` not, by UID and why; on the rest they are `silent`."""
+
+    there: frozenset[str]
+    refused: dict[str, str]
+    silent: str
+
+
+def ask(series: pd.DataFrame, config: FetchConfig) -> Answers:
+    """Which of these rows of `Cohort.series` could be had now. No network is no error: nothing is known then.
+
+    A series counts as there once one store lists it as the cohort describes it, or it lies on the disk already.
+    """
+    there, refused, silent = set[str](), dict[str, str](), ""
+    remote: list[RemoteSeries] = []
+    for row in series.to_dict("records"):
+        if row["url"].startswith("s3://") and not (one := describe(row, config)).landing.is_whole():
+            remote.append(one)
+        elif row["url"].startswith("file://") and not Path(url2pathname(row["url"].removeprefix("file://"))).is_file():
+            refused[row["series_uid"]] = f"{FetchReason.NOT_FOUND}: there is no such file"
+        else:
+            there.add(row["series_uid"])
+    for endpoint in config.endpoints:
+        store = ObjectStore(endpoint, config.connections)
+        if left := [one for one in remote if one.uid not in there]:
+            silent = _ask(store, left, there, refused) or silent
+    return Answers(frozenset(there), {uid: why for uid, why in refused.items() if uid not in there}, silent)
+
+
+def _ask(store: ObjectStore, series: list[RemoteSeries], there: set[str], refused: dict[str, str]) -> str:
+    """Add what one store says to `there` and `refused`; gives why it does not answer, if it does not."""
+    if problem := store.probe(series[0].url):
+        return f"{store.url} gives nothing: {problem}"
+    try:
+        patience = Patience(time.monotonic() + MOST_S, MOST_S, threading.Event())
+        listings = store.objects_of_all([one.url for one in series], patience)
+    except FetchFailed as failed:
+        return f"{store.url}: {failed.detail}"
+    silent = ""
+    for one in series:
+        listing = listings[one.url]
+        try:
+            if isinstance(listing, FetchFailed):
+                raise listing
+            require_as_described(listing, one)
+            there.add(one.uid)
+        except FetchFailed as failed:
+            if failed.reason is FetchReason.UNREACHABLE:
+                silent = f"{store.url}: {failed.detail}"
+            else:
+                refused.setdefault(one.uid, f"{failed.reason}: {failed.detail}")
+    return silent

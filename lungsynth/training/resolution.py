@@ -1,0 +1,49 @@
+"""The resolution of this moment: networks, learning rates and real slices, under progressive growing."""
+
+import math
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from lungsynth.training.config import TrainingConfig
+from lungsynth.training.growth import GrowthConfig
+from lungsynth.training.schedule import at
+from lungsynth.training.state import TrainingState
+
+
+def grow(state: TrainingState, config: TrainingConfig, growth: GrowthConfig) -> TrainingConfig:
+    """Bring all networks to the level of this moment; gives `config` with the batch and the rates of it.
+
+    Both optimizers forget their moments when a new block begins to be faded in, and when it is complete, as in the
+    authors' code: gradients are of another size then.
+    """
+    level = growth.level(state.generator.config.size, state.shown)
+    state.generator.grow(level)
+    state.average.grow(level)
+    if state.discriminator is not None:
+        state.discriminator.grow(level)
+    phase = [math.floor(level), math.ceil(level)]
+    for optimizer in filter(None, (state.generator_optimizer, state.discriminator_optimizer)):
+        if optimizer.param_groups[0].get("phase") != phase:  # which its checkpoint keeps
+            optimizer.param_groups[0]["phase"] = phase
+            optimizer.state.clear()
+    rate = growth.rate(level)
+    return config.model_copy(
+        update={
+            "batch": growth.batch(level, config.batch),
+            "generator_lr": at(config.generator_lr, state.kimg) * rate,
+            "discriminator_lr": at(config.discriminator_lr, state.kimg) * rate,
+        }
+    )
+
+
+def shrink(real: Tensor, level: float) -> Tensor:
+    """Real slices B×C×H×H as they are shown at this level: B×C×S×S with S = 2^⌈level⌉.
+
+    What is faded in for synthetic slices, is for real ones too: they are blended with themselves at S/2 (figure 2).
+    """
+    fine = F.avg_pool2d(real, real.shape[-1] >> math.ceil(level))
+    share = level - math.floor(level)
+    if not share:
+        return fine
+    return F.interpolate(F.avg_pool2d(fine, 2), scale_factor=2.0).lerp(fine, share)

@@ -1,0 +1,58 @@
+"""Groups of test patients for whom a generator might do harm while it helps on average."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from lungsynth.cohort.cohort import Cohort
+from lungsynth.evaluation.utility.predictions import Scores
+
+AGE_EDGES = (0, 60, 65, 70, 200)  # years; NLST's participants were 55 to 74
+AGE_BANDS = ("under 60", "60 to 64", "65 to 69", "70 and over")
+LESION = "lesion"
+LESION_EDGES = (0, 6, 8, 15, np.inf)
+"""mm: where Lung-RADS v2022 (American College of Radiology) passes from category 2 to 3, 4A and 4B, for solid nodules
+at a baseline screen. It means the mean of two diameters; ours is the longest, as NLST measured."""
+LESION_BANDS = ("under 6 mm", "6 to under 8 mm", "8 to under 15 mm", "15 mm and over")
+
+
+def patient_groups(cohort: Cohort, series: pd.DataFrame) -> pd.DataFrame:
+    """One row a patient, by pseudonymous key: `maker` of the scanner, `sex`, bands of `age` and of the `lesion`'s size.
+
+    Each is missing where unknown, the last also of patients without a lesion.
+
+    Args:
+        series: of the slice dataset; of a patient's series the one with the largest lesion counts.
+    """
+    first = cohort.images.drop_duplicates("patient_key").set_index("patient_key")
+    age = pd.cut(first["age"].astype("Float64"), AGE_EDGES, right=False, labels=AGE_BANDS)
+    largest = series.groupby("patient")["lesion_mm"].max().reindex(first.index)
+    lesion = pd.cut(largest, LESION_EDGES, right=False, labels=LESION_BANDS)
+    bands = {"age": age.astype("string"), LESION: lesion.astype("string")}
+    return pd.DataFrame({"maker": first["manufacturer"], "sex": first["sex"], **bands})
+
+
+def within(scores: Scores, keys: np.ndarray, groups: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
+    """The name of each group, as in `sex F`, and which of the N slices are of its patients.
+
+    A group by lesion size also has all patients without a positive slice: by themselves, patients with a lesion are of
+    one class. So these groups share their negatives, and differ by which positives have to be told from them.
+
+    Args:
+        scores: of one arm.
+        keys: pseudonymous keys P in the order of its patient codes.
+        groups: from `patient_groups`.
+    """
+    table = groups.reindex(keys)
+    without_positive = np.bincount(scores.patients, scores.labels, len(keys)) == 0
+    for column in table:
+        for level in sorted(table[column].dropna().unique()):
+            members = (table[column] == level).fillna(False).to_numpy(bool)
+            yield f"{column} {level}", (members | without_positive if column == LESION else members)[scores.patients]
+
+
+def part(scores: Scores, rows: np.ndarray) -> Scores:
+    """The scores of some slices, bool N, with new patient codes."""
+    patients = np.unique(scores.patients[rows], return_inverse=True)[1]
+    return Scores(scores.scores[:, rows], scores.labels[rows], patients)
