@@ -1,4 +1,7 @@
-"""`lungsynth …`: what a run does before it trains, one piece at a time, and what runs came to; without ZenML."""
+"""`lungsynth …`: what a run does before it trains, one piece at a time, and what runs came to; without ZenML.
+
+Each command imports its own part of the library, so that `--help` comes at once.
+"""
 
 import json
 import logging

@@ -50,7 +50,7 @@ def on_terminal(stream: Any = None) -> bool:
 @contextmanager
 def hub_progress() -> Iterator[None]:
     """Downloads by torch hub in here, which ask torch for a bar, get this one."""
-    import torch.hub
+    import torch.hub  # two seconds, which only downloads of weights are worth
 
     before = torch.hub.tqdm
     torch.hub.tqdm = Progress  # type: ignore[misc]

@@ -78,6 +78,7 @@ def run_config(path: Path, content: dict[str, Any]) -> "RunConfig":
     Raises:
         LungsynthError: one line that names the file, the key, and what is allowed.
     """
+    # What `training_sections` does without, on machines that have torch alone.
     from lungsynth.run_config import SOURCES, RunConfig
 
     parameters = section(path, "parameters", content.get("parameters"))

@@ -33,7 +33,7 @@ ENTRANCES = ("run_config", "run_file", "training.__main__", "cli")
 
 @dataclass(frozen=True)
 class Import:
-    """`importer` imports `imported` (modules, without `lungsynth.`) in `line`; `late`, if not at the top of the file."""
+    """`importer` imports `imported` (modules without `lungsynth.`) in `line`, `late` where not at the top."""
 
     importer: str
     imported: str
@@ -44,13 +44,13 @@ class Import:
 def imports(library: Path = LIBRARY) -> list[Import]:
     """Every import of one module of the library by another."""
     modules = {_name(path, library): path for path in library.rglob("*.py")}
-    found = []
+    found: list[Import] = []
     for name, path in sorted(modules.items()):
         tree = ast.parse(path.read_text())
-        top = {id(node) for node in tree.body}
         for node in ast.walk(tree):
-            for imported in _imported(node, modules):
-                found.append(Import(name, imported, getattr(node, "lineno", 0), id(node) not in top))
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                late = node not in tree.body
+                found += [Import(name, imported, node.lineno, late) for imported in _imported(node, modules)]
     return found
 
 
@@ -61,7 +61,7 @@ def room(module: str) -> str:
 
 def upwards(found: list[Import]) -> list[Import]:
     """The imports that run against the order of `GROUND`, `ROOMS` and `ENTRANCES`."""
-    order = {name: 0 for name in ("", *GROUND)}
+    order = dict.fromkeys(("", *GROUND), 0)
     order |= {name: place for place, name in enumerate((*ROOMS, *ENTRANCES), start=1)}
     return [one for one in found if order[room(one.imported)] > order[room(one.importer)]]
 
@@ -89,7 +89,7 @@ def printed(found: list[Import]) -> str:
     return "\n".join(lines)
 
 
-def _imported(node: ast.AST, modules: dict[str, Path]) -> Iterator[str]:
+def _imported(node: ast.Import | ast.ImportFrom, modules: dict[str, Path]) -> Iterator[str]:
     if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "lungsynth":
         base = (node.module or "").partition(".")[2]
         for alias in node.names:

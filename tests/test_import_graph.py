@@ -43,23 +43,26 @@ def test_the_architecture_page_shows_the_same_order() -> None:
 
 
 def test_imports_inside_functions_say_why() -> None:
+    """By a comment at the first of them, or in the docstring of the file."""
     silent = []
     for path in [*LIBRARY.rglob("*.py"), *(ROOT / "steps").glob("*.py"), *(ROOT / "pipelines").glob("*.py")]:
-        lines = path.read_text().splitlines()
-        tree = ast.parse(path.read_text())
+        tree, lines = ast.parse(path.read_text()), path.read_text().splitlines()
         for function in ast.walk(tree):
-            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-                late = [node for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom)]
-                # One comment speaks for all that follow it line by line.
-                said = any("#" in lines[node.lineno - 1] or "#" in lines[node.lineno - 2] for node in late)
-                if late and not said:
-                    silent.append(f"{path.relative_to(ROOT)}:{late[0].lineno}")
+            if not isinstance(function, ast.FunctionDef) or "imports" in (ast.get_docstring(tree) or ""):
+                continue
+            late = [node.lineno for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom)]
+            if late and not any("#" in lines[line - 1] or "#" in lines[line - 2] for line in late):
+                silent.append(f"{path.relative_to(ROOT)}:{late[0]}")
     assert silent == []
 
 
 @pytest.mark.parametrize(
     ("package", "rooms"),
-    [("zenml", ()), ("mlflow", ("registry",)), ("pydicom", ("phantom", "cohort", "dicom", "radiographs", "lungs", "slicing"))],
+    [
+        ("zenml", ()),
+        ("mlflow", ("registry",)),
+        ("pydicom", ("phantom", "cohort", "dicom", "radiographs", "lungs", "slicing")),
+    ],
 )
 def test_only_these_rooms_import(package: str, rooms: tuple[str, ...]) -> None:
     statement = re.compile(rf"^\s*(from|import) {package}\b", re.MULTILINE)

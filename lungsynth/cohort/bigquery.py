@@ -1,10 +1,13 @@
 """IDC's public tables in BigQuery as the source of a cohort."""
 
+import concurrent.futures
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import pyarrow as pa
+import requests
 from pydantic import Field
 
 from lungsynth.cohort.clinical import ClinicalTables, as_text, read_clinical, require_columns
@@ -13,7 +16,6 @@ from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from google.cloud.bigquery import Client
 
 # Both end up in SQL between backquotes, which neither can leave.
@@ -67,15 +69,15 @@ class BigQuerySource:
             return read_clinical(table, columns, self._tables)
         name = f"{self._config.clinical_dataset}.{table}"
         what = f"the clinical table {name}"
-        from google.cloud.bigquery.retry import DEFAULT_RETRY
+        from google.cloud.bigquery.retry import DEFAULT_RETRY  # half a second
 
         with _one_line_errors(what):
             schema = self._client.get_table(name, retry=DEFAULT_RETRY.with_timeout(self._config.timeout_s)).schema
         require_columns(table, columns, [field.name for field in schema], self._config.clinical_dataset)
         return as_text(self._query(f"SELECT {', '.join(columns)} FROM `{name}`", what))
 
-    def _query(self, sql: str, what: str) -> "pa.Table":
-        from google.cloud.bigquery.retry import DEFAULT_JOB_RETRY, DEFAULT_RETRY
+    def _query(self, sql: str, what: str) -> pa.Table:
+        from google.cloud.bigquery.retry import DEFAULT_JOB_RETRY, DEFAULT_RETRY  # half a second
 
         timeout = self._config.timeout_s
         with _one_line_errors(what):
@@ -97,7 +99,7 @@ class BigQuerySource:
 
 
 def _client(config: BigQueryConfig) -> "Client":
-    from google.auth.credentials import AnonymousCredentials
+    from google.auth.credentials import AnonymousCredentials  # half a second
     from google.cloud.bigquery import Client
 
     if config.api_endpoint is None:
@@ -113,10 +115,7 @@ def _client(config: BigQueryConfig) -> "Client":
 @contextmanager
 def _one_line_errors(what: str) -> Iterator[None]:
     """Turn whatever the client raises for a reason outside of this project into one line that says what to do."""
-    import concurrent.futures
-
-    import requests
-    from google.api_core import exceptions as api
+    from google.api_core import exceptions as api  # its client takes half a second to import
     from google.auth import exceptions as auth
 
     try:

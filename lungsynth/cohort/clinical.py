@@ -5,19 +5,20 @@ import logging
 import shutil
 import uuid
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
+import pyarrow as pa
+from pyarrow import fs
+from pyarrow.dataset import dataset
+from pyarrow.fs import FileInfo, S3FileSystem
+from pyarrow.parquet import read_metadata
 from pydantic import Field, field_validator
 
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
 from lungsynth.locks import alone
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from pyarrow.fs import FileInfo, S3FileSystem
 
 log = logging.getLogger(__name__)
 EXPORT = "idc-open-metadata/bigquery_export"
@@ -48,9 +49,6 @@ def read_clinical(table: str, columns: Sequence[str], tables: ClinicalTables) ->
     Raises:
         LungsynthError: the table or a column is missing, a file is no Parquet, or the server gives no answer.
     """
-    import pyarrow as pa
-    from pyarrow.dataset import dataset
-
     files = _local(table, tables.folder) if tables.folder is not None else _cached(table, tables)
     try:
         data = dataset(files, format="parquet")
@@ -69,10 +67,8 @@ def require_columns(table: str, columns: Sequence[str], found: Sequence[str], wh
         )
 
 
-def as_text(table: "pa.Table") -> pd.DataFrame:
+def as_text(table: pa.Table) -> pd.DataFrame:
     """All columns as text, stripped: IDC holds numbers as text beside `.M` and `.N`, and a mirror may not."""
-    import pyarrow as pa
-
     text = table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
     frame = text.to_pandas(types_mapper={pa.string(): pd.StringDtype()}.get)
     return frame.apply(lambda column: column.str.strip())
@@ -117,8 +113,6 @@ def _has_changed(key: str, folder: Path, endpoint: str | None) -> bool:
 
     No answer is no change.
     """
-    import pyarrow as pa
-
     if endpoint is None:
         return False
     try:
@@ -129,24 +123,18 @@ def _has_changed(key: str, folder: Path, endpoint: str | None) -> bool:
     return bool(found) and found != _noted(folder)
 
 
-def _listed(bucket: "S3FileSystem", key: str) -> "list[FileInfo]":
-    from pyarrow import fs
-
+def _listed(bucket: S3FileSystem, key: str) -> list[FileInfo]:
     files = bucket.get_file_info(fs.FileSelector(key, allow_not_found=True))
     return [file for file in files if file.base_name.endswith(".parquet")]
 
 
 def _packaged_version() -> int:
     """IDC's data version is the major version of the package that ships its index."""
-    from importlib.metadata import version
-
     return int(version("idc-index-data").partition(".")[0])
 
 
 def _fetch(key: str, folder: Path, endpoint: str | None) -> None:
     """Copy the Parquet files under `key`; `folder` comes into being when all of them are whole."""
-    import pyarrow as pa
-
     landing = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     landing.mkdir(parents=True)
     try:
@@ -168,9 +156,7 @@ def _fetch(key: str, folder: Path, endpoint: str | None) -> None:
         shutil.rmtree(landing, ignore_errors=True)
 
 
-def _bucket(endpoint: str | None, attempts: int = 4) -> "S3FileSystem":
-    from pyarrow import fs
-
+def _bucket(endpoint: str | None, attempts: int = 4) -> S3FileSystem:
     scheme, _, host = (endpoint or "https://").partition("://")
     return fs.S3FileSystem(
         anonymous=True,
@@ -183,10 +169,7 @@ def _bucket(endpoint: str | None, attempts: int = 4) -> "S3FileSystem":
     )
 
 
-def _copy(bucket: "S3FileSystem", file: "FileInfo", target: Path) -> None:
-    import pyarrow as pa
-    from pyarrow.parquet import read_metadata
-
+def _copy(bucket: S3FileSystem, file: FileInfo, target: Path) -> None:
     with bucket.open_input_stream(file.path) as source, target.open("wb") as copy:
         shutil.copyfileobj(source, copy, 1 << 20)
     if target.stat().st_size != file.size:

@@ -66,7 +66,7 @@ def _load(config: HuggingFaceCohortConfig) -> "dict[str, Dataset]":
     if not on_terminal():  # asked when it is imported
         os.environ |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     try:
-        from datasets import load_dataset
+        from datasets import load_dataset  # an optional extra
     except ImportError:
         raise LungsynthError(
             "cohort.source huggingface needs the package datasets: pip install 'lungsynth[huggingface]'"
@@ -86,7 +86,7 @@ def _load(config: HuggingFaceCohortConfig) -> "dict[str, Dataset]":
 
 def _export(part: "Dataset", config: HuggingFaceCohortConfig) -> pd.DataFrame:
     """Write the images and masks of one split to the cache; a table as `cohort_of_pictures` takes it."""
-    from datasets import Image
+    from datasets import Image  # an optional extra
 
     columns = {
         "image_column": config.image_column,

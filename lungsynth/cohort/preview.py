@@ -116,7 +116,7 @@ def _licences(series: pd.DataFrame) -> Table:
 
 def _citations() -> dict[str, str]:
     """Citations by DOI in lower case, from the list of collections beside the packaged index; none if it is missing."""
-    from idc_index_data import IDC_INDEX_PARQUET_FILEPATH
+    from idc_index_data import IDC_INDEX_PARQUET_FILEPATH  # its import reads a dozen schema files
 
     path = Path(str(IDC_INDEX_PARQUET_FILEPATH)).with_name("collections_index.parquet")
     if not path.is_file():

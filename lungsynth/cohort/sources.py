@@ -7,17 +7,15 @@ configured dataset. Either way it returns one row a series, CT and segmentations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
 
 from lungsynth.cohort.clinical import ClinicalTables, read_clinical
 from lungsynth.cohort.identity import normalised_column, twins_of
 from lungsynth.errors import LungsynthError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 SERIES_COLUMNS = {
     "collection": "string",
@@ -146,9 +144,7 @@ def typed_series(table: "pa.Table", what: str) -> pd.DataFrame:
     return series.sort_values("series_uid", ignore_index=True)
 
 
-def _text(column: "pa.ChunkedArray", name: str, what: str) -> pd.Series:
-    import pyarrow as pa
-
+def _text(column: pa.ChunkedArray, name: str, what: str) -> pd.Series:
     try:
         text = column.cast(pa.string()).to_pandas(types_mapper={pa.string(): pd.StringDtype()}.get)
     except pa.ArrowException:

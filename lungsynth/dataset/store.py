@@ -155,7 +155,7 @@ class SliceDataset:
 
     @cached_property
     def pictures(self) -> dict[str, np.ndarray]:
-        """Arrays for the report of the build, as `imaging.shards` collects them."""
+        """Arrays for the report of the build, as `slicing.shards` collects them."""
         return _read_pictures(self.folder)
 
     def rows(self, *splits: str) -> np.ndarray:

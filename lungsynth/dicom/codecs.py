@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import imagecodecs
 import numpy as np
 from pydicom.uid import (
     HTJ2K,
@@ -25,7 +26,6 @@ def frame_decoder(transfer_syntax: str, dtype: np.dtype) -> Callable[[bytes], An
 
     Decoders choose a type by the precision that the codec states: the result is of `dtype`, or as many bits wide.
     """
-    import imagecodecs
 
     def rle(frame: bytes) -> np.ndarray:
         return np.frombuffer(bytearray(imagecodecs.dicomrle_decode(frame, dtype.str)), dtype)

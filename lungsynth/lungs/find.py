@@ -39,7 +39,7 @@ def _by_backend(volume: Volume, seg_folders: Sequence[Path], config: LungConfig)
 
             return idc_seg.lungs(volume, seg_folders)
         case "unet":
-            from lungsynth.lungs import unet
+            from lungsynth.lungs import unet  # torch
 
             assert config.weights is not None  # the configuration saw to it
             return unet.lungs(volume.hu, volume.spacing_mm, config.weights)

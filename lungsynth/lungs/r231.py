@@ -23,7 +23,7 @@ def lungs(volume_hu: np.ndarray, spacing_mm: tuple[float, float]) -> LungMask:
 @cache
 def _inferer() -> Any:
     try:
-        from lungmask import LMInferer
+        from lungmask import LMInferer  # an optional extra
     except ImportError as error:
         raise LungsynthError(
             "lungs.backend is lungmask, but that package is missing: pip install 'lungsynth[lungmask]', or take another"

@@ -33,7 +33,7 @@ COLOURS = dict(zip(SPLITS, (SYNTHETIC, OTHER, INKS["light"]), strict=True))
 def draw_build(dataset: SliceDataset) -> None:
     """Write `contact_sheet.png`, `rejected.png` and `histograms.png` into the dataset's folder, if they are not there.
 
-    What they show was collected while the slices were cut; see `imaging.contact`.
+    What they show was collected while the slices were cut; see `slicing.contact`.
     """
     folder, arrays = dataset.folder, dataset.pictures
     if all((folder / name).exists() for name in PICTURES):

@@ -1,4 +1,4 @@
-"""Adversarial training of a generator; needs torch, and nothing of the cohort, imaging or registry packages."""
+"""Training of a generator; needs torch, and nothing of where slices come from or go to."""
 
 from lungsynth.training.config import TrainingConfig
 from lungsynth.training.data import Slices

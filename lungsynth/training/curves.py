@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 def save_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     """Draw the log's lines over `kimg` into the PNG `path`; without matplotlib, say so and draw nothing."""
     try:
+        # Training alone does without it.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:

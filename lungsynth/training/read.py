@@ -1,6 +1,6 @@
 """Reads slices on a machine that has torch alone: a slice dataset's folder, or arrays of one's own.
 
-Of the rest of the library it uses `imaging.mapped`, which needs numpy only.
+Of the rest of the library it uses `dataset.mapped` and the vocabulary, which need numpy only.
 """
 
 import json
@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from lungsynth.dataset.mapped import MappedSlices
+from lungsynth.dataset.vocabulary import SPLITS
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.family import GeneratorConfig
-from lungsynth.dataset.vocabulary import SPLITS
 from lungsynth.training.arrays import read_arrays
 from lungsynth.training.data import Slices
 
