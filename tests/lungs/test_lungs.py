@@ -214,5 +214,5 @@ def test_configurations_that_make_no_sense_are_refused(tmp_path):
 
 
 def test_threshold_workers_do_not_carry_torch():
-    code = "import sys; from lungsynth.lungs import find_lungs; sys.exit('torch' in sys.modules)"
+    code = "import sys; from lungsynth.lungs.find import find_lungs; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
