@@ -28,13 +28,14 @@ import torch
 from lungsynth.cpus import side_by_side, usable_cpus
 from lungsynth.evaluation.privacy.copies import detail_correlation
 from lungsynth.evaluation.utility.classifier import ClassifierConfig, Pool, Recipe, new_classifier, train_classifier
-from lungsynth.run_file import load, training_sections
+from lungsynth.run_file import load
 from lungsynth.training import Slices
 from lungsynth.training.config import TrainingSections
 from lungsynth.training.data import source_of
 from lungsynth.training.devices import launch
 from lungsynth.training.loop import _step
 from lungsynth.training.pace import Pace
+from lungsynth.training.sections import training_sections
 from lungsynth.training.state import TrainingState
 
 SETTLE_S = 5.0

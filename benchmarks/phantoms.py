@@ -8,10 +8,11 @@ from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.extractor import Extractor, ExtractorConfig, train_extractor
 from lungsynth.fetching.fetch import FetchConfig
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.run_file import load, training_sections
+from lungsynth.run_file import load
 from lungsynth.slicing.series import SliceConfig
 from lungsynth.slicing.shards import build_slices
 from lungsynth.training import Slices, train_generator
+from lungsynth.training.sections import training_sections
 
 
 def simulate(patients: int, folder: Path) -> SliceDataset:

@@ -116,7 +116,8 @@ def history(config: Path, last: int, as_json: bool) -> None:
     from lungsynth.registry.history import history as verdicts
     from lungsynth.registry.history import rank_correlations
     from lungsynth.report.history import correlation_table, history_table
-    from lungsynth.run_file import load, run_config
+    from lungsynth.run_config import run_config
+    from lungsynth.run_file import load
 
     registry = run_config(config, load(config)).registry
     entries = verdicts(registry, last)
@@ -135,7 +136,8 @@ def history(config: Path, last: int, as_json: bool) -> None:
 def relocate(config: Path) -> None:
     """Make MLflow's database look for its artifacts beside itself, after the project's folder was moved or copied."""
     from lungsynth.registry.relocate import relocate as move
-    from lungsynth.run_file import load, run_config
+    from lungsynth.run_config import run_config
+    from lungsynth.run_file import load
 
     click.echo(move(run_config(config, load(config)).registry))
 
@@ -143,7 +145,8 @@ def relocate(config: Path) -> None:
 def _settings_and_cohort(config: Path, saved: Path | None) -> tuple[Any, Any]:
     from lungsynth.cohort.cohort import Cohort
     from lungsynth.cohort.select import select_cohort
-    from lungsynth.run_file import load, run_config
+    from lungsynth.run_config import run_config
+    from lungsynth.run_file import load
 
     settings = run_config(config, load(config))
     return settings, Cohort.load(saved) if saved else select_cohort(settings.cohort, settings.splits)

@@ -15,6 +15,11 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @classmethod
+    def for_content(cls, content: Mapping[str, Any]) -> type[BaseModel]:
+        """The class that `content` fills: this one, or one of those for which it stands."""
+        return cls
+
     @model_validator(mode="before")
     @classmethod
     def _no_empty_path(cls, given: Any) -> Any:

@@ -1,8 +1,9 @@
 """The configuration of one run: a section for each part, each defined beside the code that it configures."""
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from lungsynth.cohort.idc import IdcCohortConfig
 from lungsynth.cohort.phantom import PhantomCohortConfig
@@ -15,6 +16,7 @@ from lungsynth.evaluation.utility.measure import UtilityConfig
 from lungsynth.fetching.fetch import FetchConfig
 from lungsynth.generators.family import family
 from lungsynth.registry.connection import RegistryConfig
+from lungsynth.run_file import explain, fail, section
 from lungsynth.slicing.series import SliceConfig
 from lungsynth.training.config import TrainingSections
 from lungsynth.verdict.gate import GateConfig
@@ -78,3 +80,18 @@ class RunConfig(TrainingSections):
                 f"generator.size is {self.generator.size} and slices.size {self.slices.size}: give both the same"
             )
         return self
+
+
+def run_config(path: Path, content: dict[str, Any]) -> RunConfig:
+    """The configuration that `content`, loaded from `path`, holds under `parameters`.
+
+    Raises:
+        LungsynthError: one line that names the file, the key, and what is allowed.
+    """
+    parameters = section(path, "parameters", content.get("parameters"))
+    if "cohort" in parameters and "source" not in section(path, "parameters.cohort", parameters["cohort"]):
+        fail(path, "parameters.cohort.source", f"is missing; allowed: {', '.join(SOURCES)}")
+    try:
+        return RunConfig.model_validate(parameters)
+    except ValidationError as error:
+        explain(path, error, "parameters", parameters, RunConfig)

@@ -1,44 +1,18 @@
-"""Reads the `parameters` of a run file: YAML 1.2 that fills a `RunConfig`, with one clear line where it does not.
-
-Training alone needs two of its sections, on machines that have nothing but torch: what only the others need is imported
-when they are read.
-"""
+"""Reads run files: YAML 1.2 with environment variables filled in, and one clear line for what is wrong in one."""
 
 import difflib
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from lungsynth.config import Config
 from lungsynth.errors import LungsynthError, reason
-from lungsynth.generators.family import DEFAULT, GeneratorConfig, families, family
 from lungsynth.run_yaml import DocumentError, parse
-from lungsynth.training.config import TrainingSections
-
-if TYPE_CHECKING:
-    from lungsynth.run_config import RunConfig
-
-SECTIONS = (
-    "cohort",
-    "splits",
-    "fetch",
-    "slices",
-    "generator",
-    "training",
-    "extractor",
-    "fidelity",
-    "privacy",
-    "utility",
-    "gate",
-    "registry",
-    "outputs",
-)
-"""The keys of a `RunConfig`."""
-
 
 VARIABLE = re.compile(
     r"\\\$"  # a regular expression's dollar, left as it is
@@ -70,39 +44,6 @@ def load(path: Path) -> dict[str, Any]:
             f"{path}: is empty or no mapping; it needs at least `parameters: {{cohort: {{source: phantom}}}}`"
         )
     return _expand(path, "", content)
-
-
-def run_config(path: Path, content: dict[str, Any]) -> "RunConfig":
-    """The configuration that `content`, loaded from `path`, holds under `parameters`.
-
-    Raises:
-        LungsynthError: one line that names the file, the key, and what is allowed.
-    """
-    # What `training_sections` does without, on machines that have torch alone.
-    from lungsynth.run_config import SOURCES, RunConfig
-
-    parameters = section(path, "parameters", content.get("parameters"))
-    if "cohort" in parameters and "source" not in section(path, "parameters.cohort", parameters["cohort"]):
-        fail(path, "parameters.cohort.source", f"is missing; allowed: {', '.join(SOURCES)}")
-    try:
-        return RunConfig.model_validate(parameters)
-    except ValidationError as error:
-        explain(path, error, "parameters", parameters, RunConfig)
-
-
-def training_sections(path: Path, content: dict[str, Any]) -> TrainingSections:
-    """The sections `generator` and `training`; of the others, only the names are checked.
-
-    Raises:
-        LungsynthError: one line that names the file, the key, and what is allowed.
-    """
-    parameters = section(path, "parameters", content.get("parameters"))
-    check_keys(path, "parameters", parameters, SECTIONS)
-    own = {name: parameters[name] for name in TrainingSections.model_fields if name in parameters}
-    try:
-        return TrainingSections.model_validate(own)
-    except ValidationError as error:
-        explain(path, error, "parameters", own, TrainingSections)
 
 
 def section(path: Path, where: str, found: Any) -> dict[str, Any]:
@@ -157,8 +98,8 @@ def _place(detail: ErrorDetails, content: Any, model: Any) -> tuple[list[str], l
 
 def _members(annotation: Any, content: Any) -> list[Any]:
     """The models that a field's content may fill."""
-    if annotation is GeneratorConfig and isinstance(content, dict) and content.get("family", DEFAULT) in families():
-        return [family(content.get("family", DEFAULT)).config]
+    if isinstance(annotation, type) and issubclass(annotation, Config) and isinstance(content, dict):
+        return [annotation.for_content(content)]
     return list(getattr(annotation, "__args__", [annotation]))
 
 

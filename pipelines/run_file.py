@@ -17,7 +17,8 @@ from zenml.config.step_configurations import StepConfigurationUpdate
 from zenml.utils.env_utils import ENV_VARIABLE_PLACEHOLDER_PATTERN
 
 from lungsynth.errors import LungsynthError
-from lungsynth.run_file import check_keys, explain, fail, load, run_config, section
+from lungsynth.run_config import run_config
+from lungsynth.run_file import check_keys, explain, fail, load, section
 from steps import LOOKING
 
 _SETTINGS: dict[str, type[BaseModel]] = {"docker": DockerSettings, "resources": ResourceSettings}

@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 LIBRARY = Path(__file__).parents[1] / "lungsynth"
-GROUND = ("text", "errors", "config", "cpus", "hashing", "locks", "progress", "run_yaml")
+GROUND = ("text", "errors", "config", "cpus", "hashing", "locks", "progress", "run_yaml", "run_file")
 """Single files that every room may import and that import no room."""
 ROOMS = (
     "dataset",
@@ -27,7 +27,7 @@ ROOMS = (
     "report",
 )
 """From the bottom to the top: a room imports only rooms that stand before it."""
-ENTRANCES = ("run_config", "run_file", "training.__main__", "cli")
+ENTRANCES = ("run_config", "cli")
 """Single files above all rooms, in the same order."""
 
 
@@ -55,8 +55,8 @@ def imports(library: Path = LIBRARY) -> list[Import]:
 
 
 def room(module: str) -> str:
-    """Where a module stands: a room, or itself where it is a single file or an entrance."""
-    return module if module in ENTRANCES else module.partition(".")[0]
+    """Where a module stands: a room, or itself where it is a single file."""
+    return module.partition(".")[0]
 
 
 def upwards(found: list[Import]) -> list[Import]:
@@ -83,7 +83,7 @@ def printed(found: list[Import]) -> str:
     lines = []
     for name in (*ROOMS, *ENTRANCES):
         beneath = {room(one.imported) for one in found if room(one.importer) == name} - {name, "", *GROUND}
-        files = list((LIBRARY / name).rglob("*.py")) or [LIBRARY / f"{name.replace('.', '/')}.py"]
+        files = list((LIBRARY / name).rglob("*.py")) or [LIBRARY / f"{name}.py"]
         size = sum(len(path.read_text().splitlines()) for path in files)
         lines.append(f"{name:18}{len(files):3} files {size:5} lines  imports {', '.join(sorted(beneath)) or 'nothing'}")
     return "\n".join(lines)

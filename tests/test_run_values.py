@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.family import families, family
-from lungsynth.run_config import RunConfig
-from lungsynth.run_file import load, run_config
+from lungsynth.run_config import RunConfig, run_config
+from lungsynth.run_file import load
 
 
 def read(folder: Path, value: str) -> Any:

@@ -14,7 +14,7 @@ from importlib.machinery import SourceFileLoader
 from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field, JsonValue, ModelWrapValidatorHandler, model_validator
+from pydantic import BaseModel, Field, JsonValue, ModelWrapValidatorHandler, model_validator
 from torch import Tensor, nn
 
 from lungsynth import generators
@@ -46,6 +46,12 @@ class GeneratorConfig(Config):
         if cls is GeneratorConfig and fields:
             return object.__new__(family(str(fields.get("family", DEFAULT))).config)
         return object.__new__(cls)
+
+    @classmethod
+    def for_content(cls, content: Mapping[str, Any]) -> type[BaseModel]:
+        """The configuration of the family that `content` names."""
+        name = content.get("family", DEFAULT)
+        return family(name).config if cls is GeneratorConfig and name in families() else cls
 
     @property
     def planes(self) -> int:

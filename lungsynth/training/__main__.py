@@ -12,9 +12,10 @@ import torch.distributed as dist
 
 from lungsynth.errors import LungsynthError, reason
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.run_file import load, training_sections
+from lungsynth.run_file import load
 from lungsynth.training import train_generator
 from lungsynth.training.read import check_classes, check_codes, read
+from lungsynth.training.sections import training_sections
 from lungsynth.training.stopping import StoppedError
 
 

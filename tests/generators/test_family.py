@@ -13,7 +13,8 @@ from lungsynth.errors import LungsynthError
 from lungsynth.generators.dcgan import DcganConfig
 from lungsynth.generators.family import GeneratorConfig, families, family
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.run_file import load, run_config
+from lungsynth.run_config import run_config
+from lungsynth.run_file import load
 from lungsynth.training import Slices, train_generator
 
 TOY = Path(__file__).parents[1] / "families" / "toy.py"

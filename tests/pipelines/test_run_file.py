@@ -8,7 +8,7 @@ from zenml.config.pipeline_run_configuration import PipelineRunConfiguration
 
 from lungsynth.errors import LungsynthError
 from lungsynth.run_config import SOURCES, RunConfig
-from lungsynth.run_file import SECTIONS
+from lungsynth.training.sections import SECTIONS
 from pipelines.gan_augmentation import gan_augmentation
 from pipelines.run_file import read_run_file
 from steps import LOOKING, STEPS
