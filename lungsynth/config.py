@@ -7,11 +7,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-"""Of a generator that keeps 32 bits, as torch's on a CPU: a longer seed would give what its lower bits give."""
+"""Seed of a generator that keeps 32 bits, such as torch's on a CPU, which would drop the upper bits of a longer one."""
 
 
 class Config(BaseModel):
-    """Base class of the configurations, each of which stands beside the code that it configures."""
+    """Base class of all configurations. Each stands beside the code that it configures."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -23,7 +23,7 @@ class Config(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _no_empty_path(cls, given: Any) -> Any:
-        """An empty text would be the current folder."""
+        """Refuse an empty path: it would mean the current folder."""
         for name, field in cls.model_fields.items() if isinstance(given, Mapping) else ():
             if given.get(name) == "" and field.annotation in (Path, Path | None):
                 raise ValueError(f"{name} is empty: name a path, or leave the key out")
@@ -32,7 +32,7 @@ class Config(BaseModel):
     @field_validator("*")
     @classmethod
     def _home(cls, value: Any) -> Any:
-        """Expand `~` in paths, and here alone: of the libraries that are handed them later, some do and some do not."""
+        """Expand `~` in paths here, once: some libraries do it themselves and some do not."""
         return _expanded(value)
 
 

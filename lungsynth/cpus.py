@@ -1,4 +1,4 @@
-"""How many CPU cores this process may use, and work that fills them in one thread each."""
+"""How many CPU cores this process may use, and a pool of workers of one thread each."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -18,9 +18,9 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def usable_cpus() -> int:
-    """CPU cores that this process may keep busy, at least 1: by affinity, and by the CPU limit of its control groups.
+    """CPU cores that this process may use, at least 1, by its affinity and the CPU limits of its control groups.
 
-    `os.cpu_count()` tells a pod how many cores its node has. A limit of 1.5 cores counts as 2.
+    `os.cpu_count()` would give a pod the cores of its node. A limit of 1.5 cores counts as 2.
     """
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([there, *(-(-quota // period) for quota, period in _cpu_limits())]))
@@ -28,7 +28,7 @@ def usable_cpus() -> int:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let torch use `count` CPU threads in this thread for a while."""
+    """Set torch's number of CPU threads in this context."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -38,13 +38,13 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def side_by_side(work: Callable[[Item], Result], items: Iterable[Item], workers: int = 0) -> Iterator[Result]:
-    """`work` of each item, in their order; `workers` at once (0: one on each core), each in one thread of torch's.
+    """Apply `work` to each item in parallel, and yield the results in order.
 
-    So results depend neither on the number of cores nor on who else is busy: torch's own threads split sums by their
-    number, and wait for each other at each operation. torch leaves Python alone while it computes.
+    `workers` items at once (0: one for each core), each in one torch thread. So results do not depend on the number of
+    cores: torch splits sums by its number of threads. Threads suffice, as torch releases the GIL while it computes.
     """
     pool = ThreadPoolExecutor(workers or usable_cpus(), "torch", initializer=torch.set_num_threads, initargs=(1,))
-    with torch_threads(1):  # what workers set is in part set for the whole process
+    with torch_threads(1):  # part of what a worker sets holds for the whole process
         try:
             yield from pool.map(work, items)
         finally:

@@ -1,13 +1,13 @@
-"""The one error that users are meant to see, and how an error of the system is told in it."""
+"""The one error that users are meant to see, and the wording of system errors in it."""
 
 from lungsynth.text import printable
 
 
 class LungsynthError(Exception):
-    """A problem that its reader can mend: the message says what is wrong, where, and what to do, in one line.
+    """A problem that the user can solve: the message says in one line what is wrong, where, and what to do.
 
     Entry points print the message without a traceback; every other exception is a bug in this project. Messages quote
-    names and values from outside, so what would break a line or a terminal is escaped here, for all of them.
+    names and values from outside, so line breaks and control characters are escaped here.
     """
 
     def __str__(self) -> str:
@@ -15,10 +15,10 @@ class LungsynthError(Exception):
 
 
 def first_line(error: Exception) -> str:
-    """What a library says in the first line of its message, or the error's kind where it says nothing."""
+    """First line of an error's message, or the name of its class if the message is empty."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def reason(error: OSError) -> str:
-    """Why, in the system's words without the path; libraries also raise an OSError that has only a message."""
+    """The system's words for an OSError, without the path; some libraries give only a message."""
     return error.strerror or " ".join(str(error).split()) or type(error).__name__

@@ -1,9 +1,8 @@
-"""One run at a time where several share a folder: checkpoints, shards, datasets, what is on its way from a store.
+"""Locks on folders that several runs share: checkpoints, shards, datasets, downloads.
 
-The locks are the kernel's (flock), so that they end with the process that holds them, however it ends, and with the
-last child that was lent the descriptor. They hold between machines where the file system passes them on: NFS from
-version 4, CephFS, Lustre with `-o flock`. Where it does not, as FUSE over a bucket, keep runs on different machines in
-folders of their own.
+They are kernel locks (flock): a lock ends when its process ends, however that happens, and when the last child that
+inherited the descriptor ends. They work between machines on file systems that pass them on: NFS from version 4, CephFS,
+Lustre with `-o flock`. On others, such as a bucket mounted by FUSE, give runs on different machines different folders.
 """
 
 import errno
@@ -30,15 +29,15 @@ NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK)
 
 @contextmanager
 def alone(file: Path, place: Path, instead: str, patience_s: float = math.inf) -> Iterator[None]:
-    """Be the only run in `place` as long as the context lasts; `file`, in it or beside it, carries the lock.
+    """Hold the lock on `place` while the context lasts.
 
-    Whoever has to wait says so, once, and who is there; the lock of a run that was killed is free at once.
+    A run that has to wait logs once who holds the lock. The lock of a killed run is free at once.
 
     Args:
-        file: is there while a run is at work, and says who; it goes with the lock.
-        place: the folder or file that is shared, for the message.
-        instead: what the reader can do rather than wait.
-        patience_s: s; longer is an error.
+        file: the lock file, in `place` or beside it; it names the holder, and is removed with the lock.
+        place: the shared folder or file, for messages.
+        instead: what the user can do rather than wait, for messages.
+        patience_s: seconds to wait before an error.
 
     Raises:
         LungsynthError: the lock cannot be written, or its holder is still there after `patience_s`.
@@ -54,7 +53,7 @@ def alone(file: Path, place: Path, instead: str, patience_s: float = math.inf) -
         yield
         return
     try:
-        with suppress(OSError):  # a full disk: then nobody is told who is here
+        with suppress(OSError):  # on a full disk the lock holds, but does not name its holder
             file.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}))
         yield
     finally:
@@ -64,17 +63,17 @@ def alone(file: Path, place: Path, instead: str, patience_s: float = math.inf) -
 
 
 def wanted(file: Path) -> bool:
-    """Whether another run waits for the lock that `file` carries, to its holder."""
+    """Whether another run waits for the lock `file`; only its holder may ask."""
     try:
         _mark(file).unlink()
     except OSError:
         return False
-    time.sleep(MARK_S)  # who still waits marks it again; who was killed does not
+    time.sleep(MARK_S)  # a run that still waits marks the file again; a killed one does not
     return _mark(file).exists()
 
 
 def held(file: Path, lend: Callable[[int], None] | None = None) -> BaseFileLock | None:
-    """The lock that `file` carries; none where somebody else has it. `lend` is called with its descriptor."""
+    """Take the lock `file` without waiting; None if another process holds it. `lend` is called with its descriptor."""
     lock = FileLock(file, on_acquired=lend) if lend else FileLock(file)
     try:
         lock.acquire(blocking=False)
@@ -84,7 +83,7 @@ def held(file: Path, lend: Callable[[int], None] | None = None) -> BaseFileLock 
 
 
 def let_go(lock: BaseFileLock) -> None:
-    """Free the lock, and remove its file: who had opened it before finds it gone, and opens the next one."""
+    """Release the lock and remove its file. A process that had opened the file notices, and opens a new one."""
     with suppress(OSError):
         Path(lock.lock_file).unlink()
     lock.release()
@@ -98,11 +97,11 @@ def _waited_for(file: Path, place: Path, instead: str, patience_s: float) -> Bas
                 if said:
                     log.warning("%s is free: this run goes on", place)
                 return lock
-        except FileNotFoundError:  # its folder went between two looks, as that of a training that has ended
+        except FileNotFoundError:  # the folder was removed between two looks, by a training that ended
             file.parent.mkdir(parents=True, exist_ok=True)
             continue
         looks += 1
-        if looks == 2:  # not at the first one: a run that has just come may not have written yet who it is
+        if looks == 2:  # not at the first: a new holder may not have written its name yet
             said = f"another run{_holder(file)} is at work in {place}"
             log.warning("%s; waiting until it ends. Ctrl-C ends this one and loses nothing; or %s", said, instead)
         if said and time.monotonic() > deadline:
@@ -117,7 +116,7 @@ def _mark(file: Path) -> Path:
 
 
 def _holder(file: Path) -> str:
-    """Who has the lock, and since when, as far as it is known."""
+    """Who holds the lock and since when, if the file says so; else an empty text."""
     try:
         found = json.loads(file.read_text())
         return f" (pid {found['pid']} on {found['host']}, since {found['since']})"

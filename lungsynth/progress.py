@@ -1,4 +1,4 @@
-"""Progress on a terminal, and in a file, a pod's log or CI, where a bar would be thousands of lines."""
+"""Progress bars on a terminal; a line every half minute in log files, pods and CI, where a bar would fill pages."""
 
 import io
 import os
@@ -15,19 +15,19 @@ LINE = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {
 
 
 class Progress(tqdm):
-    """tqdm's bar; without a terminal, a line with its figures every `EVERY_S`, and a last one of what took longer."""
+    """tqdm's bar. Without a terminal: a line every `EVERY_S`, and a last line if the work took longer than that."""
 
     _written_s = 0.0
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        """Draw, as tqdm asks for it ten times a second."""
+        """Draw the bar, or a line if one is due; tqdm calls this ten times a second."""
         if on_terminal(self.fp):
             super().display(msg, pos)
         elif self.format_dict["elapsed"] - self._written_s >= EVERY_S:
             self._write_line()
 
     def close(self) -> None:
-        """Draw for the last time."""
+        """Draw the last state."""
         if not self.disable and not on_terminal(self.fp):
             if self.format_dict["elapsed"] >= EVERY_S:
                 self._write_line()
@@ -42,15 +42,15 @@ class Progress(tqdm):
 
 
 def on_terminal(stream: Any = None) -> bool:
-    """Whether lines can be drawn over on `stream`, by default on standard error."""
+    """Whether `stream`, by default standard error, is a terminal on which a line can be overwritten."""
     stream = stream or sys.stderr
     return os.environ.get("TERM") != "dumb" and bool(getattr(stream, "isatty", bool)())
 
 
 @contextmanager
 def hub_progress() -> Iterator[None]:
-    """Downloads by torch hub in here, which ask torch for a bar, get this one."""
-    import torch.hub  # two seconds, which only downloads of weights are worth
+    """Let torch hub's downloads inside this context show `Progress` instead of their own bar."""
+    import torch.hub  # takes two seconds, and only downloads of weights need it
 
     before = torch.hub.tqdm
     torch.hub.tqdm = Progress  # type: ignore[misc]

@@ -1,7 +1,7 @@
 """YAML 1.2 by its core schema: PyYAML's parser without YAML 1.1's guesses (`010` is 8, `1:30` is 90, `no` is false).
 
-Numbers, booleans and null are what the standard says, all other plain scalars are text. A key that is given twice is an
-error. Anchors, aliases and merge keys (`<<`) work as in PyYAML; a tag that is none of the schema's is an error.
+Numbers, booleans and null are as in the standard; all other plain scalars are text. A duplicate key is an error, and so
+is a tag that the schema does not define. Anchors, aliases and merge keys (`<<`) work as in PyYAML.
 """
 
 import re
@@ -20,7 +20,7 @@ MERGE_TAG = f"{TAG}merge"
 
 
 class DocumentError(Exception):
-    """A text that is no run file's YAML: where in it, and what is wrong, in one line."""
+    """A text that is not the YAML of a run file; the message says where and why in one line."""
 
 
 def parse(content: bytes) -> Any:

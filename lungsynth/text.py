@@ -1,4 +1,4 @@
-"""Text from outside (names of files, cells of tables, DICOM, servers) made fit to be stored and to be shown."""
+"""Makes text from outside (file names, table cells, DICOM, servers) safe to store and to print."""
 
 import re
 
@@ -6,9 +6,9 @@ LONGEST = 300
 
 
 def readable(text: str) -> str:
-    """The text as valid Unicode, which Parquet, JSON and databases ask for.
+    """The text as valid Unicode, which Parquet, JSON and databases require.
 
-    A byte of a file name that is no UTF-8, which Python keeps as a surrogate, is read as Latin-1: most such names are.
+    Python keeps a byte of a file name that is not UTF-8 as a surrogate. It is read as Latin-1, as most such names are.
     """
     if text.isascii():
         return text
@@ -19,8 +19,8 @@ def readable(text: str) -> str:
 def printable(text: str, longest: int = LONGEST) -> str:
     """The text as one line for a terminal, a log, a report or a server.
 
-    White space becomes single blanks; what shows nothing or steers a terminal is escaped, such as `\\x1b`; of a text of
-    more than `longest` characters the middle goes.
+    White space becomes single blanks, unprintable characters are escaped (`\\x1b`), and the middle of a text of more
+    than `longest` characters is left out.
     """
     if not (text.isascii() and text.isprintable()):
         text = " ".join(readable(text).split())

@@ -1,4 +1,4 @@
-"""What surrounds a run on the user's side: a checked run file, clear errors, one folder of results, a closing table."""
+"""A pipeline that checks its run file first, prints clear errors, and leaves one folder of results."""
 
 import argparse
 import logging
@@ -25,18 +25,18 @@ DEFAULT_CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
 
 
 class CheckedPipeline(Pipeline):
-    """A ZenML pipeline whose runs read a checked run file (by default the demo's) and leave `outputs/<run>/`."""
+    """A ZenML pipeline that checks its run file (by default the demo's) and writes its results to `outputs/<run>/`."""
 
     _run_file: Path | None = None
     _run_name: str | None = None
     _outputs = Path("outputs")
 
     def with_options(self, *, config_path: str | None = None, **options: Any) -> "CheckedPipeline":
-        """As in ZenML, with the run file checked, expanded and completed first. Bad input exits with one line."""
+        """Check the run file and fill in its defaults, then as in ZenML. Bad input exits with one line."""
         try:
             content, outputs = read_run_file(Path(config_path or DEFAULT_CONFIG), STEPS)
             check_writable(outputs, "output folder", "set parameters.outputs to another")
-            if "schedule" not in content:  # a schedule's runs are named by ZenML, each anew
+            if "schedule" not in content:  # ZenML names each run of a schedule
                 content["run_name"] = _run_name(content.get("run_name") or f"{self.name}-{{date}}-{{time}}")
             path = _write(content)
         except LungsynthError as error:
@@ -46,13 +46,13 @@ class CheckedPipeline(Pipeline):
         return pipeline
 
     def main(self) -> None:
-        """Run as a program: by the file that `-c` names, like `zenml pipeline run`; other arguments are refused."""
+        """Run as a program, with the run file that `-c` names, as `zenml pipeline run` does."""
         parser = argparse.ArgumentParser(description=self.entrypoint.__doc__, allow_abbrev=False)
         parser.add_argument("-c", "--config", metavar="FILE", help="run file; without one, the demo's")
         self.with_options(config_path=parser.parse_args().config)()
 
     def __call__(self, *args: Any, **kwargs: Any) -> PipelineRunResponse | None:
-        """Run, export what the run made into `outputs/<run>/`, and print how it ended. A failed run exits with 1."""
+        """Run, write the results to `outputs/<run>/`, and print the closing table. A failed run exits with 1."""
         if self._run_file is None:
             return self.with_options()(*args, **kwargs)
         if self._run_name is None:
@@ -75,12 +75,12 @@ class CheckedPipeline(Pipeline):
 
 
 def checked_pipeline(entrypoint: Callable[..., None]) -> CheckedPipeline:
-    """Make a pipeline of its wiring. It stops at the first failure, since a later step could only spend time."""
+    """Make a pipeline of its wiring. It stops at the first failure: no later step could change the outcome."""
     return CheckedPipeline(name=entrypoint.__name__, entrypoint=entrypoint, execution_mode=ExecutionMode.FAIL_FAST)
 
 
 class _NoTracebackForUserErrors(logging.Filter):
-    """Drops the traceback of a `LungsynthError`: its message says all that its reader needs."""
+    """Drops the traceback of a `LungsynthError`: the message is enough for the user."""
 
     seen = False
 
@@ -92,7 +92,7 @@ class _NoTracebackForUserErrors(logging.Filter):
 
 
 def _write(content: dict[str, Any]) -> Path:
-    """The file, of its owner alone, from which ZenML reads what was checked."""
+    """Write the checked run file for ZenML, readable by its owner alone."""
     try:
         handle, path = tempfile.mkstemp(prefix="lungsynth-run-", suffix=".yaml")
         with os.fdopen(handle, "w") as file:
@@ -105,7 +105,7 @@ def _write(content: dict[str, Any]) -> Path:
 
 
 def _run_name(template: str) -> str:
-    """The run's name: ZenML's placeholders filled, and four random digits, since two runs may start in one second."""
+    """Fill ZenML's placeholders, and add four random digits, since two runs may start in the same second."""
     now = datetime.now(UTC)
     name = template.replace("{date}", now.strftime("%Y_%m_%d")).replace("{time}", now.strftime("%H_%M_%S"))
     return f"{name}-{secrets.token_hex(2)}"

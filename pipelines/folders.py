@@ -1,4 +1,4 @@
-"""Folders that a run must be able to write, tried before any work: before the pipeline is imported, so few imports."""
+"""Checks that folders can be written, before the pipeline is imported; so this file imports little."""
 
 import secrets
 from pathlib import Path
@@ -11,14 +11,14 @@ from lungsynth.errors import LungsynthError, reason
 
 
 def check_writable(folder: Path, what: str, remedy: str) -> None:
-    """Fail where nothing could be kept in a folder; the line names it as `what` and ends with `remedy`.
+    """Check that `folder` can be written; the error calls it `what` and ends with `remedy`.
 
     Raises:
         LungsynthError: The folder cannot be made or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{secrets.token_hex(4)}"  # pods share folders, and process ids
+        probe = folder / f".probe-{secrets.token_hex(4)}"  # not the process id: pods share folders and process ids
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -26,7 +26,7 @@ def check_writable(folder: Path, what: str, remedy: str) -> None:
 
 
 def check_home() -> None:
-    """Exit with one line where ZenML could not keep its own files, and would end with a traceback."""
+    """Exit with one line if ZenML's own folders cannot be written: ZenML itself would end with a traceback."""
     remedy = "set the environment variable ZENML_CONFIG_PATH to another"
     try:
         check_writable(Path(get_global_config_directory()), "ZenML's folder", remedy)

@@ -1,4 +1,4 @@
-"""One folder of results a run, on the machine that started it: `outputs/<run>/`; `outputs/latest` is the newest."""
+"""Writes the results of a run to `outputs/<run>/` on the machine that started it; `outputs/latest` is the newest."""
 
 import json
 import secrets
@@ -44,14 +44,14 @@ def export_results(run_name: str, run_file: Path, folder: Path) -> None:
         )
     )
     if lines := usage(outputs["register"], outputs["train_generator"].classes):
-        print(f"\n# to use the model, from any folder\n{lines}")  # outside of the table, which would fold them
+        print(f"\n# to use the model, from any folder\n{lines}")  # not in the table, which would wrap them
 
 
 def export_failure(run_name: str, run_file: Path, folder: Path, error: BaseException) -> str:
-    """Keep what a failed run had made, with `failure.json`, in `folder`.
+    """Write what a failed run had finished, and `failure.json`, to `folder`.
 
     Returns:
-        One line for the user: which step failed, why, and where the rest lies.
+        Text for the user: which step failed, why, and where the results are.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _keep_settings(run_file, folder)
@@ -65,12 +65,12 @@ def export_failure(run_name: str, run_file: Path, folder: Path, error: BaseExcep
 
 
 def _keep_settings(run_file: Path, folder: Path) -> None:
-    """All settings of the run as `config.yaml`, but for the passwords that came in by environment variables."""
+    """Write all settings of the run to `config.yaml`, without passwords that came from environment variables."""
     (folder / "config.yaml").write_text(shown(run_file.read_text()))
 
 
 def _export_parts(run: PipelineRunResponse, folder: Path) -> tuple[str, list[str]]:
-    """Export the outputs of the steps that ended; return the step that did not, and the names of the files."""
+    """Export the outputs of the finished steps; return the name of the failed step and the names of the files."""
     failed = "start"
     for name, step in run.steps.items():
         if not step.status.is_successful:
@@ -98,7 +98,7 @@ def _export_record(record: object, folder: Path) -> None:
 
 
 def _point_latest_to(folder: Path) -> None:
-    """Replace the link in one step, so that a reader never finds none."""
-    link = folder.parent / f".latest-{secrets.token_hex(4)}"  # pods share a folder, and process ids
+    """Replace the link in one step, so that it always exists."""
+    link = folder.parent / f".latest-{secrets.token_hex(4)}"  # not the process id: pods share folders and process ids
     link.symlink_to(folder.name)
     link.replace(folder.parent / "latest")

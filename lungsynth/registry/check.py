@@ -1,4 +1,4 @@
-"""Whether a generator could be registered: asked before anything trains, of all that registering needs."""
+"""Checks before training that a generator could be registered after it."""
 
 import os
 import secrets
@@ -25,9 +25,9 @@ ARTIFACTS = "mlartifacts"
 
 
 def check_registry(config: RegistryConfig) -> None:
-    """Refuse, before any work, a registry in which a generator could not be registered after it.
+    """Check that a generator could be registered, and create the experiment if it does not exist.
 
-    It makes the experiment where there is none, and tags it: who may only read is to know it now.
+    The experiment gets a tag, so that missing write permission is found now.
 
     Raises:
         LungsynthError: the server does not answer; database or artifacts cannot be written; the experiment is in the
@@ -38,7 +38,7 @@ def check_registry(config: RegistryConfig) -> None:
         if database:
             with opened(database) as connection:
                 connection.execute("BEGIN IMMEDIATE")
-                connection.execute("CREATE TABLE lungsynth_probe (a)")  # asking to write is not refused yet
+                connection.execute("CREATE TABLE lungsynth_probe (a)")  # a read-only database refuses only now
                 connection.rollback()
         experiment = client.get_experiment(experiment_of(client, config))
         client.set_experiment_tag(experiment.experiment_id, "checked_by", f"lungsynth {__version__}")
@@ -66,12 +66,12 @@ def active_experiment(client: MlflowClient, config: RegistryConfig) -> Experimen
 
 
 def experiment_of(client: MlflowClient, config: RegistryConfig) -> str:
-    """Id of the configured experiment, which is made where there is none."""
+    """Id of the configured experiment, created if it does not exist."""
     experiment = active_experiment(client, config)
     if experiment is not None:
         return experiment.experiment_id
     database = sqlite_file(config.tracking_uri)
-    # MLflow's own default is ./mlruns of whatever process comes first.
+    # MLflow's default would be ./mlruns of the first process that asks.
     artifacts = None if database is None else (database.parent / ARTIFACTS).as_uri()
     try:
         return client.create_experiment(config.experiment, artifact_location=artifacts)
@@ -79,19 +79,19 @@ def experiment_of(client: MlflowClient, config: RegistryConfig) -> str:
         experiment = active_experiment(client, config)
         if experiment is None:
             raise
-        return experiment.experiment_id  # another first run was faster
+        return experiment.experiment_id  # another run created it meanwhile
 
 
 def moved_from(experiment: Experiment, database: Path) -> Path | None:
-    """The folder in which artifacts are still looked for, where the database's own folder was moved or copied."""
+    """The former folder, if the database was moved or copied and still looks for artifacts there; else None."""
     folder = _local(experiment.artifact_location)
     if folder is None or folder.name != ARTIFACTS:
-        return None  # somebody else's choice
+        return None  # an artifact location that a user chose
     return None if os.path.realpath(folder.parent) == os.path.realpath(database.parent) else folder.parent
 
 
 def check_package(client: MlflowClient, version: ModelVersion, config: RegistryConfig) -> None:
-    """Raise a LungsynthError where the version that holds the alias has no generator package to compare with."""
+    """Raise a LungsynthError if the champion's version has no generator package to compare with."""
     name = version_name(version, config)
     if "weights_sha256" not in version.tags:
         raise LungsynthError(f"{name} has no generator package: move the alias {config.alias} to one that has")
@@ -106,12 +106,12 @@ def check_package(client: MlflowClient, version: ModelVersion, config: RegistryC
 
 
 def version_name(version: ModelVersion, config: RegistryConfig) -> str:
-    """How an error names a version."""
+    """Name of a version in error messages."""
     return f"version {version.version} of {config.model_name} at {shown(config.tracking_uri)}"
 
 
 def package_uri(version: ModelVersion) -> str:
-    """Where the generator package of a version lies."""
+    """URI of a version's generator package."""
     return f"models:/{version.name}/{version.version}/artifacts/package"
 
 
@@ -119,7 +119,7 @@ def _check_artifacts(experiment: Experiment, config: RegistryConfig) -> None:
     where = f"MLflow at {shown(config.tracking_uri)}: experiment {config.experiment}"
     database, folder = sqlite_file(config.tracking_uri), _local(experiment.artifact_location)
     if folder is None:
-        get_artifact_repository(experiment.artifact_location)  # a store may need a library that is not there
+        get_artifact_repository(experiment.artifact_location)  # raises if a library for this store is missing
         return
     if database and (old := moved_from(experiment, database)):
         raise LungsynthError(
@@ -128,7 +128,7 @@ def _check_artifacts(experiment: Experiment, config: RegistryConfig) -> None:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{secrets.token_hex(4)}"  # pods share folders, and process ids
+        probe = folder / f".probe-{secrets.token_hex(4)}"  # not the process id: pods share folders and process ids
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -149,7 +149,7 @@ def _check_name(client: MlflowClient, config: RegistryConfig) -> None:
 
 
 def _local(location: str) -> Path | None:
-    """The folder that an artifact location names on this machine."""
+    """Local folder of an artifact location; None if it lies elsewhere."""
     if not is_local_uri(location, is_tracking_or_registry_uri=False):
         return None
     return Path(local_file_uri_to_path(location)).absolute()

@@ -1,4 +1,4 @@
-"""The MLflow server or database that the registry lies in: how it is named, reached, and what its errors say."""
+"""Connects to the MLflow server or database of the registry, and words its errors."""
 
 import os
 import re
@@ -26,14 +26,14 @@ from lungsynth.progress import on_terminal
 
 SQLITE = re.compile(r"sqlite(\+pysqlite)?:///(?P<file>[^?]+)(?P<options>\?(\w+=[^/&]*&?)+)?", re.DOTALL)
 SQLITE_WAIT_S = 20.0
-"""How long another program may hold the database."""
+"""Longest wait for another program that locks the database."""
 PACKAGES = {
     "psycopg2": "psycopg2-binary",
     "MySQLdb": "mysqlclient",
     "google.cloud": "google-cloud-storage",
     "azure": "azure-storage-blob azure-identity",
 }
-"""What to install for a module that is not called as its package."""
+"""Packages whose module has another name."""
 FORMS = "sqlite:///FILE, https://SERVER, or a postgresql://, mysql:// or mssql:// database"
 
 
@@ -57,7 +57,7 @@ class RegistryConfig(Config):
 
 @contextmanager
 def connect(config: RegistryConfig) -> Iterator[MlflowClient]:
-    """A client of the configured server. The process's own tracking URI is put back afterwards."""
+    """Yield a client of the configured server; the process's own tracking URI is restored afterwards."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", str(on_terminal()).lower())
     before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     mlflow.set_tracking_uri(answering(config.tracking_uri))
@@ -79,7 +79,7 @@ def connect(config: RegistryConfig) -> Iterator[MlflowClient]:
 
 
 def answering(uri: str) -> str:
-    """The URI, absolute where it names a file. MLflow would try a dead server for minutes, so ask it once first.
+    """The URI, made absolute if it names a file, after one short request: MLflow would retry a dead server for minutes.
 
     Raises:
         LungsynthError: there is no such place, or it does not answer.
@@ -108,7 +108,7 @@ def answering(uri: str) -> str:
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The database that a SQLite URI names, absolute; None of other URIs.
+    """Absolute path of the database that a SQLite URI names; None for other URIs.
 
     Raises:
         LungsynthError: it names no file, or one that MLflow could not find again.
@@ -145,7 +145,7 @@ def _parts(uri: str) -> re.Match[str]:
 
 
 def _check_readable(database: Path) -> None:
-    """Say at once what MLflow would try again for minutes, or would add its own tables to."""
+    """Refuse a file that MLflow would retry for minutes, and the database of another program."""
     uri = f"sqlite:///{database}"
     if database.is_dir():
         raise _at(uri, f"is a folder; set registry.tracking_uri to a file in it: {uri}/mlflow.db")
@@ -161,10 +161,10 @@ def _check_readable(database: Path) -> None:
 
 @contextmanager
 def opened(database: Path) -> Iterator[sqlite3.Connection]:
-    """The database, without MLflow.
+    """Open the database without MLflow.
 
     Raises:
-        LungsynthError: it is none, is locked, or cannot be read or written.
+        LungsynthError: the file is no database, is locked, or cannot be read or written.
     """
     try:
         with closing(sqlite3.connect(database, timeout=SQLITE_WAIT_S)) as connection:
@@ -179,21 +179,21 @@ def opened(database: Path) -> Iterator[sqlite3.Connection]:
 
 
 def missing(error: ImportError) -> str:
-    """What to install for a library that is not there."""
+    """Which package to install for a missing module."""
     if not error.name:
         return one_line(error)
     return f"Python's {error.name} is not installed: pip install {PACKAGES.get(error.name, error.name)}"
 
 
 def one_line(error: Exception) -> str:
-    """The error's first line, with what it announces by a colon, and without passwords; its kind if it has no text."""
+    """First line of an error without passwords, three if that ends in a colon; the class name if it is empty."""
     lines = [text for line in str(error).splitlines() if (text := line.strip("# \t"))]
     announced = len(lines) > 1 and lines[0].endswith(":")
     return shown(" ".join(lines[: 3 if announced else 1]).rstrip(": ")) or type(error).__name__
 
 
 def shown(text: str) -> str:
-    """A URI, or a text with some in it, without user names and passwords."""
+    """The text with user names and passwords removed from its URIs."""
     return re.sub(r"(\w://)[^/\s]*@", r"\1", text)
 
 

@@ -27,12 +27,12 @@ SHARED = (
     "training.png",
     "training_log.jsonl",
 )
-"""What of a package goes with a registered model: nothing that shows a real slice."""
+"""Files of a package that are registered with a model; none of them shows a real slice."""
 NOTICE = "Research only: not a medical device. The images are synthetic; none shows a real patient."
 
 
 def export_network(package: GeneratorPackage, path: Path) -> None:
-    """Write the generator to `path` as a torch.export archive: (z float32 B×nz, labels int64 B) to B×C×H×W, any B."""
+    """Write the generator to `path` as a torch.export archive: (z float32 B×nz, labels int64 B) → B×C×H×W, any B."""
     batch = torch.export.Dim("batch", min=1)
     with on_the_cpu():
         z, labels = latents_of(0, 2, package.card.generator.nz), torch.zeros(2, dtype=torch.int64)
@@ -41,7 +41,7 @@ def export_network(package: GeneratorPackage, path: Path) -> None:
 
 
 def copy_shared(package: GeneratorPackage, folder: Path) -> None:
-    """Copy what of the package is `SHARED` into the new `folder`."""
+    """Copy the `SHARED` files of a package into the new `folder`."""
     folder.mkdir()
     for path in (package.folder / name for name in SHARED):
         if path.exists():
@@ -77,7 +77,7 @@ def log_generator(package: GeneratorPackage) -> ModelInfo:
             model_config={"classes": list(package.classes), "latent_size": package.card.generator.nz},
             signature=signature,
             input_example=(pd.DataFrame({"label": list(package.classes)}), {"seed": 0}),
-            # Exactly what ran here; the local part of a version (+cu130) names no release.
+            # The versions that ran here; a local part such as +cu130 names no release.
             pip_requirements=[
                 f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", "torch", "numpy", "pandas")
             ],

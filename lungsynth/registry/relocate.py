@@ -1,4 +1,4 @@
-"""After a project was moved or copied: MLflow keeps absolute paths, and looks for the artifacts at the old place."""
+"""Repairs the database of a moved or copied project: MLflow stores absolute paths of artifacts."""
 
 from lungsynth.errors import LungsynthError
 from lungsynth.registry.check import ARTIFACTS, active_experiment, moved_from
@@ -11,11 +11,11 @@ COLUMNS = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
-"""Where MLflow's database holds the place of an artifact."""
+"""Tables and columns of MLflow's database that hold artifact paths."""
 
 
 def relocate(config: RegistryConfig) -> str:
-    """Make the database look for its artifacts in `mlartifacts` beside itself; what was done, in one line.
+    """Point the database to the artifacts in `mlartifacts` beside it; returns one line that says what was done.
 
     Raises:
         LungsynthError: the registry is no SQLite database, or the artifacts are not beside it.
@@ -32,7 +32,7 @@ def relocate(config: RegistryConfig) -> str:
     if not here.is_dir():
         raise LungsynthError(f"{here} is not there: copy it from {old / ARTIFACTS} first")
     before, after = (old / ARTIFACTS).as_uri(), here.as_uri()
-    with opened(database) as connection, connection:  # all or nothing
+    with opened(database) as connection, connection:  # one transaction
         for table, column in COLUMNS:
             connection.execute(
                 f"UPDATE {table} SET {column} = ? || substr({column}, ?) "

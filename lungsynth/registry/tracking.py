@@ -1,4 +1,4 @@
-"""The course of a training, sent to MLflow while it runs."""
+"""Sends the log of a training to MLflow while the training runs."""
 
 import logging
 import threading
@@ -15,9 +15,9 @@ from lungsynth.registry.connection import RegistryConfig, answering, one_line
 from lungsynth.text import printable
 
 TAG = "training_key"
-"""Of a training's run: by it a training that was interrupted finds the run to go on with."""
+"""MLflow tag with the key of a training, by which a resumed training finds its run."""
 LAST_WAIT_S = 30.0
-"""How long the end of a training waits for a server that has not taken all lines yet."""
+"""Longest wait at the end of a training for lines that were not sent yet."""
 
 Row = dict[str, float]
 log = logging.getLogger(__name__)
@@ -25,15 +25,14 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def tracked(config: RegistryConfig, key: str, params: Mapping[str, object]) -> Iterator[Callable[[Row], None] | None]:
-    """Gives the function that sends a line of a training's log, with its `kimg`, to the training's run in MLflow.
+    """Yield a function that sends a line of the training log, with its `kimg`, to MLflow; None if tracking is off.
 
-    It returns at once: a thread does the sending. Where the server cannot be reached or refuses, a warning says so
-    once, the training goes on, and lines wait until the next one comes. None where `config.track_training` is off.
+    The function returns at once, since a thread sends. If the server cannot be reached or refuses, the training goes
+    on: one warning is logged, and unsent lines are sent with the next one.
 
     Args:
-        key: of the training, the same whenever it is the same training. A run of this key that has not ended is gone on
-            with.
-        params: of a new run, by their names.
+        key: identifies the training. An unfinished MLflow run with this key is continued.
+        params: parameters of a new MLflow run.
     """
     if not config.track_training:
         yield None
@@ -54,7 +53,7 @@ def tracked(config: RegistryConfig, key: str, params: Mapping[str, object]) -> I
 
 
 def _send_all(lines: "SimpleQueue[Row | str]", config: RegistryConfig, key: str, params: Mapping[str, object]) -> None:
-    """Send lines until the run's last status comes."""
+    """Send lines until the final status has been sent."""
     waiting: list[Row | str] = []
     run_id, warned = "", False
     while not (waiting and isinstance(waiting[-1], str)):
@@ -68,7 +67,7 @@ def _send_all(lines: "SimpleQueue[Row | str]", config: RegistryConfig, key: str,
                 _send(client, run_id, waiting[0])
                 if isinstance(waiting.pop(0), str):
                     return
-        except Exception as error:  # of whatever kind: it must not cost a training
+        except Exception as error:  # of any kind: tracking must not end a training
             if not warned:
                 log.warning("the training goes on, but is not tracked: %s", one_line(error))
                 warned = True
@@ -83,7 +82,7 @@ def _send(client: MlflowClient, run_id: str, line: Row | str) -> None:
 
 
 def _run_of(client: MlflowClient, config: RegistryConfig, key: str, params: Mapping[str, object]) -> str:
-    """The newest run of this training that has not finished, or a new one; its id."""
+    """Id of the newest unfinished run of this training, or of a new run."""
     experiment = experiment_of(client, config)
     found = client.search_runs([experiment], f"tags.{TAG} = '{key}' and attributes.status != 'FINISHED'", max_results=1)
     if found:
