@@ -5,7 +5,7 @@ STAMP := .venv/installed
 # A private home for ZenML's state would hide the user's stacks: only the reporting of usage is turned off.
 export ZENML_ANALYTICS_OPT_IN ?= false
 
-.PHONY: demo test test-slow lint setup
+.PHONY: demo test test-slow lint docs setup
 
 demo: setup  ## the main job on the embedded phantom cohort: no network, no account, no GPU
 	$(BIN)/python gan_augmentation.py  # as `zenml pipeline run gan_augmentation`, which ends badly without a home folder
@@ -21,6 +21,9 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: setup  ## the page of all keys of a run file, and the schema that editors check one by
+	$(BIN)/python -m docs.configuration
 
 setup: $(STAMP)
 

@@ -11,9 +11,13 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
 class Config(BaseModel):
-    """Base class of all configurations. Each stands beside the code that it configures."""
+    """Base class of all configurations. Each stands beside the code that it configures.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    Every field has a description: in its `Field`, or below a field that needs none. A number's names the unit, and ends
+    with the source of the default in square brackets. `docs/configuration.py` makes a page of them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     @classmethod
     def for_content(cls, content: Mapping[str, Any]) -> type[BaseModel]:

@@ -21,7 +21,9 @@ from lungsynth.run_config import run_config
 from lungsynth.run_file import check_keys, explain, fail, load, section
 from steps import LOOKING
 
-_SETTINGS: dict[str, type[BaseModel]] = {"docker": DockerSettings, "resources": ResourceSettings}
+SETTINGS: dict[str, type[BaseModel]] = {"docker": DockerSettings, "resources": ResourceSettings}
+COMPONENT = r"(orchestrator|step_operator|artifact_store|image_builder|experiment_tracker)(\.\w+)?"
+"""Other keys of `settings`: of a stack's component, or of its flavour."""
 
 
 def read_run_file(path: Path, steps: Iterable[str]) -> tuple[dict[str, Any], Path]:
@@ -87,11 +89,9 @@ def _check_cache(path: Path, content: PipelineRunConfiguration) -> None:
 
 def _check_settings(path: Path, where: str, settings: Any) -> None:
     for name, given in section(path, where, settings).items():
-        if name in _SETTINGS:
-            check_keys(path, f"{where}.{name}", section(path, f"{where}.{name}", given), _SETTINGS[name].model_fields)
-        elif not re.fullmatch(
-            r"(orchestrator|step_operator|artifact_store|image_builder|experiment_tracker)(\.\w+)?", name
-        ):
+        if name in SETTINGS:
+            check_keys(path, f"{where}.{name}", section(path, f"{where}.{name}", given), SETTINGS[name].model_fields)
+        elif not re.fullmatch(COMPONENT, name):
             fail(
                 path,
                 f"{where}.{name}",

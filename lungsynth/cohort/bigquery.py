@@ -46,8 +46,12 @@ class BigQueryConfig(Config):
     api_endpoint: str | None = Field(
         None, pattern=r"^https?://\S+$", description="another server of this API, which is asked without credentials"
     )
-    timeout_s: float = Field(600, gt=0, description="seconds; for one query with its retries, and for its result")
-    page_rows: int = Field(20_000, ge=1, description="rows; so many come in one answer, which may be at most 20 MB")
+    timeout_s: float = Field(
+        600,
+        gt=0,
+        description="s for one query with its retries, and for its result [chosen here: outlasts a queue of queries]",
+    )
+    page_rows: int = Field(20_000, ge=1, description="rows in one answer [BigQuery: an answer has at most 20 MB]")
 
 
 class BigQuerySource:

@@ -26,9 +26,19 @@ _WHERE_FROM = {
 class ControlConfig(Config):
     """How controls are matched, without replacement: no control serves two cancer patients."""
 
-    ratio: int = Field(1, ge=1, le=20, description="controls a cancer patient; beyond 4 they add little power")
-    match: tuple[Key, ...] = Field(("age", "sex", "maker"), min_length=1, description="in what they are alike")
-    age_caliper_years: int = Field(2, ge=0, le=20, description="years; greatest difference in age")
+    ratio: int = Field(
+        1,
+        ge=1,
+        le=20,
+        description="controls for each cancer patient; beyond 4 they add little power [chosen here: classes of equal "
+        "size]",
+    )
+    match: tuple[Key, ...] = Field(
+        ("age", "sex", "maker"), min_length=1, description="what a control shares with its patient"
+    )
+    age_caliper_years: int = Field(
+        2, ge=0, le=20, description="years; greatest difference in age [chosen here: a tenth of NLST's range, 55 to 74]"
+    )
 
     @model_validator(mode="after")
     def _keys_once(self) -> "ControlConfig":

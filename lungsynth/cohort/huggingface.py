@@ -33,10 +33,13 @@ class HuggingFaceCohortConfig(PictureSource):
     )
     splits: tuple[str, ...] = Field((), description="splits of the dataset to take; none: all of them")
     image_column: str = "image"
+    """Column of the images."""
     label_column: str = "label"
+    """Column of their classes."""
     patient_column: str | None = None
-    """None: the patient comes from `patient_pattern` over the names of the files, or each image is a patient."""
+    """Column of their patients; none: by `patient_pattern` over the names of the files, or each image is a patient."""
     mask_column: str | None = None
+    """Column of their masks; none: no masks."""
     cache: Path = Field(Path("data/pictures"), description="folder for the images, each a file named by its content")
 
     @model_validator(mode="after")

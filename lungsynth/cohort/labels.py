@@ -38,7 +38,7 @@ class LabelConfig(Config):
     clinical: ClinicalConfig | None = Field(None, description="NLST's clinical tables, if they are to be read")
     slice_csv: Path | None = Field(None, description=f"CSV file with the columns {', '.join(CSV_COLUMNS)}")
 
-    @field_validator("lesion_seg", mode="before")
+    @field_validator("lesion_seg", mode="before", json_schema_input_type=str | tuple[str, ...] | None)
     @classmethod
     def _one_name(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value

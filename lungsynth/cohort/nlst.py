@@ -32,8 +32,8 @@ class ClinicalConfig(Config):
         365,
         ge=0,
         le=2557,
-        description="days from a screen within which a cancer must be diagnosed to count as visible in it; a year is "
-        "the interval of NLST's screens (NEJM 365:395) and the horizon at which Sybil is surest (JCO 41:2191)",
+        description="days from a screen within which a cancer must be diagnosed to count as visible in it [interval "
+        "of NLST's screens, NEJM 365:395; horizon at which Sybil is surest, JCO 41:2191]",
     )
     tables: ClinicalTables | None = Field(None, description="Parquet files; if not given, those of the run's source")
 

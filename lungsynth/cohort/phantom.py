@@ -20,13 +20,25 @@ class PhantomCohortConfig(Config):
     """Who is simulated. Patient i depends on everything here but `patients`, so cohorts grow without changing."""
 
     source: Literal["phantom"] = "phantom"
-    patients: int = Field(60, ge=3, le=99999, description="patients; one CT series each")
-    cancer_fraction: float = Field(0.5, ge=0, le=1, description="share of patients with a nodule, dealt evenly")
-    seed: int = Field(0, ge=0, description="another seed draws other patients")
-    matrix: int = Field(256, ge=128, le=512, description="pixels a side of a slice; scanners give 512")
-    slices: tuple[int, int] = Field((36, 44), description="least and most slices a series; NLST's median is 126")
+    patients: int = Field(
+        60, ge=3, le=99999, description="patients; one CT series each [chosen here: few, for a laptop]"
+    )
+    cancer_fraction: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of patients with a nodule, dealt evenly [chosen here: classes of equal size]",
+    )
+    seed: int = Field(0, ge=0, description="seed; another one draws other patients")
+    matrix: int = Field(
+        256, ge=128, le=512, description="pixels a side of a slice [chosen here: half of the 512 of scanners, for time]"
+    )
+    slices: tuple[int, int] = Field(
+        (36, 44),
+        description="slices of a series, least and most [chosen here: a third of NLST's median, 126, for time]",
+    )
     nodule_diameter_mm: tuple[float, float] = Field(
-        (6.0, 24.0), description="mm; NLST counts nodules from 4, masses from 30"
+        (6.0, 24.0), description="mm, least and greatest [chosen here: NLST counts nodules from 4, masses from 30]"
     )
 
     @model_validator(mode="after")

@@ -19,8 +19,9 @@ class TableColumns(Config):
     path: str = "path"
     """Path of an image, relative to the table's folder or absolute."""
     label: str = "label"
+    """Class of an image."""
     patient: str | None = "patient"
-    """None: the patient comes from `patient_pattern`, from DICOM, or each image is a patient of its own."""
+    """Patient of an image; none: by `patient_pattern`, by DICOM, or each image is a patient of its own."""
     mask: str | None = None
     """Path of the image's mask, as `path`; none: no masks."""
 

@@ -32,16 +32,26 @@ class RuleConfig(Config):
     """
 
     axial: bool = Field(True, description="original axial images only: no localizer, no reformatted or derived image")
-    min_instances: int = Field(20, ge=1, description="instances; fewer make a localizer, not a scan of the chest")
-    thickness_mm: tuple[float, float] = Field(
-        (0.5, 3.2), description="mm; nodules of 4 mm fade in thicker slices; Philips scanned NLST at 3.2"
+    min_instances: int = Field(
+        20,
+        ge=1,
+        description="instances of a series at least [chosen here: fewer make a localizer, not a scan of the chest]",
     )
-    kernels: tuple[str, ...] | None = Field(None, min_length=1, description="only these, as the source has them")
+    thickness_mm: tuple[float, float] = Field(
+        (0.5, 3.2),
+        description="mm, least and most [chosen here: nodules of 4 mm fade in thicker slices; Philips scanned NLST at "
+        "3.2]",
+    )
+    kernels: tuple[str, ...] | None = Field(
+        None, min_length=1, description="kernels to take, as the source names them; none: all"
+    )
     one_reconstruction: bool = Field(True, description="of each study the best reconstruction, else all of them")
     prefer_kernel: Literal["soft", "sharp"] = Field("soft", description="kernel of the best reconstruction")
     studies: Literal["one", "all"] = Field("one", description="studies a patient")
     patients_per_class: int | None = Field(
-        None, ge=1, description="patients, drawn by salted hash; with controls it bounds the cancer patients alone"
+        None,
+        ge=1,
+        description="patients, drawn by salted hash; with controls it bounds the cancer patients alone; none: all",
     )
     controls: ControlConfig | None = Field(None, description="matched controls; all cancer-free patients if not given")
 

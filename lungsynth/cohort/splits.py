@@ -28,10 +28,24 @@ class SplitConfig(Config):
     """
 
     salt: str = Field("lungsynth", min_length=1, description="text; another salt draws other splits and other keys")
-    train: float = Field(0.6, gt=0, lt=1, description="share of patients that train generators and classifiers")
-    val: float = Field(0.2, gt=0, lt=1, description="share of patients on which choices are made")
-    test: float = Field(0.2, gt=0, lt=1, description="share of patients that decide")
+    train: float = Field(
+        0.6,
+        gt=0,
+        lt=1,
+        description="share of patients that train generators and classifiers [chosen here: most, since both need many]",
+    )
+    val: float = Field(
+        0.2, gt=0, lt=1, description="share of patients on which choices are made [chosen here: as many as decide]"
+    )
+    test: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="share of patients that decide [chosen here: more narrow the intervals, and leave fewer to train "
+        "on]",
+    )
     method: Literal["threshold", "ranked"] = "threshold"
+    """How sides are found: by each patient's own draw, or by exact counts for a handful of patients."""
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> "SplitConfig":

@@ -32,11 +32,17 @@ FEATURES = 64
 class ExtractorConfig(Config):
     """Training of the lung feature extractor."""
 
-    steps: int = Field(200, ge=1, description="optimiser steps; 200 fit class and level on a few hundred slices")
-    batch: int = Field(32, ge=2, description="slices in a step")
-    lr: float = Field(2e-3, gt=0, description="AdamW learning rate at its peak")
-    weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay")
-    seed: Seed = Field(0, description="of initial weights and batches")
+    steps: int = Field(
+        200, ge=1, description="optimiser steps [chosen here: 200 fit class and level on a few hundred slices]"
+    )
+    batch: int = Field(32, ge=2, description="slices in a step [chosen here: fits any machine]")
+    lr: float = Field(2e-3, gt=0, description="learning rate of AdamW at its peak [chosen here: high, for few steps]")
+    weight_decay: float = Field(
+        0.05,
+        ge=0,
+        description="rate of AdamW's weight decay [chosen here: usual with AdamW, as in ConvNeXt, arXiv 2201.03545]",
+    )
+    seed: Seed = Field(0, description="seed of initial weights and batches")
 
 
 class LungNetwork(nn.Module):

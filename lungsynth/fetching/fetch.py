@@ -39,17 +39,47 @@ class FetchConfig(Config):
     endpoints: tuple[Endpoint, ...] = Field(
         ("aws", "gcs"), min_length=1, description="aws, gcs or URLs of S3 servers, which stand in for each other"
     )
-    workers: int = Field(4, ge=1, le=64, description="series that one process downloads at once")
-    connections: int = Field(32, ge=1, le=256, description="objects that one process downloads at once, of all series")
-    retries: int = Field(5, ge=0, le=20, description="times that all endpoints are tried again for a series")
-    backoff_s: float = Field(
-        1.0, ge=0, le=60, description="s; the wait before retry n is uniform in 0 to backoff_s·2ⁿ⁻¹, at most 60 s"
+    workers: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="series that one process downloads at once [chosen here: one can begin while others end]",
     )
-    seed: int = Field(0, ge=0, description="of those waits, which differ between series")
-    stall_s: float = Field(60, gt=0, description="s without a new byte after which a transfer is broken off")
-    timeout_s: float = Field(900, gt=0, description="s for one series with all its retries; NLST's median is 66 MB")
+    connections: int = Field(
+        32,
+        ge=1,
+        le=256,
+        description="objects that one process downloads at once, of all series [chosen here: a series is some hundred "
+        "small ones, and each waits for an answer]",
+    )
+    retries: int = Field(
+        5,
+        ge=0,
+        le=20,
+        description="times that all endpoints are tried again for a series [chosen here: with backoff_s of 1, waits "
+        "of up to 31 s]",
+    )
+    backoff_s: float = Field(
+        1.0,
+        ge=0,
+        le=60,
+        description="s; the wait before retry n is uniform in 0 to backoff_s·2ⁿ⁻¹, at most 60 s [form: AWS's full "
+        "jitter; 1 s is chosen here: servers recover in seconds]",
+    )
+    seed: int = Field(0, ge=0, description="seed of those waits, which differ between series")
+    stall_s: float = Field(
+        60,
+        gt=0,
+        description="s without a new byte after which a transfer is broken off [chosen here: slow lines are not that "
+        "slow]",
+    )
+    timeout_s: float = Field(
+        900,
+        gt=0,
+        description="s for one series with all its retries [chosen here: NLST's median, 66 MB, then needs 0.07 MB/s]",
+    )
     disk_budget_gb: float | None = Field(
-        None, gt=0, description="GB (decimal) of series that one process holds on disk at once; null keeps all"
+        None, gt=0, description="GB (decimal) of series that one process holds on disk at once; none: keeps all"
     )
 
 

@@ -20,10 +20,10 @@ class DcganConfig(GeneratorConfig):
     """Architecture. `size`, `nz` and `ngf` at 128 with no classes are those of the published lung CT generator."""
 
     family: Literal["dcgan"] = "dcgan"
-    size: Literal[32, 64, 128] = Field(default=128, description="height and width of a slice, pixels")
-    nz: int = Field(default=128, ge=1, description="length of the latent vector; ct-gan-gen")
-    ngf: int = Field(default=128, ge=1, description="channels of the generator's last hidden block; ct-gan-gen")
-    ndf: int = Field(default=64, ge=1, description="channels of the discriminator's first block; DCGAN")
+    size: Literal[32, 64, 128] = Field(default=128, description="pixels; height and width of a slice [ct-gan-gen]")
+    nz: int = Field(default=128, ge=1, description="numbers in the latent vector [ct-gan-gen]")
+    ngf: int = Field(default=128, ge=1, description="channels of the generator's last hidden block [ct-gan-gen]")
+    ndf: int = Field(default=64, ge=1, description="channels of the discriminator's first block [DCGAN]")
 
 
 class Generator(GeneratorNetwork):

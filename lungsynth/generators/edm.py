@@ -20,19 +20,34 @@ class EdmConfig(UnetConfig):
 
     family: Literal["edm"] = "edm"
     nz: int = Field(
-        default=64**2, ge=1, description="length of the latent vector; left out: channels · size², also for masks"
+        default=64**2,
+        ge=1,
+        description="numbers in the latent vector, one for each pixel; left out: channels · size², also for masks "
+        "[EDM]",
     )
     sigma_data: float = Field(
-        default=0.5, gt=0, description="standard deviation that images in [-1, 1] are taken to have; table 1"
+        default=0.5,
+        gt=0,
+        description="grey values; standard deviation that images in [-1, 1] are taken to have [EDM, table 1]",
     )
     steps: int = Field(
         default=18,
         ge=2,
-        description="of the sampler, each but the last of two passes of the network; table 1, CIFAR-10",
+        description="steps of the sampler, each but the last of two passes of the network [EDM, table 1, CIFAR-10]",
     )
-    sigma_min: float = Field(default=0.002, gt=0, description="noise before the last step; table 1")
-    sigma_max: float = Field(default=80, gt=0, description="noise that sampling starts from; table 1")
-    rho: float = Field(default=7, ge=1, description="the higher, the more steps at little noise; table 1")
+    sigma_min: float = Field(
+        default=0.002,
+        gt=0,
+        description="grey values; standard deviation of the noise before the last step, as sigma_data [EDM, table 1]",
+    )
+    sigma_max: float = Field(
+        default=80,
+        gt=0,
+        description="grey values; standard deviation of the noise at the start, as sigma_data [EDM, table 1]",
+    )
+    rho: float = Field(
+        default=7, ge=1, description="exponent, no unit; the higher, the more steps at little noise [EDM, table 1]"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -22,18 +22,29 @@ FREQUENCIES = (0.5, 32.0)
 class UnetConfig(GeneratorConfig):
     """Architecture; the defaults are those for 64 px in the paper (table 7, FFHQ), 62 million parameters there."""
 
-    size: Literal[32, 64, 128, 256] = Field(default=64, description="height and width of a slice, pixels")
-    width: int = Field(default=128, ge=8, multiple_of=8, description="channels at full resolution")
+    size: Literal[32, 64, 128, 256] = Field(
+        default=64, description="pixels; height and width of a slice [EDM, table 7]"
+    )
+    width: int = Field(default=128, ge=8, multiple_of=8, description="channels at full resolution [EDM, table 7]")
     multipliers: tuple[int, ...] = Field(
-        default=(1, 2, 2, 2), min_length=1, description="of `width`, at each resolution: full, half, a quarter, ..."
+        default=(1, 2, 2, 2),
+        min_length=1,
+        description="factors of `width` at each resolution: full, half, a quarter, ... [EDM, table 7]",
     )
-    blocks: int = Field(default=4, ge=1, description="residual blocks at each resolution, on the way down and up each")
+    blocks: int = Field(
+        default=4, ge=1, description="residual blocks at each resolution, on the way down and up each [EDM, table 7]"
+    )
     attention: tuple[int, ...] = Field(
-        default=(16,), description="heights of the feature maps with self-attention, pixels; the smallest always has it"
+        default=(16,),
+        description="pixels a side of the feature maps with self-attention; the smallest always has it [EDM, table 7]",
     )
-    dropout: float = Field(default=0.05, ge=0, lt=1, description="share of a block's features left out in training")
+    dropout: float = Field(
+        default=0.05, ge=0, lt=1, description="share of a block's features left out in training [EDM, table 7]"
+    )
     patch: Literal[1, 2, 4] = Field(
-        default=1, description="side of the squares of pixels that become channels of one; 4 times faster at 2"
+        default=1,
+        description="pixels a side of the squares that become channels of one; 4 times faster at 2 [chosen here: 1, "
+        "none, as in EDM]",
     )
 
     @model_validator(mode="after")

@@ -27,12 +27,16 @@ DEFAULT = "dcgan"
 
 
 class GeneratorConfig(Config):
-    """What the architecture of every family states; a field of this type takes any family's configuration."""
+    """Keys of every family's architecture; a field of this type takes the configuration of any family."""
 
     family: str = DEFAULT
-    size: int = Field(ge=4, description="height and width of a slice, pixels; a power of two")
-    nz: int = Field(ge=1, description="length of the latent vector")
-    channels: Literal[1, 3] = Field(default=1, description="1 for CT; 3 for pictures in colour, as in mode counts")
+    """Name of the family, which decides what else stands here."""
+    size: int = Field(ge=4, description="pixels; height and width of a slice, a power of two")
+    nz: int = Field(ge=1, description="numbers in the latent vector")
+    channels: Literal[1, 3] = Field(
+        default=1,
+        description="channels of an image: 1 for CT; 3 for pictures in colour, as in mode counts [CT is grey]",
+    )
     masks: bool = Field(default=False, description="draw a mask with each slice, as one more channel")
     classes: tuple[str, ...] = Field(
         default=CLASSES, description="names in the order of their codes; none: unconditional"

@@ -23,13 +23,15 @@ class PgganConfig(GeneratorConfig):
     """Architecture; the defaults are the paper's."""
 
     family: Literal["pggan"] = "pggan"
-    size: Literal[4, 8, 16, 32, 64, 128, 256, 512] = Field(default=128, description="height and width, pixels")
-    nz: int = Field(default=512, ge=1, description="length of the latent vector")
-    width: int = Field(default=512, ge=1, description="channels at most, at the low resolutions; table 2")
+    size: Literal[4, 8, 16, 32, 64, 128, 256, 512] = Field(
+        default=128, description="pixels; height and width of a slice [chosen here: as slices.size]"
+    )
+    nz: int = Field(default=512, ge=1, description="numbers in the latent vector [PGGAN, table 2]")
+    width: int = Field(default=512, ge=1, description="channels at most, at the low resolutions [PGGAN, table 2]")
     fmap_base: int = Field(
         default=8192,
         ge=256,
-        description="channels at 2 px; half as many at each doubling, but `width` at most; table 2",
+        description="channels at 2 px; half as many at each doubling, but `width` at most [PGGAN, table 2]",
     )
 
     @property

@@ -26,14 +26,22 @@ class R3ganConfig(GeneratorConfig):
     """Architecture of both networks, which mirror each other. Defaults are the paper's (table 9)."""
 
     family: Literal["r3gan"] = "r3gan"
-    size: Literal[32, 64, 128, 256, 512] = Field(default=128, description="height and width of a slice, pixels")
-    nz: int = Field(default=64, ge=1, description="length of the latent vector; section 3")
-    embedding: int = Field(default=64, ge=1, description="length of the generator's class embedding; from table 9")
-    channel_base: int = Field(default=24576, ge=1, description="channels times pixels a side, of every stage; table 9")
-    channel_max: int = Field(default=768, ge=1, description="channels at most, of every stage; table 9")
-    blocks: int = Field(default=2, ge=1, description="residual blocks a stage; table 9")
-    expansion: int = Field(default=2, ge=1, description="channels inside a block for each one outside; section 3")
-    group: int = Field(default=16, ge=1, description="channels that a 3×3 convolution mixes; section 3")
+    size: Literal[32, 64, 128, 256, 512] = Field(
+        default=128, description="pixels; height and width of a slice [chosen here: as slices.size]"
+    )
+    nz: int = Field(default=64, ge=1, description="numbers in the latent vector [R3GAN, section 3]")
+    embedding: int = Field(
+        default=64, ge=1, description="numbers in the generator's class embedding [R3GAN, from table 9]"
+    )
+    channel_base: int = Field(
+        default=24576, ge=1, description="channels times pixels a side, of every stage [R3GAN, table 9]"
+    )
+    channel_max: int = Field(default=768, ge=1, description="channels at most, of every stage [R3GAN, table 9]")
+    blocks: int = Field(default=2, ge=1, description="residual blocks a stage [R3GAN, table 9]")
+    expansion: int = Field(
+        default=2, ge=1, description="channels inside a block for each one outside [R3GAN, section 3]"
+    )
+    group: int = Field(default=16, ge=1, description="channels that a 3×3 convolution mixes [R3GAN, section 3]")
 
     @property
     def widths(self) -> tuple[int, ...]:

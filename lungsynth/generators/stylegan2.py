@@ -26,12 +26,16 @@ class Stylegan2Config(GeneratorConfig):
     """Architecture. The defaults are those of ADA below 512 px; from there on, `channel_base` is 32768."""
 
     family: Literal["stylegan2"] = "stylegan2"
-    size: Literal[32, 64, 128, 256, 512] = Field(default=128, description="height and width of a slice, pixels")
-    nz: int = Field(default=512, ge=1, description="length of the latent vector z; StyleGAN2")
-    nw: int = Field(default=512, ge=1, description="length of the style vector w; StyleGAN2")
-    mapping_layers: int = Field(default=8, ge=1, description="from z to w; StyleGAN2, and ADA's automatic setting: 2")
-    channel_base: int = Field(default=16384, ge=1, description="channels times pixels a side, of every layer; ADA")
-    channel_max: int = Field(default=512, ge=1, description="channels at most, of every layer; StyleGAN2")
+    size: Literal[32, 64, 128, 256, 512] = Field(
+        default=128, description="pixels; height and width of a slice [chosen here: as slices.size]"
+    )
+    nz: int = Field(default=512, ge=1, description="numbers in the latent vector z [StyleGAN2]")
+    nw: int = Field(default=512, ge=1, description="numbers in the style vector w [StyleGAN2]")
+    mapping_layers: int = Field(
+        default=8, ge=1, description="layers from z to w [StyleGAN2; ADA's automatic setting: 2]"
+    )
+    channel_base: int = Field(default=16384, ge=1, description="channels times pixels a side, of every layer [ADA]")
+    channel_max: int = Field(default=512, ge=1, description="channels at most, of every layer [StyleGAN2]")
 
     @model_validator(mode="after")
     def _channels(self) -> "Stylegan2Config":

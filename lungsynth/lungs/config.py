@@ -11,24 +11,42 @@ from lungsynth.config import Config
 class QualityConfig(Config):
     """What a mask must be like to be believed; each limit is of the whole volume."""
 
-    min_litres: float = Field(1.0, gt=0, description="litres; a part of the chest still holds this much")
-    max_litres: float = Field(10.0, gt=0, description="litres; total lung capacity of tall men is 6 to 8")
+    min_litres: float = Field(
+        1.0, gt=0, description="litres of both lungs, at least [chosen here: a part of the chest still holds this much]"
+    )
+    max_litres: float = Field(
+        10.0, gt=0, description="litres of both lungs, at most [chosen here: total lung capacity of tall men is 6 to 8]"
+    )
     min_side_ratio: float = Field(
         0.2,
         ge=0,
         le=1,
-        description="smaller over larger side by volume, 0.85 is usual; 0 admits patients of whom a lung was taken "
-        "out, and turns max_bridge off, since one lung has no two sides",
+        description="ratio of the smaller side's volume to the larger's; 0 admits patients of whom a lung was taken "
+        "out, and turns max_bridge off, since one lung has no two sides [chosen here: far below the usual "
+        "0.85]",
     )
     max_bridge: float = Field(
         0.7,
         gt=0,
         le=1,
-        description="mask in the sagittal plane between two lungs over that in the thinner lung's middle",
+        description="ratio of the mask's area in the sagittal plane between two lungs to the largest such area of the "
+        "smaller lung [chosen here: little lies between two lungs]",
     )
-    min_mean_hu: float = Field(-960.0, ge=-1024, description="HU; bare gas lies below, the worst emphysema above")
-    max_mean_hu: float = Field(-450.0, le=0, description="HU; a mask of much soft tissue lies above")
-    max_leak: float = Field(0.01, ge=0, le=1, description="share of the mask in air that is open to the image's border")
+    min_mean_hu: float = Field(
+        -960.0,
+        ge=-1024,
+        description="HU, mean of the mask, at least [chosen here: bare gas lies below, the worst emphysema above]",
+    )
+    max_mean_hu: float = Field(
+        -450.0, le=0, description="HU, mean of the mask, at most [chosen here: a mask of much soft tissue lies above]"
+    )
+    max_leak: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="share of the mask in air that is open to the image's border [chosen here: lungs have none; 1 % "
+        "admits noise]",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -47,10 +65,16 @@ class LungConfig(Config):
     """
 
     backend: Literal["threshold", "idc-seg", "unet", "lungmask"] = "threshold"
+    """What finds the lungs."""
     fallback: Literal["reject", "threshold"] = Field(
         "reject", description="where the backend has no plausible mask: give the series up, or take the threshold's"
     )
-    threshold_hu: float = Field(-400, ge=-900, le=-200, description="HU; lung lies below, soft tissue above")
+    threshold_hu: float = Field(
+        -400,
+        ge=-900,
+        le=-200,
+        description="HU; lung lies below, soft tissue above [chosen here: about midway between the two]",
+    )
     weights: Path | None = Field(None, description="folder of the trained U-Net; of backend `unet` only")
     quality: QualityConfig = QualityConfig()
 

@@ -22,15 +22,21 @@ class LungTrainingConfig(Config):
     """Training of the lung U-Net."""
 
     unet: UnetConfig = UnetConfig()
-    steps: int = Field(400, ge=1, description="optimiser steps; 400 suffice for some hundred slices")
-    batch: int = Field(16, ge=1, description="pictures in a step")
-    lr: float = Field(3e-3, gt=0, description="AdamW learning rate at its peak")
+    steps: int = Field(400, ge=1, description="optimiser steps [chosen here: 400 suffice for some hundred slices]")
+    batch: int = Field(16, ge=1, description="pictures in a step [chosen here: fits any machine]")
+    lr: float = Field(3e-3, gt=0, description="learning rate of AdamW at its peak [chosen here: high, for few steps]")
     zoom: tuple[float, float] = Field(
         (0.6, 1.1),
-        description="random scales: crops to the lungs must also teach whole slices, where lungs are smaller",
+        description="factor, random, least and greatest [chosen here: crops to the lungs must also teach whole "
+        "slices, where lungs are smaller]",
     )
-    shift: float = Field(0.1, ge=0, le=0.5, description="largest random shift, as a share of the side")
-    seed: Seed = Field(0, description="of initial weights, batches, zoom, shift and dropout")
+    shift: float = Field(
+        0.1,
+        ge=0,
+        le=0.5,
+        description="share of the side; largest random shift [chosen here: lungs are seldom in the middle]",
+    )
+    seed: Seed = Field(0, description="seed of initial weights, batches, zoom, shift and dropout")
 
 
 def train_lungs(dataset: SliceDataset, config: LungTrainingConfig, folder: Path) -> UnetCard:

@@ -42,9 +42,18 @@ class RegistryConfig(Config):
 
     tracking_uri: str = "sqlite:///mlflow.db"
     """MLflow server or database. Beside a SQLite file, artifacts go to `mlartifacts/`; a server keeps its own."""
-    experiment: str = Field("gan_augmentation", min_length=1, max_length=500)
-    model_name: str = Field("lung-ct-generator", pattern=r"^[\w.-]*[\w-][\w.-]*$", max_length=256)
-    alias: str = Field("champion", pattern=r"^[A-Za-z][\w-]*$", max_length=255)
+    experiment: str = Field(
+        "gan_augmentation", min_length=1, max_length=500, description="MLflow experiment that holds the runs"
+    )
+    model_name: str = Field(
+        "lung-ct-generator",
+        pattern=r"^[\w.-]*[\w-][\w.-]*$",
+        max_length=256,
+        description="name of the registered model",
+    )
+    alias: str = Field(
+        "champion", pattern=r"^[A-Za-z][\w-]*$", max_length=255, description="alias of the version that is in use"
+    )
     track_training: bool = Field(False, description="send the course of a training to the server while it runs")
 
     @field_validator("alias")

@@ -18,32 +18,59 @@ PREVIEW = 224
 class SliceConfig(Config):
     """What a slice of the dataset shows, which slices are taken, and how many processes work on it."""
 
-    size: int = Field(128, ge=32, le=512, multiple_of=8, description="pixels; height and width of a slice")
-    window_hu: tuple[float, float] = Field((-1350.0, 150.0), description="HU that become 0 and 255; the lung window")
+    size: int = Field(128, ge=32, le=512, multiple_of=8, description="pixels; height and width of a slice [ct-gan-gen]")
+    window_hu: tuple[float, float] = Field(
+        (-1350.0, 150.0), description="HU that become 0 and 255 [the usual lung window: level -600, width 1500]"
+    )
     view: Literal["lungs", "whole", "lesion"] = Field(
         "lungs",
         description="lungs: one square around both lungs for all slices of a series; whole: all of the slice; lesion: "
         "patches, around the lesion for the positive class and at random places of the lung for the negative one",
     )
-    margin_mm: float = Field(5.0, ge=0, le=100, description="mm around the lungs' bounding box; shows the chest wall")
-    patch_mm: float = Field(64.0, ge=16, le=256, description="mm; side of a patch, twice the diameter of a small mass")
+    margin_mm: float = Field(
+        5.0, ge=0, le=100, description="mm around the lungs' bounding box [chosen here: shows the chest wall]"
+    )
+    patch_mm: float = Field(
+        64.0, ge=16, le=256, description="mm; side of a patch [chosen here: twice the diameter of a small mass]"
+    )
     lesion_margin_mm: float = Field(
-        10.0, ge=0, le=200, description="mm that negative patches and slices of a cancer patient keep from a lesion"
+        10.0,
+        ge=0,
+        le=200,
+        description="mm that negative patches and slices of a cancer patient keep from a lesion [chosen here: its "
+        "border is uncertain]",
     )
     other_slices_of_cancer: Literal["drop", "non_cancer"] = Field(
-        "drop", description="slices of a cancer patient that no lesion segmentation covers and no other evidence labels"
+        "drop",
+        description="what becomes of slices of a cancer patient that no lesion segmentation covers and no other "
+        "evidence labels",
     )
     min_lung_fraction: float = Field(
-        0.05, ge=0, lt=1, description="least share of a picture that is lung; patches want 0.2 or more"
+        0.05,
+        ge=0,
+        lt=1,
+        description="share of a picture that is lung, at least; patches want 0.2 or more [chosen here: leaves out "
+        "what lies above and below the lungs]",
     )
-    stride_mm: float = Field(0, ge=0, description="mm between the slices of a class in a series; 0 takes every slice")
+    stride_mm: float = Field(
+        0, ge=0, description="mm between the slices of a class in a series [chosen here: 0 takes every slice]"
+    )
     max_slices_per_series: int | None = Field(None, ge=1, description="slices of each class, evenly spaced; none: all")
     max_slices_per_patient: int | None = Field(None, ge=1, description="slices of each class, evenly spaced; none: all")
     masks: bool = Field(False, description="keep the lung masks beside the slices")
     lungs: LungConfig = LungConfig()
     root: Path = Field(Path("data/slices"), description="folder in which the shards lie")
-    workers: int = Field(2, ge=1, description="processes that each prepare one series at a time, in about 0.5 GB")
-    patients_per_shard: int = Field(16, ge=1, description="patients; what a crash costs at most, for each worker")
+    workers: int = Field(
+        2,
+        ge=1,
+        description="processes that each prepare one series at a time, in about 0.5 GB [chosen here: for two cores]",
+    )
+    patients_per_shard: int = Field(
+        16,
+        ge=1,
+        description="patients; what a crash costs at most, for each worker [chosen here: little is lost, and shards "
+        "stay few]",
+    )
 
     @model_validator(mode="after")
     def _window_opens(self) -> Self:

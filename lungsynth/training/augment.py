@@ -21,22 +21,48 @@ from lungsynth.training.schedule import Ramp, Scheduled
 class AugmentConfig(Config):
     """The kinds of change, none of which costs time at 0, and how often one happens."""
 
-    translate: float = Field(default=0.0625, ge=0, le=0.5, description="largest shift, share of the side; DiffAugment")
-    scale: float = Field(default=0, ge=0, le=0.2, description="largest zoom in or out, less 1; patients differ by more")
-    rotate_degrees: float = Field(default=0, ge=0, le=30, description="largest turn; patients often lie askew by a few")
+    translate: float = Field(
+        default=0.0625,
+        ge=0,
+        le=0.5,
+        description="share of the side; largest shift [chosen here: half of DiffAugment's]",
+    )
+    scale: float = Field(
+        default=0,
+        ge=0,
+        le=0.2,
+        description="share of the size; largest zoom in or out; patients differ by more [chosen here: off]",
+    )
+    rotate_degrees: float = Field(
+        default=0,
+        ge=0,
+        le=30,
+        description="degrees; largest turn; patients often lie askew by a few [chosen here: off]",
+    )
     brightness: float = Field(
-        default=0, ge=0, le=0.1, description="largest shift of HU, share of the window's width; 0.01 of 1500 HU are 15"
+        default=0,
+        ge=0,
+        le=0.1,
+        description="share of the window's width; largest shift of HU; 0.01 of 1500 HU are 15 [chosen here: off]",
     )
     cutout: float = Field(
-        default=0, ge=0, lt=1, description="side of the blanked square, share of the side; DiffAugment: 0.5"
+        default=0,
+        ge=0,
+        lt=1,
+        description="share of the side; side of the blanked square [chosen here: off; DiffAugment: 0.5]",
     )
-    p: Scheduled = Field(default=1.0, description="probability of each change, unless there is a `target`; DiffAugment")
+    p: Scheduled = Field(
+        default=1.0, description="probability of each change, unless there is a `target` [DiffAugment]"
+    )
     target: float | None = Field(
-        default=None, gt=0, lt=1, description="of r_t, see `controller.mean_signs`: p then adapts; ADA: 0.6"
+        default=None,
+        gt=0,
+        lt=1,
+        description="mean sign r_t, no unit, see `controller.mean_signs`, at which p is held by adapting it; ADA: 0.6",
     )
-    adjust_kimg: float = Field(default=500, gt=0, description="in which an adaptive p can go from 0 to 1; ADA")
-    every: int = Field(default=4, ge=1, description="steps from one adjustment of p to the next; ADA")
-    limit: float = Field(default=0.8, gt=0, le=1, description="largest adaptive p; ADA, section 2.2")
+    adjust_kimg: float = Field(default=500, gt=0, description="kimg in which an adaptive p can go from 0 to 1 [ADA]")
+    every: int = Field(default=4, ge=1, description="steps from one adjustment of p to the next [ADA]")
+    limit: float = Field(default=0.8, gt=0, le=1, description="probability; largest adaptive p [ADA, section 2.2]")
 
     @property
     def kinds(self) -> list[str]:

@@ -17,32 +17,56 @@ from lungsynth.training.schedule import Scheduled
 
 
 class TrainingConfig(Config):
-    """One run. What a run file leaves out is taken from the family's recipe, see `with_recipe`, then from here."""
+    """One run. Keys that a run file leaves out come from the family's recipe, see `with_recipe`, then from here."""
 
-    kimg: float = Field(default=40, gt=0, description="length, thousands of real slices shown")
-    batch: int = Field(default=32, ge=GROUP, description="slices a step, over all processes; a multiple of 4")
+    kimg: float = Field(
+        default=40,
+        gt=0,
+        description="kimg; length, thousands of real slices shown [chosen here: minutes on two cores for small "
+        "networks]",
+    )
+    batch: int = Field(
+        default=32,
+        ge=GROUP,
+        description="slices a step, over all processes; a multiple of 4 [ADA's automatic setting on one GPU]",
+    )
     loss: Loss = AdversarialLoss()
     growth: GrowthConfig | None = Field(
         default=None, description="from a few pixels to full size; none: full size at once"
     )
-    generator_lr: Scheduled = Field(default=1e-3, description="Adam step size")
-    discriminator_lr: Scheduled = Field(default=1e-3, description="Adam step size")
-    beta1: float = Field(default=0.5, ge=0, lt=1, description="Adam, first moment; DCGAN")
-    beta2: Scheduled = Field(default=0.99, description="Adam, second moment; StyleGAN2")
-    ema_kimg: Scheduled = Field(default=1.5, description="half-life of the weight average, kimg; after the warm-up")
+    generator_lr: Scheduled = Field(default=1e-3, description="learning rate of Adam [PGGAN]")
+    discriminator_lr: Scheduled = Field(default=1e-3, description="learning rate of Adam [PGGAN]")
+    beta1: float = Field(default=0.5, ge=0, lt=1, description="decay rate of Adam's first moment [DCGAN]")
+    beta2: Scheduled = Field(default=0.99, description="decay rate of Adam's second moment [StyleGAN2]")
+    ema_kimg: Scheduled = Field(
+        default=1.5,
+        description="kimg; half-life of the weight average, after the warm-up [chosen here: 4 % of the default kimg]",
+    )
     ema_warm_up: float = Field(
-        default=0.2, gt=0, description="half-life at most, share of what has been shown; EDM's and StyleGAN2's: 0.05"
+        default=0.2,
+        gt=0,
+        description="share of what has been shown; half-life at most [chosen here: for short runs; EDM and StyleGAN2: "
+        "0.05]",
     )
     balanced: bool = Field(default=True, description="draw each class equally often, rather than as often as it occurs")
     augment: AugmentConfig = AugmentConfig()
     monitor: MonitorConfig = MonitorConfig()
-    snapshot_kimg: float = Field(default=2, gt=0, description="kimg between two frames of progress.gif")
-    checkpoint_kimg: float = Field(default=10, gt=0, description="kimg between two checkpoints")
-    seed: Seed = Field(default=0, description="of weights, data order, latents and augmentation")
+    snapshot_kimg: float = Field(
+        default=2,
+        gt=0,
+        description="kimg between two frames of progress.gif [chosen here: 20 frames in the default kimg]",
+    )
+    checkpoint_kimg: float = Field(
+        default=10,
+        gt=0,
+        description="kimg between two checkpoints [chosen here: a crash costs at most a quarter of the default kimg]",
+    )
+    seed: Seed = Field(default=0, description="seed of weights, data order, latents and augmentation")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; `auto`: on a GPU where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="float32",
-        description="of the passes without a gradient penalty; weights are float32; auto: bfloat16 where it is native",
+        description="of numbers in passes without a gradient penalty; weights are float32; auto: bfloat16 where native",
     )
     compile: bool = Field(
         default=False, description="torch.compile, for all passes without a gradient penalty; minutes at the start"
@@ -51,7 +75,10 @@ class TrainingConfig(Config):
         default=None, ge=GROUP, description="slices in one pass of one process, less than its share to save memory"
     )
     threads: int = Field(
-        default=0, ge=0, description="CPU threads; 0: what is fastest, see `pace`; equal weights need a fixed number"
+        default=0,
+        ge=0,
+        description="threads on a CPU; 0: what is fastest, see `pace`; equal weights need a fixed number [chosen "
+        "here: measured in each run]",
     )
 
     @property

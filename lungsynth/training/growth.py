@@ -18,16 +18,22 @@ from lungsynth.generators.layers import GROUP
 class GrowthConfig(Config):
     """When the resolution doubles, and what changes with it."""
 
-    start: int = Field(default=4, ge=4, description="height and width of the first slices, pixels; a power of two")
-    stable_kimg: float = Field(
-        default=600, ge=0, description="kimg at each resolution; the authors' code: 600, their paper: 800"
+    start: int = Field(
+        default=4, ge=4, description="pixels; height and width of the first slices, a power of two [PGGAN]"
     )
-    fade_kimg: float = Field(default=600, ge=0.001, description="kimg in which the next one is faded in; the same")
+    stable_kimg: float = Field(
+        default=600, ge=0, description="kimg at each resolution [PGGAN, the authors' code; their paper: 800]"
+    )
+    fade_kimg: float = Field(
+        default=600,
+        ge=0.001,
+        description="kimg in which the next resolution is faded in [PGGAN, the authors' code; their paper: 800]",
+    )
     batches: dict[int, Annotated[int, Field(ge=GROUP, multiple_of=GROUP)]] = Field(
-        default={}, description="slices a step from a resolution on, pixels; below the first: training.batch"
+        default={}, description="slices a step from a resolution on, by its pixels; below the first: training.batch"
     )
     rates: dict[int, Annotated[float, Field(gt=0)]] = Field(
-        default={}, description="factor on both learning rates from a resolution on, pixels; below the first: 1"
+        default={}, description="factor on both learning rates from a resolution on, by its pixels; below the first: 1"
     )
 
     @field_validator("start", "batches", "rates")

@@ -17,15 +17,26 @@ class AdversarialLoss(Config):
     """A loss and the terms that go with it; a term of weight 0 is not computed."""
 
     kind: Literal["logistic", "relativistic", "wasserstein"] = "logistic"
-    r1_gamma: Scheduled = Field(default=0.1, description="weight of `zero_centred_penalty` at real slices")
-    r2_gamma: Scheduled = Field(default=0.0, description="weight of `zero_centred_penalty` at synthetic slices")
-    slope: float = Field(default=0, ge=0, description="weight of `slope_penalty`; WGAN-GP: 10")
-    penalty_every: int = Field(
-        default=16, ge=1, description="steps from one penalty to the next, which makes up for it in weight; StyleGAN2"
+    """The loss: DCGAN and StyleGAN2 `logistic`, R3GAN `relativistic`, PGGAN `wasserstein`."""
+    r1_gamma: Scheduled = Field(
+        default=0.1,
+        description="weight of `zero_centred_penalty` at real slices [ADA's automatic setting at 128 px and a batch "
+        "of 32]",
     )
-    drift: float = Field(default=0, ge=0, description="weight of the squared scores of real slices; PGGAN: 0.001")
-    path_length: float = Field(default=0, ge=0, description="weight of the path length penalty; StyleGAN2: 2")
-    path_every: int = Field(default=4, ge=1, description="steps from one path length penalty to the next; StyleGAN2")
+    r2_gamma: Scheduled = Field(
+        default=0.0, description="weight of `zero_centred_penalty` at synthetic slices [chosen here: off; R3GAN has it]"
+    )
+    slope: float = Field(default=0, ge=0, description="weight of `slope_penalty` [chosen here: off; WGAN-GP: 10]")
+    penalty_every: int = Field(
+        default=16, ge=1, description="steps from one penalty to the next, which makes up for it in weight [StyleGAN2]"
+    )
+    drift: float = Field(
+        default=0, ge=0, description="weight of the squared scores of real slices [chosen here: off; PGGAN: 0.001]"
+    )
+    path_length: float = Field(
+        default=0, ge=0, description="weight of the path length penalty [chosen here: off; StyleGAN2: 2]"
+    )
+    path_every: int = Field(default=4, ge=1, description="steps from one path length penalty to the next [StyleGAN2]")
 
 
 class DenoisingLoss(Config):
@@ -33,9 +44,11 @@ class DenoisingLoss(Config):
 
     kind: Literal["denoising"] = "denoising"
     log_noise_mean: float = Field(
-        default=-1.2, description="of the logarithm of the noise, in units of images in [-1, 1]; EDM"
+        default=-1.2, description="natural logarithm of the noise, its mean, for images in [-1, 1] [EDM, table 1]"
     )
-    log_noise_std: float = Field(default=1.2, gt=0, description="of the same; EDM")
+    log_noise_std: float = Field(
+        default=1.2, gt=0, description="natural logarithm of the noise, its standard deviation [EDM, table 1]"
+    )
 
 
 Loss = Annotated[AdversarialLoss | DenoisingLoss, Field(discriminator="kind")]

@@ -32,15 +32,31 @@ class SpoiledError(LungsynthError):
 class MonitorConfig(Config):
     """How often, on how many slices, and what ends a run early."""
 
-    every_kimg: float = Field(default=4, gt=0, description="kimg between two looks")
-    images: int = Field(default=500, ge=FEWEST, description="synthetic slices of a look; at most as many real ones")
+    every_kimg: float = Field(
+        default=4, gt=0, description="kimg between two looks [chosen here: ten looks in the default kimg]"
+    )
+    images: int = Field(
+        default=500,
+        ge=FEWEST,
+        description="synthetic slices of a look; at most as many real ones [chosen here: KID is unbiased at any "
+        "number, and more cost time]",
+    )
     patience_kimg: float | None = Field(
         default=None, gt=0, description="kimg without a better KID that end the run; none: the run goes to its end"
     )
     collapse_below: float = Field(
-        default=0.1, ge=0, lt=1, description="diversity of two looks in a row that stops the run; 0: nothing does"
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="ratio of diversity to that of real slices, in two looks in a row, that stops the run; 0: nothing "
+        "does [chosen here: far below the 1 of real slices]",
     )
-    grace_kimg: float = Field(default=20, ge=0, description="kimg in which a lack of diversity is allowed")
+    grace_kimg: float = Field(
+        default=20,
+        ge=0,
+        description="kimg in which a lack of diversity is allowed [chosen here: half of the default kimg, since new "
+        "networks draw slices that are much alike]",
+    )
 
 
 class Monitor:

@@ -11,10 +11,12 @@ from lungsynth.config import Config
 class Ramp(Config):
     """From `start` to `end` along half a cosine, between two moments of a run; constant before and after."""
 
-    start: float = Field(ge=0)
-    end: float = Field(ge=0)
-    from_kimg: float = Field(default=0, ge=0)
-    until_kimg: float = Field(gt=0)
+    start: float = Field(ge=0, description="value at the beginning, in the unit of the key")
+    end: float = Field(ge=0, description="value at the end, in the unit of the key")
+    from_kimg: float = Field(
+        default=0, ge=0, description="kimg until which `start` holds [chosen here: the run's beginning]"
+    )
+    until_kimg: float = Field(gt=0, description="kimg from which `end` holds")
 
 
 Scheduled = Annotated[float, Field(ge=0)] | Ramp

@@ -36,19 +36,38 @@ Rule = Literal[
 class GateConfig(Config):
     """What a generator has to show."""
 
-    min_gain: float = Field(0.0, ge=0, lt=1, description="ΔAUROC or ΔDice that the whole 95 % interval has to exceed")
-    worthwhile_gain: float = Field(0.02, gt=0, lt=1, description="gain worth having; AUROC: 0.02 as in Khosravi 2024")
+    min_gain: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="AUROC or Dice; gain that the whole 95 % interval has to exceed [chosen here: better at all]",
+    )
+    worthwhile_gain: float = Field(
+        0.02, gt=0, lt=1, description="AUROC or Dice; gain worth having [AUROC: Khosravi 2024]"
+    )
     harm_margin: float = Field(
-        0.05, ge=0, lt=1, description="AUROC or Dice that a subgroup of patients may lose; a surely lower one blocks"
+        0.05,
+        ge=0,
+        lt=1,
+        description="AUROC or Dice that a subgroup of patients may lose; a surely lower one blocks [chosen here: more "
+        "than worthwhile_gain, since subgroups are small]",
     )
     least_modes: float = Field(
-        0.5, ge=0, le=1, description="modes drawn, against those of held-out slices, below which a generator collapsed"
+        0.5,
+        ge=0,
+        le=1,
+        description="ratio of modes drawn to those of held-out slices, below which a generator collapsed [chosen "
+        "here: held-out slices have 1]",
     )
-    resamples: int = Field(2000, ge=200, description="bootstrap resamples of test patients")
+    resamples: int = Field(
+        2000,
+        ge=200,
+        description="resamples of test patients [chosen here: chance moves a bound by 2 % of the interval]",
+    )
     min_patients_per_class: int = Field(
-        10, ge=2, description="test patients of each class, for Dice of any; fewer make no bootstrap"
+        10, ge=2, description="test patients of each class, for Dice of any [chosen here: fewer make no bootstrap]"
     )
-    seed: int = Field(0, ge=0, description="of the resamples")
+    seed: int = Field(0, ge=0, description="seed of the resamples")
 
     @model_validator(mode="after")
     def _worth_more_than_the_least(self) -> Self:

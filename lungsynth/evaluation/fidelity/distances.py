@@ -16,12 +16,16 @@ from lungsynth.evaluation.fidelity.sides import Images
 class DistancesConfig(FeaturesConfig):
     """Subsets and resamples."""
 
-    resamples: int = Field(100, ge=20, description="bootstrap resamples behind each interval")
-    kid_subsets: int = Field(100, ge=1, description="random subsets that KID averages over; 100 as in torch-fidelity")
-    kid_subset_size: int = Field(
-        1000, ge=2, description="images in a subset, or all where there are fewer; 1000 as in torch-fidelity"
+    resamples: int = Field(
+        100,
+        ge=20,
+        description="resamples of the bootstrap behind each interval [chosen here: each computes the distances anew]",
     )
-    seed: Seed = Field(0, description="of samples, subsets and resamples")
+    kid_subsets: int = Field(100, ge=1, description="subsets, random, that KID averages over [torch-fidelity]")
+    kid_subset_size: int = Field(
+        1000, ge=2, description="images in a subset, or all where there are fewer [torch-fidelity]"
+    )
+    seed: Seed = Field(0, description="seed of samples, subsets and resamples")
 
 
 def fid(real: np.ndarray, other: np.ndarray) -> float:

@@ -43,35 +43,51 @@ time, of 12 against 4 each fourth; of 3 against 20 at most one in thirty, as of 
 class PrivacyConfig(FeaturesConfig):
     """What counts as too near, and how much of it blocks: where the whole 95 % interval lies beyond what is allowed."""
 
-    synthetic: int = Field(1000, ge=20, description="synthetic slices to audit")
-    near_percentile: float = Field(
-        1.0, gt=0, le=50, description="percentile of held-out to train distances that counts as near"
+    synthetic: int = Field(
+        1000, ge=20, description="synthetic slices to audit [chosen here: shows shares down to a few in a thousand]"
     )
-    allowed_near: float = Field(0.1, ge=0, lt=1, description="share of near slices")
+    near_percentile: float = Field(
+        1.0, gt=0, le=50, description="percentile of held-out distances that counts as near [chosen here: 1 of 100]"
+    )
+    allowed_near: float = Field(
+        0.1, ge=0, lt=1, description="share of near slices [chosen here: ten times that of held-out slices]"
+    )
     duplicate_correlation: tuple[float, float] = Field(
         (0.85, 0.95),
-        description="least and greatest detail correlation above which a slice is a copy; in between, the greatest of "
-        "held-out slices decides: 0.89 in phantoms; one slice above the greatest blocks by itself, unless real ones of "
-        "other patients come as near",
+        description="correlation of details, least and greatest, above which a slice is a copy; in between, the "
+        "greatest of held-out slices decides; one slice above the greatest blocks by itself, unless real "
+        "ones of other patients come as near [chosen here: held-out phantoms reach 0.89]",
     )
     allowed_duplicates: float = Field(
-        0.003, ge=0, lt=1, description="share of copies; of 1000 fresh phantom slices up to two count as such"
+        0.003, ge=0, lt=1, description="share of copies [chosen here: of 1000 fresh phantom slices, up to two count]"
     )
     least_distance_ratio: float = Field(
-        0.8, gt=0, le=1, description="distance to the nearest training slice over that to the nearest held-out slice"
+        0.8,
+        gt=0,
+        le=1,
+        description="ratio of the distance to the nearest training slice to that to the nearest held-out slice "
+        "[chosen here: fresh slices have about 1]",
     )
     allowed_membership: float = Field(
         0.65,
         ge=0.5,
         lt=1,
-        description="AUROC of an attacker who tells training patients by their nearest slice",
+        description="AUROC of an attacker who tells training patients by the nearest slice [chosen here: luck is 0.5]",
     )
     allowed_patients: float = Field(
-        0.2, ge=0, lt=1, description="share of training patients nearer than `near_patients` percent of held-out ones"
+        0.2,
+        ge=0,
+        lt=1,
+        description="share of training patients nearer than `near_patients` percent of held-out ones [chosen here: "
+        "four times the 5 % to expect]",
     )
-    near_patients: float = Field(5.0, gt=0, le=50, description="percentile of held-out patients that counts as near")
-    resamples: int = Field(500, ge=100, description="bootstrap resamples")
-    seed: Seed = Field(0, description="of samples and resamples")
+    near_patients: float = Field(
+        5.0, gt=0, le=50, description="percentile of held-out patients that counts as near [chosen here: the usual 5 %]"
+    )
+    resamples: int = Field(
+        500, ge=100, description="resamples of the bootstrap [chosen here: chance moves a bound by 3 % of the interval]"
+    )
+    seed: Seed = Field(0, description="seed of samples and resamples")
 
 
 class Audit(NamedTuple):

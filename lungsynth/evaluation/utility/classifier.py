@@ -18,25 +18,55 @@ Architecture = Literal["vgg-small", "resnet18"]
 class ClassicalConfig(Config):
     """Classical augmentation that keeps HU, situs and upright anatomy: no flips, no inversion, no contrast change."""
 
-    rotation: float = Field(7, ge=0, le=30, description="greatest rotation, degrees; patients lie that askew")
-    translation: float = Field(0.06, ge=0, le=0.5, description="greatest shift, share of the width")
-    scale: float = Field(0.1, ge=0, lt=1, description="greatest change of size, share")
-    noise: float = Field(0.02, ge=0, le=0.5, description="greatest SD of added noise, share of the window; about 30 HU")
-    mixup: float = Field(0.2, gt=0, description="parameter of MixUp's beta distribution (Zhang, arXiv 1710.09412)")
-    cutmix: float = Field(1.0, gt=0, description="the same of CutMix (Yun, arXiv 1905.04899); arms with +mix take both")
+    rotation: float = Field(
+        7, ge=0, le=30, description="degrees; greatest rotation [chosen here: patients lie that askew]"
+    )
+    translation: float = Field(0.06, ge=0, le=0.5, description="share of the width; greatest shift [chosen here: mild]")
+    scale: float = Field(
+        0.1, ge=0, lt=1, description="share of the size; greatest change [chosen here: mild; patients differ by more]"
+    )
+    noise: float = Field(
+        0.02, ge=0, le=0.5, description="share of the window; greatest SD of added noise [chosen here: about 30 HU]"
+    )
+    mixup: float = Field(
+        0.2, gt=0, description="parameter of MixUp's beta distribution, no unit [Zhang, arXiv 1710.09412]"
+    )
+    cutmix: float = Field(
+        1.0,
+        gt=0,
+        description="parameter of CutMix's beta distribution, no unit; arms with +mix take both [Yun, arXiv "
+        "1905.04899]",
+    )
 
 
 class ClassifierConfig(Config):
     """Training of one classifier."""
 
-    steps: int = Field(300, ge=1, description="optimiser steps, the same in every arm")
-    batch: int = Field(32, ge=2, multiple_of=2, description="slices in a step")
-    lr: float = Field(6e-3, gt=0, description="AdamW learning rate at its peak (one cycle)")
-    weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay")
+    steps: int = Field(
+        300,
+        ge=1,
+        description="optimiser steps, the same in every arm [chosen here: a run trains dozens of classifiers]",
+    )
+    batch: int = Field(32, ge=2, multiple_of=2, description="slices in a step [chosen here: fits any machine]")
+    lr: float = Field(
+        6e-3,
+        gt=0,
+        description="learning rate of AdamW at its peak (one cycle) [chosen here: high, for few steps; arXiv "
+        "1708.07120]",
+    )
+    weight_decay: float = Field(
+        0.05,
+        ge=0,
+        description="rate of AdamW's weight decay [chosen here: usual with AdamW, as in ConvNeXt, arXiv 2201.03545]",
+    )
     architecture: Architecture = "vgg-small"
     """`vgg-small` (61,000 weights, 5 layers) for CPUs; `resnet18` (11 M) for GPUs and larger slices."""
     unet_width: int = Field(
-        8, ge=4, le=128, description="channels of the first level of the U-Net that is trained where masks are learnt"
+        8,
+        ge=4,
+        le=128,
+        description="channels of the first level of the U-Net that is trained where masks are learnt [chosen here: "
+        "half of slices.lungs' U-Net, since a run trains dozens]",
     )
     classical: ClassicalConfig = ClassicalConfig()
 

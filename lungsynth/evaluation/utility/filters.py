@@ -26,14 +26,30 @@ class FilterConfig(Config):
     """Filters to measure, and what passes them."""
 
     use: tuple[Filter, ...] = ()
-    """`discriminator`: slices that look more real than most real ones. `confidence`: those that a classifier, which saw
-    real slices alone, gives their own class. `novelty`: no copies of training slices."""
-    candidates: float = Field(2, ge=1, description="synthetic slices drawn for each real one, to pick from")
-    least_realness: float = Field(
-        0.7, gt=0, lt=1, description="share of unseen real slices that look less real; 0.7 as in cxr-dcgan"
+    """Filters to measure. `discriminator` passes slices that look more real than most real ones; `confidence` those to
+    which a classifier, which saw real slices alone, gives their own class; `novelty` those that copy no training slice.
+    """
+    candidates: float = Field(
+        2,
+        ge=1,
+        description="ratio: synthetic slices drawn for each real one, to pick from [chosen here: half are kept]",
     )
-    least_confidence: float = Field(0.7, gt=0, lt=1, description="of the classifier in a slice's own class")
-    most_alike: float = Field(0.85, gt=0, le=1, description="detail correlation with the training slice most like it")
+    least_realness: float = Field(
+        0.7, gt=0, lt=1, description="share of unseen real slices that look less real [cxr-dcgan]"
+    )
+    least_confidence: float = Field(
+        0.7,
+        gt=0,
+        lt=1,
+        description="probability that the classifier gives to a slice's own class [chosen here: as least_realness]",
+    )
+    most_alike: float = Field(
+        0.85,
+        gt=0,
+        le=1,
+        description="correlation of details with the training slice most like it [chosen here: as "
+        "privacy.duplicate_correlation]",
+    )
 
 
 class Sieve:

@@ -36,21 +36,28 @@ class UtilityConfig(ClassifierConfig):
     """The arms, and the classifiers of each."""
 
     task: TaskName = "classification"
-    """`segmentation`: a U-Net learns what the dataset's masks outline; the generator has to draw masks as well."""
+    """What is learnt: classes, or in `segmentation` masks, by a U-Net; the generator then has to draw masks as well."""
     seeds: int = Field(
-        5, ge=1, description="classifiers in an arm, seeded 0, 1, …; at least 5 for a verdict to rest on"
+        5, ge=1, description="classifiers in an arm, seeded 0, 1, … [chosen here: at least 5 for a verdict to rest on]"
     )
     ratios: tuple[float, ...] = Field(
-        (0.25, 0.5, 1.0, 2.0, 3.0), min_length=1, description="synthetic slices for each real one in a batch, > 0"
+        (0.25, 0.5, 1.0, 2.0, 3.0),
+        min_length=1,
+        description="ratios above 0: synthetic slices for each real one in a batch [chosen here: from few to mostly "
+        "synthetic]",
     )
     baselines: tuple[Baseline, ...] = Field(tuple(BASELINES), min_length=1)
     """Arms without synthetic slices, all of which a generator has to beat; in segmentation the two that apply."""
     controls: tuple[Control, ...] = ("shuffled", "synthetic only")
     """`shuffled`: one synthetic slice for each real one, under labels of others. `synthetic only`: no real slice."""
-    pool_seed: Seed = Field(0, description="of the synthetic slices, which are drawn anew for each classifier seed")
+    pool_seed: Seed = Field(
+        0, description="seed of the synthetic slices, which are drawn anew for each classifier seed"
+    )
     filters: FilterConfig = FilterConfig()
-    """Of synthetic slices, each measured by an arm of its own; in classification alone."""
-    workers: int = Field(0, ge=0, description="classifiers that train side by side on a CPU; 0: one on each core")
+    """Filters of synthetic slices, each measured by an arm of its own; in classification alone."""
+    workers: int = Field(
+        0, ge=0, description="classifiers that train side by side on a CPU [chosen here: 0, one on each core]"
+    )
 
     @field_validator("ratios")
     @classmethod
