@@ -83,29 +83,28 @@ def slices(config: Path, saved: Path | None) -> None:
     click.echo(dataset.folder)
 
 
-@main.command(short_help="Train the lung U-Net on slices with masks.")
+@main.command("train-lungs", short_help="Train the lung U-Net on slices with masks.")
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--steps", type=click.IntRange(min=1), default=400, show_default=True, help="optimiser steps")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
-def train_lungs(dataset: Path, folder: Path, steps: int, seed: int) -> None:
+def train_lungs_on(dataset: Path, folder: Path, steps: int, seed: int) -> None:
     """Train the lung U-Net on DATASET, slices that were cut with `slices.masks`, and write it to FOLDER.
 
     A run takes it by `slices: {lungs: {backend: unet, weights: FOLDER}}`.
     """
     from lungsynth.dataset.store import SliceDataset
-    from lungsynth.lungs.unet_training import LungTrainingConfig
-    from lungsynth.lungs.unet_training import train_lungs as train
+    from lungsynth.lungs.unet_training import LungTrainingConfig, train_lungs
 
-    card = train(SliceDataset(dataset), LungTrainingConfig(steps=steps, seed=seed), folder)
+    card = train_lungs(SliceDataset(dataset), LungTrainingConfig(steps=steps, seed=seed), folder)
     click.echo(f"{folder}: Dice {card.dice:.3f} on the slices of val")
 
 
-@main.command(short_help="List every verdict so far.")
+@main.command("history", short_help="List every verdict so far.")
 @run_file
 @click.option("--last", type=click.IntRange(1, 50_000), default=50, show_default=True, help="verdicts to list at most")
 @click.option("--json", "as_json", is_flag=True, help="print all that is known of them as JSON")
-def history(config: Path, last: int, as_json: bool) -> None:
+def list_history(config: Path, last: int, as_json: bool) -> None:
     """List the verdicts of the gate, newest first, also those that refused a generator. Reads MLflow alone.
 
     Below, from five generators on, whether distances by several extractors rank these alike, and as their gain does.
@@ -113,14 +112,13 @@ def history(config: Path, last: int, as_json: bool) -> None:
     from rich.console import Console
 
     from lungsynth.registry.connection import shown
-    from lungsynth.registry.history import history as verdicts
-    from lungsynth.registry.history import rank_correlations
+    from lungsynth.registry.history import history, rank_correlations
     from lungsynth.report.history import correlation_table, history_table
     from lungsynth.run_config import run_config
     from lungsynth.run_file import load
 
     registry = run_config(config, load(config)).registry
-    entries = verdicts(registry, last)
+    entries = history(registry, last)
     if as_json:
         click.echo(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=2))
     elif entries:
@@ -131,15 +129,15 @@ def history(config: Path, last: int, as_json: bool) -> None:
         click.echo(f"no verdict yet in experiment {registry.experiment} at {shown(registry.tracking_uri)}")
 
 
-@main.command(short_help="After a project was moved or copied: find its generators again.")
+@main.command("relocate", short_help="After a project was moved or copied: find its generators again.")
 @run_file
-def relocate(config: Path) -> None:
+def relocate_registry(config: Path) -> None:
     """Make MLflow's database look for its artifacts beside itself, after the project's folder was moved or copied."""
-    from lungsynth.registry.relocate import relocate as move
+    from lungsynth.registry.relocate import relocate
     from lungsynth.run_config import run_config
     from lungsynth.run_file import load
 
-    click.echo(move(run_config(config, load(config)).registry))
+    click.echo(relocate(run_config(config, load(config)).registry))
 
 
 def _settings_and_cohort(config: Path, saved: Path | None) -> tuple[Any, Any]:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,13 +35,3 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@cache
-def sources_sha256(*parts: str) -> str:
-    """SHA-256 of this library's own code in `parts`: subpackages or single files; an empty part is all of it."""
-    root = Path(__file__).parent
-    files = [
-        file for part in parts for file in ([root / part] if part.endswith(".py") else (root / part).rglob("*.py"))
-    ]
-    return combine(f"{file.relative_to(root)} {file_sha256(file)}" for file in sorted(files))

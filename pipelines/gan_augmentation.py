@@ -22,6 +22,7 @@ from lungsynth.training import TrainingConfig
 from lungsynth.verdict.gate import GateConfig
 from lungsynth.verdict.protocol import protocol_sha256
 from pipelines.checked import checked_pipeline
+from steps import code
 from steps.audit_privacy import audit_privacy
 from steps.build_slices import build_slices
 from steps.decide import decide
@@ -53,7 +54,7 @@ def gan_augmentation(
     """Train a generator and make it champion only if it provably helps."""
     who = select_cohort(cohort, splits)
     dataset = build_slices(who, cohort, fetch, slices)
-    package = train_generator(dataset, generator, training)
+    package = train_generator(dataset, generator, training, code.family(generator))
     features = train_extractor(dataset, extractor)
     champion = find_champion(package, utility, registry)
     pretrained = [name for name in fidelity.extractors if within_reach(name, fidelity.weights.get(name))]

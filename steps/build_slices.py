@@ -8,8 +8,8 @@ from lungsynth.cohort.select import CohortConfig
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.fetching.fetch import FetchConfig
 from lungsynth.report.build import draw_build
+from lungsynth.slicing import shards
 from lungsynth.slicing.series import SliceConfig
-from lungsynth.slicing.shards import build_slices as build
 from steps.materializers import SliceDatasetMaterializer
 
 
@@ -18,6 +18,6 @@ from steps.materializers import SliceDatasetMaterializer
 @step(enable_cache=False, output_materializers=SliceDatasetMaterializer)
 def build_slices(cohort: Cohort, source: CohortConfig, fetch: FetchConfig, config: SliceConfig) -> SliceDataset:
     """Fetch or simulate, read, segment the lungs, crop, window, resize and label."""
-    dataset = build(cohort, fetch, config, source if isinstance(source, PhantomCohortConfig) else None)
+    dataset = shards.build_slices(cohort, fetch, config, source if isinstance(source, PhantomCohortConfig) else None)
     draw_build(dataset)
     return dataset

@@ -9,23 +9,23 @@ from lungsynth.cohort.cohort import Cohort
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.evaluation.utility.predictions import Predictions
+from lungsynth.verdict import gate
 from lungsynth.verdict.gate import GateConfig, Verdict
-from lungsynth.verdict.gate import decide as judge
 from lungsynth.verdict.subgroups import patient_groups
 from steps import code
 
 
-@step(cache_policy=CachePolicy(cache_func=code.evaluation))
+@step(cache_policy=CachePolicy(cache_func=code.verdict))
 def decide(
     cohort: Cohort,
     dataset: SliceDataset,
     predictions: Predictions,
     fidelity: Scorecard,
     privacy: Scorecard,
-    gate: GateConfig,
+    config: GateConfig,
     protocol_sha256: str,
 ) -> tuple[Annotated[Scorecard, "scorecard"], Annotated[Verdict, "verdict"]]:
     """Promote, reject, block, or say that the test could not tell."""
     groups = patient_groups(cohort, dataset.series)
-    scorecard, verdict = judge(predictions, fidelity, privacy, groups, gate, protocol_sha256)
+    scorecard, verdict = gate.decide(predictions, fidelity, privacy, groups, config, protocol_sha256)
     return scorecard, verdict  # ZenML sees two outputs only in a literal pair

@@ -4,9 +4,9 @@ from zenml import step
 
 from lungsynth.evaluation.utility.measure import UtilityConfig
 from lungsynth.generators.package import GeneratorPackage
+from lungsynth.registry import mlflow_registry
 from lungsynth.registry.connection import RegistryConfig
 from lungsynth.registry.mlflow_registry import Champion
-from lungsynth.registry.mlflow_registry import find_champion as find
 from steps.materializers import ChampionMaterializer, new_folder
 
 
@@ -14,4 +14,4 @@ from steps.materializers import ChampionMaterializer, new_folder
 @step(enable_cache=False, output_materializers=ChampionMaterializer)
 def find_champion(generator: GeneratorPackage, utility: UtilityConfig, config: RegistryConfig) -> Champion | None:
     """Download the champion; none where there is none, or where it is this very generator."""
-    return find(config, generator, utility.task, new_folder())
+    return mlflow_registry.find_champion(config, generator, utility.task, new_folder())

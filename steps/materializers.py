@@ -18,9 +18,11 @@ from lungsynth.dataset.store import SliceDataset, link_or_copy
 from lungsynth.evaluation.extractor import Extractor
 from lungsynth.evaluation.utility.predictions import Predictions
 from lungsynth.generators.package import GeneratorPackage
+from lungsynth.hashing import combine
 from lungsynth.registry.mlflow_registry import Champion
 from lungsynth.report.build import PICTURES as BUILD_PICTURES
 from lungsynth.report.render import Report
+from steps import code
 
 
 @cache
@@ -126,6 +128,10 @@ class GeneratorPackageMaterializer(FolderRecordMaterializer):
         "training.png",
     )
 
+    def compute_content_hash(self, data: GeneratorPackage) -> str:
+        """Hash of weights, card and the code of the networks: what is sampled depends on all three."""
+        return combine([data.sha256, code.family(data.card.generator)])
+
 
 class ExtractorMaterializer(FolderRecordMaterializer):
     """`Extractor` as its folder."""
@@ -170,8 +176,8 @@ class ChampionMaterializer(FolderMaterializer):
         return None if version is None else Champion(version, GeneratorPackage(folder / "package"))
 
     def compute_content_hash(self, data: Champion | None) -> str:
-        """Hash of the package: a champion registered again is the same one to beat."""
-        return "none" if data is None else data.package.sha256
+        """Hash as of the generator's package: a champion registered again is the same one to beat."""
+        return "none" if data is None else combine([data.package.sha256, code.family(data.package.card.generator)])
 
 
 class ReportMaterializer(FolderRecordMaterializer):

@@ -5,14 +5,14 @@ from zenml.config import CachePolicy
 
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.extractor import Extractor
+from lungsynth.evaluation.fidelity import measure
 from lungsynth.evaluation.fidelity.measure import FidelityConfig
-from lungsynth.evaluation.fidelity.measure import measure_fidelity as measure
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.package import GeneratorPackage
 from steps import code
 
 
-@step(cache_policy=CachePolicy(cache_func=code.evaluation))
+@step(cache_policy=CachePolicy(cache_func=code.fidelity))
 def measure_fidelity(
     dataset: SliceDataset,
     generator: GeneratorPackage,
@@ -24,4 +24,4 @@ def measure_fidelity(
 
     `pretrained`: the published extractors within reach, so that what could not be downloaded once is tried again.
     """
-    return measure(dataset, generator.sample, extractor, config)
+    return measure.measure_fidelity(dataset, generator.sample, extractor, config)

@@ -4,8 +4,8 @@ from zenml import step
 from zenml.config import CachePolicy
 
 from lungsynth.dataset.store import SliceDataset
+from lungsynth.evaluation.utility import measure
 from lungsynth.evaluation.utility.measure import UtilityConfig
-from lungsynth.evaluation.utility.measure import measure_utility as measure
 from lungsynth.evaluation.utility.predictions import Predictions
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.registry.mlflow_registry import Champion
@@ -13,7 +13,7 @@ from steps import code
 from steps.materializers import PredictionsMaterializer
 
 
-@step(cache_policy=CachePolicy(cache_func=code.evaluation), output_materializers=PredictionsMaterializer)
+@step(cache_policy=CachePolicy(cache_func=code.utility), output_materializers=PredictionsMaterializer)
 def measure_utility(
     dataset: SliceDataset, generator: GeneratorPackage, champion: Champion | None, config: UtilityConfig
 ) -> Predictions:
@@ -21,5 +21,5 @@ def measure_utility(
     packages = {"synthetic": generator} | ({"champion": champion.package} if champion else {})
     if config.task == "classification":
         samplers = {name: package.sample for name, package in packages.items()}
-        return measure(dataset, samplers, config, generator.realness)
-    return measure(dataset, {name: package.sample_pairs for name, package in packages.items()}, config)
+        return measure.measure_utility(dataset, samplers, config, generator.realness)
+    return measure.measure_utility(dataset, {name: package.sample_pairs for name, package in packages.items()}, config)

@@ -6,9 +6,9 @@ import lungsynth
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.package import GeneratorPackage
+from lungsynth.registry import mlflow_registry
 from lungsynth.registry.connection import RegistryConfig
 from lungsynth.registry.mlflow_registry import Champion, Registration
-from lungsynth.registry.mlflow_registry import register as record
 from lungsynth.verdict.gate import Verdict
 from steps import code
 
@@ -24,7 +24,7 @@ def register(
     config: RegistryConfig,
 ) -> Registration:
     """Record the verdict in MLflow; make the generator a model version only if it was promoted."""
-    return record(
+    return mlflow_registry.register(
         generator,
         scorecard,
         verdict,

@@ -2,9 +2,9 @@
 
 from zenml import get_step_context, step
 
+from lungsynth.cohort import select
 from lungsynth.cohort.cohort import Cohort
 from lungsynth.cohort.select import CohortConfig
-from lungsynth.cohort.select import select_cohort as select
 from lungsynth.cohort.splits import SplitConfig
 from lungsynth.registry.check import check_registry
 from lungsynth.registry.connection import RegistryConfig
@@ -16,4 +16,4 @@ from steps.materializers import CohortMaterializer
 def select_cohort(source: CohortConfig, splits: SplitConfig) -> Cohort:
     """See whether the registry could take what comes of it; then choose series, label patients and split them."""
     check_registry(RegistryConfig.model_validate(get_step_context().pipeline_run.config.parameters["registry"]))
-    return select(source, splits)
+    return select.select_cohort(source, splits)

@@ -4,13 +4,13 @@ from zenml import step
 from zenml.config import CachePolicy
 
 from lungsynth.dataset.store import SliceDataset
+from lungsynth.evaluation import extractor
 from lungsynth.evaluation.extractor import Extractor, ExtractorConfig
-from lungsynth.evaluation.extractor import train_extractor as train
 from steps import code
 from steps.materializers import ExtractorMaterializer, new_folder
 
 
-@step(cache_policy=CachePolicy(cache_func=code.evaluation), output_materializers=ExtractorMaterializer)
+@step(cache_policy=CachePolicy(cache_func=code.extractor), output_materializers=ExtractorMaterializer)
 def train_extractor(dataset: SliceDataset, config: ExtractorConfig) -> Extractor:
     """Train the lung CNN on `train` once, for fidelity and privacy both."""
-    return train(dataset, config, new_folder())
+    return extractor.train_extractor(dataset, config, new_folder())

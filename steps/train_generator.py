@@ -21,9 +21,14 @@ from steps import code
 from steps.materializers import GeneratorPackageMaterializer, new_folder
 
 
-@step(cache_policy=CachePolicy(cache_func=code.training), output_materializers=GeneratorPackageMaterializer)
-def train_generator(dataset: SliceDataset, generator: GeneratorConfig, training: TrainingConfig) -> GeneratorPackage:
-    """Train on the `train` split and choose by `val`; an interrupted training goes on from its last checkpoint."""
+@step(cache_policy=CachePolicy(cache_func=code.generator), output_materializers=GeneratorPackageMaterializer)
+def train_generator(
+    dataset: SliceDataset, generator: GeneratorConfig, training: TrainingConfig, networks: str
+) -> GeneratorPackage:
+    """Train on the `train` split and choose by `val`; an interrupted training goes on from its last checkpoint.
+
+    `networks`: the key of the family's code, so that changed networks are trained anew and those of other families not.
+    """
     # From the run, not parameters of the step: another server or test must not train the same generator anew.
     sections = get_step_context().pipeline_run.config.parameters
     registry = RegistryConfig.model_validate(sections["registry"])

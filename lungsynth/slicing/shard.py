@@ -21,7 +21,7 @@ from lungsynth.dataset.undelivered import Undelivered, utc_now
 from lungsynth.errors import LungsynthError, reason
 from lungsynth.fetching.delivery import Delivery
 from lungsynth.fetching.fetch import FetchConfig, deliver, free
-from lungsynth.hashing import combine, file_sha256, sources_sha256
+from lungsynth.hashing import combine, file_sha256
 from lungsynth.locks import alone
 from lungsynth.slicing.contact import pictures_of, previews_a_series
 from lungsynth.slicing.earlier import fates_of
@@ -33,6 +33,12 @@ from lungsynth.text import printable
 
 log = logging.getLogger(__name__)
 
+CUT_VERSION = "1"
+"""Version of all code between a file and its slices. Raise it when a pixel, a mask, a label or a row can change.
+
+A test compares slices with golden hashes and says so. Rewording or moving code keeps it, so that no series is fetched
+again for that. The simulator has a version of its own, which is part of a phantom's URL and so of the cohort.
+"""
 DECODERS = ("imagecodecs", "numpy", "opencv-python-headless", "pillow", "pydicom", "tifffile")
 """Packages whose version may change a pixel."""
 PLACE_ONLY = {"root", "workers", "patients_per_shard"}
@@ -279,13 +285,13 @@ def _no_slices() -> pd.DataFrame:
 
 
 def _folder(part: Cohort, config: SliceConfig) -> Path:
-    """Where a shard lies: named by patients, configuration, code, and the packages that decode."""
+    """Folder of a shard, named by its patients, configuration, `CUT_VERSION`, and the packages that decode."""
     weights = config.lungs.weights
     key = combine(
         [
             part.sha256,
             config.model_dump_json(exclude=PLACE_ONLY),
-            sources_sha256("dataset", "dicom", "lungs", "phantom", "radiographs", "slicing"),
+            f"cut {CUT_VERSION}",
             *(f"{package} {version(package)}" for package in DECODERS),
             *([file_sha256(file) for file in sorted(weights.iterdir())] if weights and weights.is_dir() else []),
         ]

@@ -249,3 +249,12 @@ def _cli(*arguments):
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=environment
     )
+
+
+def test_another_cut_version_or_decoder_gives_another_shard(cohort, tmp_path, monkeypatch):
+    part = next(iter(cohort.shards(1)))
+    before = shard._folder(part, slices(tmp_path))
+    monkeypatch.setattr(shard, "CUT_VERSION", f"{shard.CUT_VERSION}a")
+    raised = shard._folder(part, slices(tmp_path))
+    monkeypatch.setattr(shard, "version", lambda package: f"99 {package}")
+    assert len({before, raised, shard._folder(part, slices(tmp_path))}) == 3
