@@ -27,7 +27,7 @@ import torch
 
 from lungsynth.cpus import side_by_side, usable_cpus
 from lungsynth.evaluation.privacy.copies import detail_correlation
-from lungsynth.evaluation.utility.classifier import ClassifierConfig, Pool, Recipe, new_classifier, train_classifier
+from lungsynth.evaluation.utility.classifier import BatchPlan, ClassifierConfig, Pool, new_classifier, train_classifier
 from lungsynth.run_file import load, training_sections
 from lungsynth.training import Slices
 from lungsynth.training.config import TrainingSections
@@ -123,7 +123,7 @@ def _evaluation(rounds: int) -> Speeds:
 
 
 def _classifier(pool: Pool, seed: int, config: ClassifierConfig) -> object:
-    return train_classifier(new_classifier(config, seed, "cpu"), pool, None, Recipe(), seed, config)
+    return train_classifier(new_classifier(config, seed, "cpu"), pool, None, BatchPlan(), seed, config)
 
 
 def _noise(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
+from lungsynth.intensity import to_network
 from lungsynth.lungs.mask import LungMask
 
 WEIGHTS, CARD = "lungs.safetensors", "lungs.json"
@@ -157,9 +158,9 @@ def predict(network: Unet, size: int, pictures: list[np.ndarray]) -> np.ndarray:
     return masks
 
 
-def as_grey(pictures: Tensor) -> Tensor:
+def as_grey(images: Tensor) -> Tensor:
     """uint8 B×S×S to what the network takes, float B×1×S×S in [-1, 1]."""
-    return pictures[:, None].float() / 127.5 - 1
+    return to_network(images[:, None])
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:

@@ -12,10 +12,11 @@ from torch import Tensor
 from lungsynth.config import Config, Seed
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.errors import LungsynthError
+from lungsynth.fit import fit
 from lungsynth.hashing import array_sha256, combine
+from lungsynth.intensity import to_network
 from lungsynth.locks import alone
-from lungsynth.lungs.unet import CARD, WEIGHTS, Unet, UnetCard, UnetConfig, as_grey, predict, to_input
-from lungsynth.progress import Progress
+from lungsynth.lungs.unet import CARD, WEIGHTS, Unet, UnetCard, UnetConfig, predict, to_input
 
 
 class LungTrainingConfig(Config):
@@ -119,18 +120,14 @@ def _train(inputs: Tensor, targets: Tensor, config: LungTrainingConfig) -> Unet:
     with torch.random.fork_rng(devices=[] if device == "cpu" else None):
         torch.manual_seed(config.seed)
         network = Unet(config.unet).to(device).train()
-        optimiser = torch.optim.AdamW(network.parameters(), lr=config.lr)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, config.steps + 1)
-        for _ in Progress(range(config.steps), "lung U-Net", leave=False):
+
+        def loss() -> Tensor:
             rows = torch.randint(len(inputs), (config.batch,))
-            pair = torch.stack([as_grey(inputs[rows])[:, 0], targets[rows].float() / 255], dim=1).to(device)
+            pair = torch.stack([to_network(inputs[rows]), targets[rows].float() / 255], dim=1).to(device)
             pair = _moved(pair, config)
-            logits, target = network(pair[:, :1]), pair[:, 1:]
-            loss = overlap_loss(logits, target)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
+            return overlap_loss(network(pair[:, :1]), pair[:, 1:])
+
+        fit(network, loss, steps=config.steps, lr=config.lr, weight_decay=0.01, title="lung U-Net")
     return network.eval()
 
 

@@ -15,7 +15,7 @@ from lungsynth.cpus import torch_threads
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.privacy.copies import detail_correlation
 from lungsynth.evaluation.sampler import Realness
-from lungsynth.evaluation.utility.classifier import ClassifierConfig, Pool, Recipe, scores, train_classifier
+from lungsynth.evaluation.utility.classifier import BatchPlan, ClassifierConfig, Pool, scores, train_classifier
 
 Filter = Literal["discriminator", "confidence", "novelty"]
 LEAST = 10
@@ -99,7 +99,7 @@ class Sieve:
             assert self.val_realness is not None
             return real_enough(drawn, self.val_realness, self.filters.least_realness)
         if name == "confidence":
-            judge = train_classifier(deepcopy(untrained), self.real, None, Recipe(), seed, self.classifier)
+            judge = train_classifier(deepcopy(untrained), self.real, None, BatchPlan(), seed, self.classifier)
             positive = scores(judge, candidates.images)
             return np.where(candidates.labels == 1, positive, 1 - positive) >= self.filters.least_confidence
         return detail_correlation(candidates.images, self.real.images).correlation <= self.filters.most_alike

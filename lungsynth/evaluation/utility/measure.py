@@ -15,7 +15,7 @@ from lungsynth.config import Seed
 from lungsynth.cpus import side_by_side
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.sampler import PairSampler, Realness, Sampler
-from lungsynth.evaluation.utility.classifier import ClassifierConfig, Pool, Recipe
+from lungsynth.evaluation.utility.classifier import BatchPlan, ClassifierConfig, Pool
 from lungsynth.evaluation.utility.filters import FilterConfig, Sieve
 from lungsynth.evaluation.utility.predictions import Predictions, Role
 from lungsynth.evaluation.utility.tasks import TASKS, Task, TaskName
@@ -23,11 +23,11 @@ from lungsynth.progress import Progress
 
 Baseline = Literal["real", "real+balanced", "real+classical", "real+classical+mix"]
 Control = Literal["shuffled", "synthetic only"]
-BASELINES: dict[Baseline, Recipe] = {
-    "real": Recipe(balanced=False, classical=False),
-    "real+balanced": Recipe(classical=False),
-    "real+classical": Recipe(),
-    "real+classical+mix": Recipe(mixed=True),
+BASELINES: dict[Baseline, BatchPlan] = {
+    "real": BatchPlan(balanced=False, classical=False),
+    "real+balanced": BatchPlan(classical=False),
+    "real+classical": BatchPlan(),
+    "real+classical+mix": BatchPlan(mixed=True),
 }
 """Arms without synthetic slices. In batches of `real` classes are as common as in `train`, elsewhere equally common."""
 
@@ -86,7 +86,7 @@ class Arm(NamedTuple):
 
     name: str
     role: Role
-    recipe: Recipe
+    plan: BatchPlan
     sampler: str = ""
     ratio: float = 0.0
     shuffled: bool = False
@@ -99,17 +99,17 @@ def arms(config: UtilityConfig, samplers: Iterable[str]) -> list[Arm]:
     for name in samplers:
         role: Role = "champion" if name == "champion" else "candidate"
         for ratio in config.ratios:
-            recipe = Recipe(synthetic=ratio / (1 + ratio))
-            found.append(Arm(f"real+classical+{name}@{ratio:g}", role, recipe, name, ratio))
+            plan = BatchPlan(synthetic=ratio / (1 + ratio))
+            found.append(Arm(f"real+classical+{name}@{ratio:g}", role, plan, name, ratio))
     if "synthetic" in samplers:
         if "shuffled" in config.controls:
-            recipe = Recipe(synthetic=0.5)
-            found.append(Arm("real+classical+shuffled@1", "control", recipe, "synthetic", 1.0, shuffled=True))
+            plan = BatchPlan(synthetic=0.5)
+            found.append(Arm("real+classical+shuffled@1", "control", plan, "synthetic", 1.0, shuffled=True))
         if "synthetic only" in config.controls:
-            found.append(Arm("synthetic+classical", "control", Recipe(synthetic=1.0), "synthetic", 1.0))
+            found.append(Arm("synthetic+classical", "control", BatchPlan(synthetic=1.0), "synthetic", 1.0))
         for name in config.filters.use:
-            recipe = Recipe(synthetic=0.5)
-            found.append(Arm(f"real+classical+synthetic@1+{name}", "control", recipe, f"synthetic+{name}", 1.0))
+            plan = BatchPlan(synthetic=0.5)
+            found.append(Arm(f"real+classical+synthetic@1+{name}", "control", plan, f"synthetic+{name}", 1.0))
     return found
 
 
@@ -153,7 +153,7 @@ def measure_utility(
 
             def work(arm: Arm, seed: int = seed, drawn: Pools = drawn, model: nn.Module = untrained) -> np.ndarray:
                 synthetic = _synthetic(arm, drawn, len(train), seed)
-                return task.score(task.train(deepcopy(model), real, synthetic, arm.recipe, seed), unseen)
+                return task.score(task.train(deepcopy(model), real, synthetic, arm.plan, seed), unseen)
 
             for arm, result in zip(found, side_by_side(work, found, workers), strict=True):
                 facts = {"arm": arm.name, "role": arm.role, "seed": seed, "split": table["split"], "row": held_out}

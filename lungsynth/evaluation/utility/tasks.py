@@ -13,9 +13,9 @@ from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.sampler import draw, draw_pairs
 from lungsynth.evaluation.statistics import Measure
 from lungsynth.evaluation.utility.classifier import (
+    BatchPlan,
     ClassifierConfig,
     Pool,
-    Recipe,
     new_classifier,
     scores,
     train_classifier,
@@ -52,8 +52,8 @@ class Task(ABC):
         """An untrained model, whose weights follow from `seed`."""
 
     @abstractmethod
-    def train(self, model: nn.Module, real: Pool, synthetic: Pool | None, recipe: Recipe, seed: int) -> nn.Module:
-        """Train `model` on batches of `recipe`; with one `seed`, those of all recipes share real slices."""
+    def train(self, model: nn.Module, real: Pool, synthetic: Pool | None, plan: BatchPlan, seed: int) -> nn.Module:
+        """Train `model` on batches of `plan`; with one `seed`, those of all plans share real slices."""
 
     @abstractmethod
     def score(self, model: nn.Module, slices: Pool) -> np.ndarray:
@@ -91,8 +91,8 @@ class Classification(Task):
     def new(self, seed: int, device: str) -> nn.Module:
         return new_classifier(self.config, seed, device)
 
-    def train(self, model: nn.Module, real: Pool, synthetic: Pool | None, recipe: Recipe, seed: int) -> nn.Module:
-        return train_classifier(model, real, synthetic, recipe, seed, self.config)
+    def train(self, model: nn.Module, real: Pool, synthetic: Pool | None, plan: BatchPlan, seed: int) -> nn.Module:
+        return train_classifier(model, real, synthetic, plan, seed, self.config)
 
     def score(self, model: nn.Module, slices: Pool) -> np.ndarray:
         return scores(model, slices.images)
@@ -126,8 +126,8 @@ class Segmentation(Task):
     def new(self, seed: int, device: str) -> nn.Module:
         return new_segmenter(self.config, self.dataset.meta.size, seed, device)
 
-    def train(self, model: nn.Module, real: Pool, synthetic: Pool | None, recipe: Recipe, seed: int) -> nn.Module:
-        return train_segmenter(model, real, synthetic, recipe, seed, self.config)
+    def train(self, model: nn.Module, real: Pool, synthetic: Pool | None, plan: BatchPlan, seed: int) -> nn.Module:
+        return train_segmenter(model, real, synthetic, plan, seed, self.config)
 
     def score(self, model: nn.Module, slices: Pool) -> np.ndarray:
         return dice(model, slices.images, slices.labels)
