@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import secrets
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +14,7 @@ from lungsynth.cohort.picture_walk import SUFFIXES
 from lungsynth.cohort.pictures import PictureSource, cohort_of_pictures
 from lungsynth.cohort.splits import SplitConfig
 from lungsynth.errors import LungsynthError, first_line
+from lungsynth.files import whole_file
 from lungsynth.progress import Progress, on_terminal
 
 if TYPE_CHECKING:
@@ -137,7 +137,6 @@ def _file(image: dict, cache: Path) -> Path:
     path = cache.absolute() / name[:2] / f"{name}{suffix if suffix in SUFFIXES else ''}"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{name}.{secrets.token_hex(4)}")
-        part.write_bytes(content)
-        part.replace(path)
+        with whole_file(path) as part:
+            part.write_bytes(content)
     return path

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import tempfile
-import uuid
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from lungsynth.dataset.rejection import Reason
 from lungsynth.dataset.undelivered import Undelivered, read_notes, write_notes
 from lungsynth.dataset.vocabulary import CLASSES, SPLITS
 from lungsynth.errors import LungsynthError
+from lungsynth.files import whole_folder
 from lungsynth.hashing import array_sha256, combine, table_sha256
 
 COLUMNS = {
@@ -225,25 +225,21 @@ def write_shard(
     # Not what a store said: the same slices are the same, however an error was worded.
     hashed = series.assign(detail=series["detail"].mask(series["reason"] == Reason.NOT_FETCHED, ""))
     sha256 = combine([*arrays, table_sha256(table), table_sha256(hashed)])
-    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
-    part.mkdir(parents=True)
     try:
-        write_slices(part / "images.safetensors", images)
-        if masks is not None:
-            write_slices(part / "masks.safetensors", masks)
-        table.to_parquet(part / "slices.parquet", index=False)
-        series.to_parquet(part / "series.parquet", index=False)
-        _write_pictures(part, pictures or {})
-        write_notes(part, undelivered)
-        shard = {"rows": len(images), "sha256": sha256}
-        (part / "shard.json").write_text(json.dumps(shard))
-        part.rename(folder)
+        with whole_folder(folder) as part:
+            write_slices(part / "images.safetensors", images)
+            if masks is not None:
+                write_slices(part / "masks.safetensors", masks)
+            table.to_parquet(part / "slices.parquet", index=False)
+            series.to_parquet(part / "series.parquet", index=False)
+            _write_pictures(part, pictures or {})
+            write_notes(part, undelivered)
+            shard = {"rows": len(images), "sha256": sha256}
+            (part / "shard.json").write_text(json.dumps(shard))
     except OSError:
         if (there := Shard.open(folder)) is None:
             raise
         return there
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return Shard(folder, len(images), sha256, tuple(undelivered))
 
 
@@ -257,11 +253,9 @@ def assemble(
     """
     if folder.exists():
         raise LungsynthError(f"{folder} is there already: name a new folder for the slices, or remove this one")
-    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
-    (part / "shards").mkdir(parents=True)
-    try:
+    with whole_folder(folder) as part:
         for shard in shards:
-            (part / "shards" / shard.folder.name).mkdir()
+            (part / "shards" / shard.folder.name).mkdir(parents=True)
             for file in shard.folder.glob("*.safetensors"):
                 link_or_copy(file, part / "shards" / shard.folder.name / file.name)
         for name in ("slices", "series"):
@@ -274,9 +268,6 @@ def assemble(
         _write_pictures(part, pictures or {})
         write_notes(part, [one for shard in shards for one in shard.undelivered])
         (part / "dataset.json").write_text(json.dumps(manifest, indent=1))
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return SliceDataset(folder)
 
 
@@ -304,13 +295,6 @@ def _read_pictures(folder: Path, prefix: str = "") -> dict[str, np.ndarray]:
     """The arrays whose names begin with `prefix`; the others stay compressed on disk."""
     with np.load(folder / "pictures.npz") as arrays:
         return {name: arrays[name] for name in arrays if name.startswith(prefix)}
-
-
-def replace_whole(path: Path, content: bytes) -> None:
-    """Write a file that is whole at any time; the unfinished one lies outside its folder, which may be being copied."""
-    part = path.parent.with_name(f".{path.parent.name}.{path.name}.{uuid.uuid4().hex[:8]}")
-    part.write_bytes(content)
-    part.replace(path)
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:

@@ -1,12 +1,13 @@
 """Series that a shard or a dataset lacks, because no object store gave them."""
 
 import json
-import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from lungsynth.files import whole_file
 
 NOTE = "undelivered.json"
 
@@ -39,8 +40,7 @@ def read_notes(folder: Path) -> tuple[Undelivered, ...]:
 
 def write_notes(folder: Path, notes: Iterable[Undelivered]) -> None:
     """Note in `folder` what it lacks; whoever reads or links the file meanwhile sees the old one or the new one."""
-    if (found := tuple(notes)) == read_notes(folder):
+    if (given := tuple(notes)) == read_notes(folder):
         return
-    part = folder.parent / f".{folder.name}.{NOTE}.{secrets.token_hex(4)}"
-    part.write_text(json.dumps([asdict(one) for one in found], indent=1))
-    part.replace(folder / NOTE)
+    with whole_file(folder / NOTE, beside=folder) as part:
+        part.write_text(json.dumps([asdict(one) for one in given], indent=1))

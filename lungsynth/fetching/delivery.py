@@ -25,9 +25,6 @@ class FetchReason(StrEnum):
         return self not in (FetchReason.NOT_FOUND, FetchReason.INCOMPLETE, FetchReason.UNEXPECTED)
 
 
-REASONS = tuple(FetchReason)
-
-
 class FetchFailed(Exception):  # noqa: N818 - an outcome of one attempt, which is repeated or recorded
     """An attempt did not bring the whole series; `detail` is one line."""
 
@@ -47,7 +44,7 @@ class Delivery:
 
     series_uid: str
     folder: Path | None
-    reason: str = ""  # one of REASONS where `folder` is None
+    reason: str = ""  # a `FetchReason` where `folder` is None
     detail: str = ""  # one line: what was expected and found; of a whole series, how much was checked by size alone
     bytes: int = 0  # that were downloaded or simulated for it in this run
     source: str = ""  # the endpoint that it came from; disk, phantom or file; empty where there is none

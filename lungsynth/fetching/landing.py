@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event
 
 from lungsynth.fetching.delivery import FetchFailed, FetchReason, Stopped
+from lungsynth.files import whole_file
 from lungsynth.locks import held, let_go
 
 POLL_S = 0.1
@@ -82,9 +83,8 @@ class Landing:
 
     def land(self) -> None:
         """Give the hidden folder the series' name."""
-        noted = self._sizes.with_suffix(".tmp")
-        noted.write_text(json.dumps(sizes(self.part)))
-        noted.replace(self._sizes)
+        with whole_file(self._sizes) as part:
+            part.write_text(json.dumps(sizes(self.part)))
         self.part.rename(self.folder)
 
     def on_disk(self) -> bool:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lungsynth.config import Config
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, first_line
 from lungsynth.intensity import to_network
 from lungsynth.lungs.mask import LungMask
 
@@ -126,7 +126,7 @@ def load_unet(folder: Path) -> tuple[Unet, UnetCard]:
         card = UnetCard.model_validate_json((folder / CARD).read_text(encoding="utf-8"))
         state = load_file(folder / WEIGHTS)
     except (OSError, UnicodeDecodeError, ValidationError, SafetensorError) as error:
-        reason = type(error).__name__ if isinstance(error, ValidationError) else str(error).splitlines()[0]
+        reason = type(error).__name__ if isinstance(error, ValidationError) else first_line(error)
         raise LungsynthError(
             f"{folder}: no U-Net for lungs ({reason}); train one with `lungsynth train-lungs`"
         ) from error
