@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 CLASS_NAME = re.compile(r"(?!floor$)\w[\w .+-]{0,63}")
 """Names of classes become parts of metric names, where `floor` and `/` mean something."""
 TOO_MANY = 0.5
-"""Share of the images from which on one name is hardly that of a single patient."""
+"""Fraction of the images from which on one name is hardly that of a single patient."""
 
 
 class PictureSource(Config):

@@ -77,7 +77,7 @@ def _by_split(images: pd.DataFrame) -> list[int]:
 
 
 def _demography(images: pd.DataFrame) -> tuple[str, str]:
-    """Median age in years and share of women, each of the patients of whom it is known."""
+    """Median age in years and fraction of women, each of the patients of whom it is known."""
     patients = images.drop_duplicates("patient_key")
     age, sex = patients["age"].dropna(), patients["sex"].dropna()
     women = f"{(sex == 'F').mean():.0%}" if len(sex) else "?"

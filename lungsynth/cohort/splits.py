@@ -14,17 +14,17 @@ from lungsynth.errors import LungsynthError
 
 
 class SplitConfig(Config):
-    """How patients are dealt to train, val and test.
+    """How patients are assigned to train, val and test.
 
-    `threshold` compares each patient's draw, a salted hash of their identity and of nothing else, with the fractions.
-    So nobody ever changes side: not when patients of either class join or leave, not when a label is revised. It is
-    stratified in expectation: within each label, and within any other group, every patient falls to a side with its
-    fraction as the probability. The share that a group of n patients really has there strays from the fraction f by a
-    standard deviation of √(f(1-f)/n): 1.6 points for 600 cancer patients at f = 0.2. Exact shares would move patients
-    when others join. What is made sure of is that every side has patients of every label.
+    `threshold` compares a salted hash of each patient's identity, a number in [0, 1), with the fractions. A patient
+    never changes sides: not when patients of either class join or leave, not when a label is revised. Each patient
+    falls to a side with that side's fraction as the probability, so the split is stratified in expectation, within
+    each label and within any other group. Among n patients the fraction f is met with a standard deviation of
+    √(f(1-f)/n): 1.6 points for 600 cancer patients at f = 0.2. Exact fractions would move patients when others join.
+    Every side is checked to have patients of every label.
 
-    `ranked` deals exact counts within each label by the order of the same draws. It suits cohorts of a handful of
-    patients, and is *not* stable: one more patient may move others to another side.
+    `ranked` gives exact counts within each label, in the order of the same hashes. Use it for cohorts of a handful of
+    patients. It is *not* stable: one more patient may move others to another side.
     """
 
     salt: str = Field("lungsynth", min_length=1, description="text; another salt draws other splits and other keys")
@@ -41,7 +41,7 @@ class SplitConfig(Config):
 
     @property
     def fractions(self) -> tuple[float, float, float]:
-        """The shares in the order of `SPLITS`."""
+        """The fractions in the order of `SPLITS`."""
         return self.train, self.val, self.test
 
 
@@ -110,7 +110,7 @@ def _by_rank(draws: np.ndarray, labels: pd.Series, config: SplitConfig) -> np.nd
 
 
 def _exact_counts(n: int, fractions: tuple[float, ...]) -> np.ndarray:
-    """Largest-remainder shares of n patients, at least one to each split where n allows it."""
+    """Largest-remainder counts of n patients, at least one to each split where n allows it."""
     exact = n * np.array(fractions)
     counts = np.floor(exact + 1e-9).astype(np.int64)
     remainders = np.argsort(counts - exact, kind="stable")
@@ -122,5 +122,5 @@ def _exact_counts(n: int, fractions: tuple[float, ...]) -> np.ndarray:
 
 
 def _donor(counts: np.ndarray, fractions: tuple[float, ...]) -> int:
-    """The split that can spare a patient best: the one furthest above its share, of those with more than one."""
+    """The split that can spare a patient best: the one furthest above its fraction, of those with more than one."""
     return int(np.where(counts > 1, counts - counts.sum() * np.array(fractions), -np.inf).argmax())

@@ -36,7 +36,7 @@ COLUMNS = {
     "pixel_mm": "float64",  # in-plane size of a pixel of the scan
     "slice_spacing_mm": "float64",  # distance of neighbouring slices of the scan
     "thickness_mm": "float64",
-    "lung_fraction": "float64",  # share of the slice's pixels that is lung, 0 to 1
+    "lung_fraction": "float64",  # fraction of the slice's pixels that is lung, 0 to 1
     "manufacturer": "string",
 }
 SERIES_COLUMNS = {
@@ -57,10 +57,11 @@ HU_BINS = np.arange(-1024, 1025, 32)
 
 @dataclass(frozen=True)
 class SliceMeta:
-    """What all slices share: `window_hu` (low, high) maps linearly to 0 to 255, none for pictures that have no HU.
+    """What all slices have in common.
 
-    `size` is H = W in pixels, `view` what part of the scan a slice shows, and `classes` the labels in the order of
-    their codes, of which the last is the positive one.
+    `size` is H = W in pixels; `window_hu` (low, high) maps linearly to 0 to 255, none for pictures, which have no HU;
+    `view` is the part of the scan that a slice shows; `classes` are the labels in the order of their codes, the
+    positive one last.
     """
 
     size: int
@@ -101,9 +102,9 @@ class Shard:
         """What became of its series; see `SERIES_COLUMNS`."""
         return pd.read_parquet(self.folder / "series.parquet")
 
-    def pictures(self, prefix: str | None = None) -> dict[str, np.ndarray]:
+    def figures(self, prefix: str | None = None) -> dict[str, np.ndarray]:
         """Arrays for the report of a build: all, or those whose names begin with `prefix`."""
-        return _read_pictures(self.folder, prefix or "")
+        return _read_figures(self.folder, prefix or "")
 
 
 @dataclass(frozen=True)
@@ -154,9 +155,9 @@ class SliceDataset:
         return self.table["label"].map(codes).to_numpy(np.int64)
 
     @cached_property
-    def pictures(self) -> dict[str, np.ndarray]:
+    def figures(self) -> dict[str, np.ndarray]:
         """Arrays for the report of the build, as `slicing.shards` collects them."""
-        return _read_pictures(self.folder)
+        return _read_figures(self.folder)
 
     def rows(self, *splits: str) -> np.ndarray:
         """Indices of the slices of these splits, ascending."""
@@ -210,12 +211,12 @@ def write_shard(
     masks: np.ndarray | None,
     table: pd.DataFrame,
     series: pd.DataFrame | None = None,
-    pictures: Mapping[str, np.ndarray] | None = None,
+    figures: Mapping[str, np.ndarray] | None = None,
     undelivered: Sequence[Undelivered] = (),
 ) -> Shard:
     """Write slices (uint8, N×H×W), their masks and tables into the new folder `folder`; nothing or all of it.
 
-    Where another process was quicker, its shard stays. `pictures` are arrays for the report of a build, which are no
+    Where another process was quicker, its shard stays. `figures` are arrays for the report of a build, which are no
     part of the hash.
     """
     series = pd.DataFrame(columns=list(SERIES_COLUMNS)) if series is None else series
@@ -232,7 +233,7 @@ def write_shard(
                 write_slices(part / "masks.safetensors", masks)
             table.to_parquet(part / "slices.parquet", index=False)
             series.to_parquet(part / "series.parquet", index=False)
-            _write_pictures(part, pictures or {})
+            _write_figures(part, figures or {})
             write_notes(part, undelivered)
             shard = {"rows": len(images), "sha256": sha256}
             (part / "shard.json").write_text(json.dumps(shard))
@@ -244,7 +245,7 @@ def write_shard(
 
 
 def assemble(
-    folder: Path, shards: Sequence[Shard], meta: SliceMeta, pictures: Mapping[str, np.ndarray] | None = None
+    folder: Path, shards: Sequence[Shard], meta: SliceMeta, figures: Mapping[str, np.ndarray] | None = None
 ) -> SliceDataset:
     """Make one dataset of shards, by hard links where the file system allows.
 
@@ -265,7 +266,7 @@ def assemble(
         listed = [{"name": shard.folder.name, "rows": shard.rows, "sha256": shard.sha256} for shard in shards]
         manifest = {"sha256": _sha256(meta, listed), "meta": asdict(meta), "masks": masks, "shards": listed}
         _write_codes(part, meta)
-        _write_pictures(part, pictures or {})
+        _write_figures(part, figures or {})
         write_notes(part, [one for shard in shards for one in shard.undelivered])
         (part / "dataset.json").write_text(json.dumps(manifest, indent=1))
     return SliceDataset(folder)
@@ -283,15 +284,15 @@ def _write_codes(folder: Path, meta: SliceMeta) -> None:
     save_file({"labels": labels, "splits": splits}, folder / "labels.safetensors")
 
 
-def _write_pictures(folder: Path, pictures: Mapping[str, np.ndarray]) -> None:
+def _write_figures(folder: Path, figures: Mapping[str, np.ndarray]) -> None:
     # As numpy's savez_compressed, three times as fast: noise does not get smaller by trying harder.
     with zipfile.ZipFile(folder / "pictures.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, array in pictures.items():
+        for name, array in figures.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
 
 
-def _read_pictures(folder: Path, prefix: str = "") -> dict[str, np.ndarray]:
+def _read_figures(folder: Path, prefix: str = "") -> dict[str, np.ndarray]:
     """The arrays whose names begin with `prefix`; the others stay compressed on disk."""
     with np.load(folder / "pictures.npz") as arrays:
         return {name: arrays[name] for name in arrays if name.startswith(prefix)}

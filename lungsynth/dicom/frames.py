@@ -36,7 +36,7 @@ METAL_HU = 3071
 """The least and, in 12 bits, the greatest HU that scanners give."""
 LOCALIZERS = {"LOCALIZER", "SCOUT"}
 CAPTURES = {"SCREEN SAVE", "SCREENSHOT", "DOSE_INFO"}
-"""Values of Image Type that makers give to pictures of a screen or of a dose report."""
+"""Values of Image Type that makers give to images of a screen or of a dose report."""
 
 
 @dataclass(frozen=True)

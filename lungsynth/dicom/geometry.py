@@ -8,11 +8,11 @@ import numpy as np
 from lungsynth.dataset.rejection import Reason, SeriesRejected
 
 MAX_TILT_DEG = 20.0
-"""Further off the patient's axes than this (gantry tilt, oblique reformats), a slice counts as not axial."""
+"""Greatest angle to the patient's axes (gantry tilt, oblique reformats) at which a slice counts as axial."""
 SAME_PLACE_MM = 0.01
-"""Slices nearer than this lie in the same place: makers write positions with two decimals or more."""
+"""Slices nearer than this have the same position: makers write positions with two decimals or more."""
 MAX_MISSING = 0.1
-"""Share of a scan's slices that may be missing or unevenly spaced: slices are used singly, but lungs found in 3-D."""
+"""Fraction of a scan's slices that may be missing or unevenly spaced. Slices are used singly, lungs found in 3-D."""
 MAX_GAP_MM = 20.0
 """Beyond this distance the lungs of neighbouring slices need not overlap, least of all at the diaphragm."""
 

@@ -150,7 +150,7 @@ def _compressed(path: Path, layout: PixelLayout, indices: Sequence[int]) -> Iter
     with path.open("rb") as file:
         file.seek(layout.at)
         code = file.read()
-    sequence_end(code, 0, implicit=False)  # of code that is cut short, JPEG decoders make half a picture
+    sequence_end(code, 0, implicit=False)  # of code that is cut short, JPEG decoders make half an image
     for index, frame in enumerate(generate_frames(code, number_of_frames=layout.frames)):
         if index in indices:
             yield decode(frame).reshape(layout.rows, layout.columns).astype(_dtype(layout), copy=False)

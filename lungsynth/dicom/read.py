@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.errors import InvalidDicomError
 
-from lungsynth.dataset.rejection import Reason, SeriesRejected, picture
+from lungsynth.dataset.rejection import Reason, SeriesRejected, preview_of
 from lungsynth.dicom import recycled
 from lungsynth.dicom.frames import AIR_HU, Frame, read_frames
 from lungsynth.dicom.geometry import SAME_PLACE_MM, AxialAxes, check_spacing
@@ -20,8 +20,8 @@ MIN_SLICES = 5
 """Fewer tell neither the slice spacing nor lungs apart from bowel; localizers have one or two."""
 MAX_ODD = 0.1
 """Share of a series' slices that may differ from the others in size, spacing or orientation, and are left out then."""
-MIN_SHARE = 0.001
-"""Least share of a volume that must have the HU of air and lungs, and the HU of soft tissue, for values to be HU."""
+MIN_FRACTION = 0.001
+"""Least fraction of a volume that must have the HU of air and lungs, and the HU of soft tissue, for values to be HU."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def read_series(folder: Path) -> Volume:
     """Read the series whose instances are the files of `folder`, but for hidden ones (`.…`) and what `strays` names.
 
     Raises:
-        SeriesRejected: for every reason in `Reason` down to `MISSING_SLICES`, with a slice as its picture where one was
+        SeriesRejected: for every reason in `Reason` down to `MISSING_SLICES`, with a slice as its preview where one was
             read.
     """
     with warnings.catch_warnings():
@@ -80,7 +80,7 @@ def read_series(folder: Path) -> Volume:
         positions = np.array([frame.position @ axes.normal for frame in frames])
         gaps = check_spacing(positions)
     except SeriesRejected as rejected:
-        raise SeriesRejected(rejected.reason, rejected.detail, picture(hu[len(hu) // 2])) from None
+        raise SeriesRejected(rejected.reason, rejected.detail, preview_of(hu[len(hu) // 2])) from None
     first = frames[0]
     row, column = first.spacing_mm[::-1] if axes.transposed else first.spacing_mm
     shape = hu.shape[1], hu.shape[2]
@@ -209,7 +209,7 @@ def _hounsfield(frames: list[Frame], axes: AxialAxes) -> np.ndarray:
 def _check_values(hu: np.ndarray) -> None:
     """Nobody lies in a scanner without both soft tissue and air or lung; -1024 itself may be padding."""
     sample = hu[:: max(1, len(hu) // 16), ::4, ::4]
-    if (np.mean((sample > AIR_HU) & (sample < -500)) < MIN_SHARE) or np.mean(sample > -200) < MIN_SHARE:
+    if (np.mean((sample > AIR_HU) & (sample < -500)) < MIN_FRACTION) or np.mean(sample > -200) < MIN_FRACTION:
         low, high = np.percentile(sample, (1, 99))
         raise SeriesRejected(Reason.NOT_HU, f"no air or no tissue: 98 % of values are {low:.0f} to {high:.0f}")
 

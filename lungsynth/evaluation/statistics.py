@@ -137,8 +137,8 @@ def bootstrap(seeds: int, resamples: int) -> str:
 def interval(by_seed: np.ndarray, resamples: Resamples, least: float = 0.0) -> Estimate:
     """95 % percentile interval (Efron & Tibshirani 1993, ch. 13) of a mean over training seeds, from `least` to 1.
 
-    It assumes no symmetry, which an AUROC near 1 lacks; in a paired difference both arms share the patients, so that
-    most of the skew that it does not correct for cancels.
+    Percentiles assume no symmetry, which an AUROC near 1 lacks. They do not correct for skew; in a paired difference
+    most of it cancels, since both arms have the same patients.
 
     Args:
         by_seed: (1+B)×S values of the measure, of the sample and of the resamples of its patients, by training seed.
@@ -195,7 +195,7 @@ def youden_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def rate(hit: np.ndarray, patients: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Share of slices that are hit, for each row of patient multiplicities B×P.
+    """Proportion of slices that are hit, B values: one for each row of patient multiplicities B×P.
 
     `hit` and `patients` hold one entry for each slice of the class in question.
     """
@@ -241,7 +241,7 @@ def _form(matrix: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _placements(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """For each positive the share of negatives that it beats, for each negative the share of positives that beat it."""
+    """For each positive the fraction of negatives below it, for each negative the fraction of positives above it."""
     placement = np.empty(len(scores))
     all_ranks = _midranks(scores)
     m, n = positive.sum(), (~positive).sum()

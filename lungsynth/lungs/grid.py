@@ -44,7 +44,7 @@ class Enclosed:
     """The 4-connected components of a mask's slices that do not reach the border of their slice.
 
     Few cells are, so they are listed: `cells` int64 N, flat indices into `labels`, and `part` int32 N, the component of
-    each. `labels` is int32 Z×(h+1)×(w+2): all slices stand in one tall picture, framed by lines that are marked too, so
+    each. `labels` is int32 Z×(h+1)×(w+2): all slices stand in one tall image, framed by lines that are marked too, so
     that all that reaches a border is one component, number 1. `size` (int64) counts the cells of each component and is
     0 for that one.
     """

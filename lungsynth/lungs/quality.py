@@ -83,7 +83,7 @@ def _sides(profile: np.ndarray) -> tuple[float, float]:
 
 
 def _leak(cells: np.ndarray, air: np.ndarray) -> float:
-    """Share of the mask in air that reaches the border of its slice, or on that border itself."""
+    """Fraction of the mask in air that reaches the border of its slice, or on that border itself."""
     enclosed = Enclosed.of(air)
     outside = air & ~enclosed.mask(enclosed.size > 0)
     outside[:, [0, -1]] = outside[:, :, [0, -1]] = True

@@ -10,9 +10,9 @@ from lungsynth.lungs.mask import Edges, LungMask
 
 GAS_HU = -970
 """Mean HU of a cell below which it is bare gas (airway, bowel): emphysema keeps some walls."""
-GAS_SHARE = 0.5
-"""Share of such cells from which a large part is bowel."""
-SMALL_GAS_SHARE = 0.08
+GAS_FRACTION = 0.5
+"""Fraction of such cells from which a large part is bowel."""
+SMALL_GAS_FRACTION = 0.08
 """The same of a part as small as an airway, most of whose cells hold some of its wall."""
 SMALL_CM2 = 8.0
 """Area up to which a part may be an airway; tracheas have 2 to 4 cm²."""
@@ -21,7 +21,7 @@ AIRWAY_MM = 30.0
 LUNG_MM = 50.0
 """Least depth of a lung, from front to back, where it is deepest: the foam in a table is flatter."""
 SECOND_LUNG = 0.2
-"""Least volume of the second lung as a share of the first: a smaller one lies beside two lungs that are joined."""
+"""Least volume of the second lung as a fraction of the first: a smaller one lies beside two lungs that are joined."""
 CLOSING_MM = 12.0
 """Radius of the closing that brings hilar vessels and nodules on the pleura inside."""
 CANDIDATES = 4
@@ -48,7 +48,7 @@ def lungs(
     air = Enclosed.of(means < threshold_hu)
     links = _links(air)
     small = air.size * cell_mm[0] * cell_mm[1] < SMALL_CM2 * 100
-    gas = _gas_share(air, means) > np.where(small, SMALL_GAS_SHARE, GAS_SHARE)
+    gas = _gas_fraction(air, means) > np.where(small, SMALL_GAS_FRACTION, GAS_FRACTION)
     airways = air.mask(_airways(links, gas & small, slice_spacing_mm))
     cells = _fill(_largest(air, links, ~gas & (air.size > 0), cell_mm), cell_mm) & ~airways
     return LungMask(cells, cell_px, edges=Edges(volume_hu, threshold_hu))
@@ -72,8 +72,8 @@ def _stacks(links: np.ndarray, keep: np.ndarray) -> np.ndarray:
     return connected_components(graph, directed=False)[1]
 
 
-def _gas_share(air: Enclosed, means: np.ndarray) -> np.ndarray:
-    """The share of each part's cells that are bare gas."""
+def _gas_fraction(air: Enclosed, means: np.ndarray) -> np.ndarray:
+    """The fraction of each part's cells that are bare gas."""
     tall = np.zeros(air.labels.shape, bool)
     np.less(means, GAS_HU, out=tall[:, 1:, 1:-1])
     return np.bincount(air.part[tall.ravel()[air.cells]], minlength=len(air.size)) / air.size.clip(min=1)
@@ -111,7 +111,7 @@ def _fill(found: np.ndarray, cell_mm: tuple[float, float]) -> np.ndarray:
     extents = [np.flatnonzero(line) for line in lines]
     box = tuple(slice(indices[0], indices[-1] + 1) for indices in extents)
     radii = [round(CLOSING_MM / size) for size in cell_mm]
-    # Padded, so that slices in the tall picture stay apart and what is open to the box's border is no hole.
+    # Padded, so that slices in the tall image stay apart and what is open to the box's border is no hole.
     tall = np.pad(found[box].view(np.uint8), ((0, 0), *((radius + 1, radius + 1) for radius in radii)))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radii[1] + 1, 2 * radii[0] + 1))
     closed = cv2.morphologyEx(tall.reshape(-1, tall.shape[2]), cv2.MORPH_CLOSE, disc).reshape(tall.shape)

@@ -1,4 +1,4 @@
-"""Lungs by a small 2-D U-Net with Gaussian dropout, of CT slices or of single pictures such as radiographs.
+"""Lungs by a small 2-D U-Net with Gaussian dropout, of CT slices or of single images such as radiographs.
 
 U-Net: Ronneberger et al. 2015, arXiv:1505.04597. Gaussian dropout: Srivastava et al. 2014, section 10.
 """
@@ -21,9 +21,9 @@ from lungsynth.lungs.mask import LungMask
 
 WEIGHTS, CARD = "lungs.safetensors", "lungs.json"
 BATCH = 16
-"""Pictures per forward pass."""
+"""Images per forward pass."""
 MIN_PART = 0.01
-"""Share of a slice's mask below which a part of it is dropped as a speck."""
+"""Fraction of a slice's mask below which a part of it is dropped as a speck."""
 
 
 class UnetConfig(Config):
@@ -106,14 +106,14 @@ def lungs(volume_hu: np.ndarray, spacing_mm: tuple[float, float], weights: Path)
     return LungMask(predict(network, card.unet.size, planes), (1, 1))
 
 
-def lungs_of_picture(picture: np.ndarray, weights: Path) -> np.ndarray:
-    """The lungs of one uint8 picture, Y×X of any size, such as a radiograph: bool Y×X.
+def lungs_of_image(image: np.ndarray, weights: Path) -> np.ndarray:
+    """The lungs of one uint8 image, Y×X of any size, such as a radiograph: bool Y×X.
 
     Raises:
         LungsynthError: `weights` is no folder of a trained U-Net.
     """
     network, card = load_unet(weights)
-    return predict(network, card.unet.size, [picture])[0]
+    return predict(network, card.unet.size, [image])[0]
 
 
 def load_unet(folder: Path) -> tuple[Unet, UnetCard]:
@@ -139,28 +139,23 @@ def load_unet(folder: Path) -> tuple[Unet, UnetCard]:
     return network.eval().to("cuda" if torch.cuda.is_available() else "cpu"), card
 
 
-def to_input(picture: np.ndarray, size: int) -> np.ndarray:
-    """A uint8 picture as the network takes it: uint8 size×size, by averaging where it shrinks."""
-    shrinks = size <= min(picture.shape)
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+def to_input(image: np.ndarray, size: int) -> np.ndarray:
+    """A uint8 image as the network takes it: uint8 size×size, by averaging where it shrinks."""
+    shrinks = size <= min(image.shape)
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 @torch.inference_mode()
-def predict(network: Unet, size: int, pictures: list[np.ndarray]) -> np.ndarray:
-    """The masks of pictures (uint8, Y×X, all of one size): bool N×Y×X."""
+def predict(network: Unet, size: int, images: list[np.ndarray]) -> np.ndarray:
+    """The masks of images (uint8, Y×X, all of one size): bool N×Y×X."""
     device = next(network.parameters()).device
-    masks = np.zeros((len(pictures), *pictures[0].shape), bool)
-    for start in range(0, len(pictures), BATCH):
-        inputs = np.stack([to_input(picture, size) for picture in pictures[start : start + BATCH]])
-        logits = network(as_grey(torch.from_numpy(inputs).to(device)))[:, 0].cpu().numpy()
+    masks = np.zeros((len(images), *images[0].shape), bool)
+    for start in range(0, len(images), BATCH):
+        inputs = np.stack([to_input(image, size) for image in images[start : start + BATCH]])
+        logits = network(to_network(torch.from_numpy(inputs)[:, None].to(device)))[:, 0].cpu().numpy()
         for mask, logit in zip(masks[start:], logits, strict=False):
             mask[:] = _without_specks(cv2.resize(logit, mask.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0)
     return masks
-
-
-def as_grey(images: Tensor) -> Tensor:
-    """uint8 B×S×S to what the network takes, float B×1×S×S in [-1, 1]."""
-    return to_network(images[:, None])
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:

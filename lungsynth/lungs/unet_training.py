@@ -1,4 +1,4 @@
-"""Train the lung U-Net on pictures and masks from anywhere: threshold masks of CT slices, outlines of radiographs."""
+"""Train the lung U-Net on images and masks from anywhere: threshold masks of CT slices, outlines of radiographs."""
 
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def train_unet(
         masks: uint8 or bool.
         config: network and training.
         folder: created where it is missing.
-        window_hu: the HU that grey 0 and 255 stand for; none for pictures that are no CT.
+        window_hu: the HU that grey 0 and 255 stand for; none for images that are no CT.
         held_out: images and masks on which the card's Dice is measured.
 
     Raises:
@@ -110,7 +110,7 @@ def _check(images: np.ndarray, masks: np.ndarray) -> None:
 
 
 def _target(mask: np.ndarray, size: int) -> np.ndarray:
-    """Share of each pixel of the network's that is lung, uint8 0 to 255."""
+    """Fraction of each of the network's pixels that is lung, uint8 0 to 255."""
     return to_input(mask.astype(np.uint8) * 255, size)
 
 
@@ -139,7 +139,7 @@ def overlap_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _moved(pair: Tensor, config: LungTrainingConfig) -> Tensor:
-    """Zoom and shift each picture (channel 0, grey in [-1, 1]) with its mask (channel 1); black comes in at edges."""
+    """Zoom and shift each image (channel 0, grey in [-1, 1]) with its mask (channel 1); black comes in at edges."""
     count, device = len(pair), pair.device
     zoom = torch.empty(count, 1, 1).uniform_(*config.zoom)
     shift = torch.empty(count, 2, 1).uniform_(-2 * config.shift, 2 * config.shift)

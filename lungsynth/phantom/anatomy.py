@@ -52,8 +52,8 @@ def lung_mask(patient: PhantomPatient) -> np.ndarray:
     grid = Grid.of(patient)
     organs = build_organs(patient, grid, _streams(patient)[0])
     mask = np.zeros((len(grid.z), grid.matrix, grid.matrix), bool)
-    box, share = Canvas(grid, AIR_HU).cover(np.minimum(*organs.lungs.values()))
-    mask[box] = share > 0.5
+    box, filled = Canvas(grid, AIR_HU).cover(np.minimum(*organs.lungs.values()))
+    mask[box] = filled > 0.5
     return mask
 
 

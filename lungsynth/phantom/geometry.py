@@ -130,7 +130,7 @@ class Canvas:
         self.hu = np.full((len(grid.z), grid.matrix, grid.matrix), hu, np.float32)
 
     def cover(self, distance: np.ndarray, softness_mm: float = 0.0) -> tuple[tuple[slice, ...], np.ndarray]:
-        """The box of voxels that a shape (signed distance, coarse, mm) reaches, and the share of each that it fills.
+        """The box of voxels that a shape (signed distance, coarse, mm) reaches, and the fraction of each that it fills.
 
         A slanting surface is smeared over the slice thickness, as partial volume does.
         """

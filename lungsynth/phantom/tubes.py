@@ -1,6 +1,6 @@
 """Thin structures by mass: every sample brings a little volume, and voxels add them up.
 
-A vessel thinner than a pixel keeps exactly its share of a voxel, which no test of «inside or outside» would give.
+A vessel thinner than a pixel fills exactly its fraction of a voxel, which no test of «inside or outside» would give.
 """
 
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ def sample_sheet(corners: np.ndarray, thickness_mm: float, grid: Grid) -> Sample
 
 
 def deposit(samples: Samples, grid: Grid) -> tuple[tuple[slice, ...], np.ndarray]:
-    """The box of voxels that the samples reach, and the share of each (float32, 0 to 1) that they fill.
+    """The box of voxels that the samples reach, and the fraction of each (float32, 0 to 1) that they fill.
 
     Slices are slabs with a rectangular profile; in a slice each sample is spread over the four nearest pixels.
     """
@@ -105,11 +105,11 @@ def deposit(samples: Samples, grid: Grid) -> tuple[tuple[slice, ...], np.ndarray
     box = tuple(slice(int(a.min()), int(a.max()) + extra) for a, extra in ((layer, 1), (r0, 2), (c0, 2)))
     shape = tuple(side.stop - side.start for side in box)
     corner = ((layer - box[0].start) * shape[1] + r0 - box[1].start) * shape[2] + c0 - box[2].start
-    share = samples.volumes[hit] / (spacing * spacing * grid.thickness_mm)
-    right, down = share * dc, dr
+    filled = samples.volumes[hit] / (spacing * spacing * grid.thickness_mm)
+    right, down = filled * dc, dr
     total = np.bincount(
         np.concatenate([corner, corner + 1, corner + shape[2], corner + shape[2] + 1]),
-        np.concatenate([(share - right) * (1 - down), right * (1 - down), (share - right) * down, right * down]),
+        np.concatenate([(filled - right) * (1 - down), right * (1 - down), (filled - right) * down, right * down]),
         int(np.prod(shape)),
     )
     return box, np.minimum(total, 1.0).astype(np.float32).reshape(shape)

@@ -58,7 +58,7 @@ def flat(pixels: np.ndarray) -> np.ndarray:
 
 
 def opacity_of(alpha: np.ndarray | None, notes: list[str]) -> np.ndarray | None:
-    """A deep alpha channel as a share of its own greatest value, as writers of 12-bit files may mean 4095 by opaque."""
+    """A deep alpha channel divided by its greatest value, since 4095 may mean opaque in files of 12 bits."""
     if alpha is None or alpha.min() == alpha.max() != 0:
         return None
     notes.append(TRANSPARENT)

@@ -35,7 +35,7 @@ def draw_build(dataset: SliceDataset) -> None:
 
     What they show was collected while the slices were cut; see `slicing.contact`.
     """
-    folder, arrays = dataset.folder, dataset.pictures
+    folder, arrays = dataset.folder, dataset.figures
     if all((folder / name).exists() for name in PICTURES):
         return
     captions = arrays.get("captions", np.array([], str))

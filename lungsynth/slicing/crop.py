@@ -1,4 +1,4 @@
-"""Which square of each slice becomes a picture: the whole slice, the lungs, or a patch; in whole pixels of the scan."""
+"""Which square of a scan's slice is shown: the whole slice, the lungs, or a patch; in whole pixels of the scan."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Crop:
         return float(np.sqrt(self.height * spacing_mm[0] * self.width * spacing_mm[1])) / size
 
     def lung_fractions(self, cells: np.ndarray, cell_px: tuple[int, int]) -> np.ndarray:
-        """Share of the crop that is lung in each slice of a mask (bool Z×h×w) with such cells: float64 Z."""
+        """Fraction of the crop that is lung in each slice of a mask (bool Z×h×w) with such cells: float64 Z."""
         rows, down = _overlap(self.top, self.height, cell_px[0], cells.shape[1])
         columns, across = _overlap(self.left, self.width, cell_px[1], cells.shape[2])
         areas = cells[:, rows, columns].astype(np.float32) @ across @ down
@@ -81,8 +81,8 @@ def lung_patch(
     rows, columns = lungs.cell_px
     cells = lungs.cells[index]
     window = (max(1, round(patch_mm / (columns * column_mm))), max(1, round(patch_mm / (rows * row_mm))))
-    share = cv2.blur(cells.astype(np.float32), window, borderType=cv2.BORDER_CONSTANT)
-    fit = cells & (share >= min_lung_fraction)
+    fractions = cv2.blur(cells.astype(np.float32), window, borderType=cv2.BORDER_CONSTANT)
+    fit = cells & (fractions >= min_lung_fraction)
     y = (np.arange(cells.shape[0]) + 0.5)[:, None] * rows
     x = (np.arange(cells.shape[1]) + 0.5)[None] * columns
     for lesion in lesions:
@@ -99,7 +99,7 @@ def lung_patch(
 
 
 def _overlap(start: int, length: int, cell: int, count: int) -> tuple[slice, np.ndarray]:
-    """Which of `count` cells of `cell` pixels share pixels with the span of `length` pixels, and how many: float32."""
+    """Which of `count` cells of `cell` pixels overlap the span of `length` pixels, and how many: float32."""
     shared = np.diff(np.clip(np.arange(count + 1) * cell, start, start + length)).astype(np.float32)
     touched = np.flatnonzero(shared)
     span = slice(touched[0], touched[-1] + 1) if len(touched) else slice(0)

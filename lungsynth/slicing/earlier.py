@@ -23,8 +23,8 @@ def fates_of(shard: Shard, part: Cohort, config: SliceConfig) -> dict[str, Fate]
     fates = shard.series[~shard.series["series_uid"].isin(wanting)].fillna({"reason": "", "detail": "", "notes": ""})
     table = pd.read_parquet(shard.folder / "slices.parquet")
     arrays = {path.stem: load_file(path)["slices"] for path in shard.folder.glob("*.safetensors")}
-    pictures = shard.pictures()
-    cases = dict(zip(pictures["rejected_uids"], pictures["rejected"], strict=True))
+    figures = shard.figures()
+    cases = dict(zip(figures["rejected_uids"], figures["rejected"], strict=True))
     splits = dict(zip(part.images["series_uid"], part.images["split"], strict=True))
     found: dict[str, Fate] = {}
     for fate in fates.to_dict("records"):
@@ -38,8 +38,8 @@ def fates_of(shard: Shard, part: Cohort, config: SliceConfig) -> dict[str, Fate]
             masks=arrays["masks"][rows] if "masks" in arrays else None,
             table=table.iloc[rows],
             notes=tuple(fate["notes"].split("\n")) if fate["notes"] else (),
-            hu_histogram=pictures[f"hu_{splits[uid]}"] if _first_of_split(uid, fates, splits) else _NONE,
-            previews=_previews(pictures, uid),
+            hu_histogram=figures[f"hu_{splits[uid]}"] if _first_of_split(uid, fates, splits) else _NONE,
+            previews=_previews(figures, uid),
             lesion_mm=fate["lesion_mm"],
         )
     return found
@@ -54,7 +54,7 @@ def _first_of_split(uid: str, fates: pd.DataFrame, splits: dict[str, str]) -> bo
     return uid == next(one for one in built if splits[one] == splits[uid])
 
 
-def _previews(pictures: dict[str, np.ndarray], uid: str) -> list[Preview]:
+def _previews(figures: dict[str, np.ndarray], uid: str) -> list[Preview]:
     names = ("images", "outlines", "captions", "label")
-    rows = np.flatnonzero(pictures["shown_uids"] == uid)
-    return [Preview(*(pictures[name][row] for name in names)) for row in rows]
+    rows = np.flatnonzero(figures["shown_uids"] == uid)
+    return [Preview(*(figures[name][row] for name in names)) for row in rows]

@@ -1,4 +1,4 @@
-"""From a crop of a slice in Hounsfield units to a picture of 8 bits."""
+"""From a crop of a slice in Hounsfield units to an image of 8 bits."""
 
 import math
 
@@ -23,8 +23,8 @@ def render(hu: np.ndarray, crop: Crop, size: int, window_hu: tuple[float, float]
 
 def render_mask(mask: np.ndarray, crop: Crop, size: int) -> np.ndarray:
     """The crop of a mask (bool Y×X): uint8 size×size, 1 where the mask covers at least half of a pixel, else 0."""
-    share = resample(mask.view(np.uint8) * np.int16(256), crop, size, 0)
-    return (share >= 128).view(np.uint8)
+    covered = resample(mask.view(np.uint8) * np.int16(256), crop, size, 0)
+    return (covered >= 128).view(np.uint8)
 
 
 def outline(mask: np.ndarray) -> np.ndarray:

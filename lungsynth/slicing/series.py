@@ -12,7 +12,7 @@ from lungsynth.config import Config
 from lungsynth.lungs.config import LungConfig
 
 PREVIEW = 224
-"""Pixels a side of a picture in the report of a build."""
+"""Pixels a side of a preview in the report of a build."""
 
 
 class SliceConfig(Config):

@@ -23,7 +23,7 @@ from lungsynth.fetching.delivery import Delivery
 from lungsynth.fetching.fetch import FetchConfig, deliver, free
 from lungsynth.hashing import combine, file_sha256, sources_sha256
 from lungsynth.locks import alone
-from lungsynth.slicing.contact import pictures_of, previews_a_series
+from lungsynth.slicing.contact import figures_of, previews_a_series
 from lungsynth.slicing.earlier import fates_of
 from lungsynth.slicing.progress import report_series
 from lungsynth.slicing.radiographs import slices_of_image
@@ -90,7 +90,7 @@ def _build(
     before: Shard | None,
 ) -> BuiltShard:
     """The shard of `part` anew, or what is to take the place of `before`."""
-    cv2.setNumThreads(1)  # the pool's processes share the cores already
+    cv2.setNumThreads(1)  # the pool's processes fill the cores already
     work = _Work(part, config)
     series = work.left_of(before)
     for group, delivered in _groups(series, deliver(series, fetch, phantoms)):
@@ -255,8 +255,8 @@ class _Work:
             images, table = images[kept], table.iloc[kept].reset_index(drop=True)
             masks = None if masks is None else masks[kept]
         folder = _next(before.folder) if before else _folder(self.part, self.config)
-        pictures = pictures_of(self.slices, self.rejected, self.part.images)
-        return write_shard(folder, images, masks, table, self._fates(table), pictures, tuple(self.undelivered.values()))
+        figures = figures_of(self.slices, self.rejected, self.part.images)
+        return write_shard(folder, images, masks, table, self._fates(table), figures, tuple(self.undelivered.values()))
 
     def _fates(self, table: pd.DataFrame) -> pd.DataFrame:
         counts = table["series_uid"].value_counts()

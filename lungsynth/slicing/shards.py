@@ -23,7 +23,7 @@ from lungsynth.fetching.asking import ask
 from lungsynth.fetching.fetch import FetchConfig, require_space
 from lungsynth.hashing import combine
 from lungsynth.locks import alone
-from lungsynth.slicing.contact import merged_pictures
+from lungsynth.slicing.contact import merged_figures
 from lungsynth.slicing.progress import series_bar
 from lungsynth.slicing.series import SliceConfig
 from lungsynth.slicing.shard import BuiltShard, build_shard, find_shard, writing
@@ -49,7 +49,7 @@ def build_slices(
     """
     count = shard_count(cohort, config)
     parts = [part for part in cohort.shards(count) if len(part.images)]
-    fetch = _share(fetch, config.workers)
+    fetch = _per_process(fetch, config.workers)
     meta = SliceMeta(config.size, _window(cohort, config), cohort.sha256, config.view, cohort.classes)
     found, arrived = _asked_again(parts, fetch, config)
     there = [one for one in found.values() if not one.lacks(arrived)]
@@ -88,7 +88,7 @@ def _assemble(built: list[BuiltShard], meta: SliceMeta, config: SliceConfig, coh
     if not folder.exists():
         _check_classes(shards, cohort)
         with writing(config.root):
-            assemble(folder, shards, meta, merged_pictures(shards))
+            assemble(folder, shards, meta, merged_figures(shards))
 
 
 def build_some(
@@ -211,7 +211,7 @@ def _asked_again(
     return found, answers.there
 
 
-def _share(fetch: FetchConfig, processes: int) -> FetchConfig:
+def _per_process(fetch: FetchConfig, processes: int) -> FetchConfig:
     """What each of several processes may take of the network and the disk."""
     budget = fetch.disk_budget_gb and fetch.disk_budget_gb / processes
     connections = max(1, fetch.connections // processes)

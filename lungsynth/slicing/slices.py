@@ -6,7 +6,7 @@ from hashlib import sha256
 import numpy as np
 import pandas as pd
 
-from lungsynth.dataset.rejection import Reason, SeriesRejected, picture
+from lungsynth.dataset.rejection import Reason, SeriesRejected, preview_of
 from lungsynth.dataset.store import COLUMNS, HU_BINS
 from lungsynth.dicom.read import Volume, read_series
 from lungsynth.lungs.find import find_lungs
@@ -26,24 +26,24 @@ def slices_of_series(job: SeriesJob, config: SliceConfig, classes: tuple[str, ..
         classes: the labels; the last is the positive one.
 
     Raises:
-        SeriesRejected: the series gives no slice; with a picture, uint8 P×P (`PREVIEW`), if it could be read.
+        SeriesRejected: the series gives no slice; with a preview, uint8 P×P (`PREVIEW`), where it could be read.
     """
     volume = None
     try:
         volume = read_series(job.folder)
         return _slices(volume, job, config, classes)
     except SeriesRejected as rejected:
-        shown = rejected.picture if volume is None else picture(volume.hu[len(volume.hu) // 2])
-        small = None if shown is None else _thumbnail(shown)
-        raise SeriesRejected(rejected.reason, rejected.detail, small) from rejected
+        preview = rejected.preview if volume is None else preview_of(volume.hu[len(volume.hu) // 2])
+        squared = None if preview is None else _squared(preview)
+        raise SeriesRejected(rejected.reason, rejected.detail, squared) from rejected
 
 
-def _thumbnail(shown: np.ndarray) -> np.ndarray:
-    """A picture (uint8 Y×X), padded with black to a square: uint8 P×P."""
-    rows, columns = shown.shape
+def _squared(preview: np.ndarray) -> np.ndarray:
+    """A preview (uint8 Y×X), padded with black to a square and resampled: uint8 P×P."""
+    rows, columns = preview.shape
     side = max(rows, columns)
     square = Crop((rows - side) // 2, (columns - side) // 2, side, side)
-    return resample(shown.astype(np.int16), square, PREVIEW, 0).clip(0, 255).astype(np.uint8)
+    return resample(preview.astype(np.int16), square, PREVIEW, 0).clip(0, 255).astype(np.uint8)
 
 
 def _slices(volume: Volume, job: SeriesJob, config: SliceConfig, classes: tuple[str, ...]) -> SeriesSlices:
@@ -113,15 +113,15 @@ def _random(series_uid: str, index: int) -> np.random.Generator:
 
 
 def _lung_fractions(crops: Sequence[Crop | None], lungs: LungMask) -> np.ndarray:
-    """Share of each slice's crop that is lung, float64 Z; NaN where there is no crop."""
+    """Fraction of each slice's crop that is lung, float64 Z; NaN where there is no crop."""
     first = crops[0]
     if first is not None and all(crop is first for crop in crops):
         return first.lung_fractions(lungs.cells, lungs.cell_px)
-    shares = np.full(len(crops), np.nan)
+    fractions = np.full(len(crops), np.nan)
     for index, crop in enumerate(crops):
         if crop:
-            shares[index] = crop.lung_fractions(lungs.cells[index : index + 1], lungs.cell_px)[0]
-    return shares
+            fractions[index] = crop.lung_fractions(lungs.cells[index : index + 1], lungs.cell_px)[0]
+    return fractions
 
 
 def _choose(

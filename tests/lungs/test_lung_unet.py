@@ -10,7 +10,7 @@ import torch
 from lungsynth.errors import LungsynthError
 from lungsynth.lungs import threshold
 from lungsynth.lungs.config import LungConfig
-from lungsynth.lungs.unet import CARD, WEIGHTS, GaussianDropout, Unet, UnetConfig, load_unet, lungs_of_picture
+from lungsynth.lungs.unet import CARD, WEIGHTS, GaussianDropout, Unet, UnetConfig, load_unet, lungs_of_image
 from lungsynth.lungs.unet import lungs as unet_lungs
 from lungsynth.lungs.unet_training import LungTrainingConfig, dice, train_lungs, train_unet
 from lungsynth.phantom import draw_patient, lung_mask, volume_hu
@@ -72,7 +72,7 @@ def test_same_seed_same_bytes(squares, tiny, tmp_path):
 
 
 def test_pictures_of_any_size_keep_it(tiny):
-    mask = lungs_of_picture(np.full((61, 83), 100, np.uint8), tiny)
+    mask = lungs_of_image(np.full((61, 83), 100, np.uint8), tiny)
     assert (mask.shape, mask.dtype) == ((61, 83), bool)
 
 

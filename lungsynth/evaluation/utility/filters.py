@@ -37,7 +37,7 @@ class FilterConfig(Config):
 
 
 class Sieve:
-    """The filters of a run. `shares`: of the candidates, which pass each filter, by seed; `poor`: of which too few do.
+    """The filters of a run. `fractions`: of the candidates that pass each filter, by seed; `poor`: of which too few do.
 
     Args:
         filters: which ones, and their limits.
@@ -60,7 +60,7 @@ class Sieve:
             raise LungsynthError(
                 "utility.filters.use names discriminator, but this generator came without one: leave it out"
             )
-        self.shares: dict[Filter, list[float]] = {name: [] for name in filters.use}
+        self.fractions: dict[Filter, list[float]] = {name: [] for name in filters.use}
         self.poor: set[str] = set()
 
     def sift(self, candidates: Pool, untrained: nn.Module, seed: int) -> dict[str, Pool]:
@@ -75,7 +75,7 @@ class Sieve:
         for name in self.filters.use:
             with torch_threads(1):  # as for every classifier: with more, sums depend on how many there are
                 passed = self._passed(name, candidates, untrained, seed)
-            self.shares[name].append(float(passed.mean()))
+            self.fractions[name].append(float(passed.mean()))
             pool = _first(candidates, passed, len(self.real.labels))
             if np.bincount(pool.labels, minlength=2).min() < LEAST:
                 self.poor.add(f"synthetic+{name}")
@@ -86,18 +86,18 @@ class Sieve:
     def notes(self) -> tuple[str, ...]:
         """How many candidates passed each filter, for the scorecard."""
         lines = []
-        for name, shares in self.shares.items():
+        for name, fractions in self.fractions.items():
             poor = f"; its arm was left out, for want of {LEAST} of each class" * (f"synthetic+{name}" in self.poor)
-            lines.append(f"filter {name}: {np.mean(shares):.1%} of the synthetic slices pass{poor}")
+            lines.append(f"filter {name}: {np.mean(fractions):.1%} of the synthetic slices pass{poor}")
         return tuple(lines)
 
     def _passed(self, name: Filter, candidates: Pool, untrained: nn.Module, seed: int) -> np.ndarray:
         if name == "discriminator":
             assert self.realness is not None
-            drawn = self.realness(*candidates)
-            assert drawn is not None
+            realness = self.realness(*candidates)
+            assert realness is not None
             assert self.val_realness is not None
-            return real_enough(drawn, self.val_realness, self.filters.least_realness)
+            return real_enough(realness, self.val_realness, self.filters.least_realness)
         if name == "confidence":
             judge = train_classifier(deepcopy(untrained), self.real, None, BatchPlan(), seed, self.classifier)
             positive = scores(judge, candidates.images)
@@ -105,17 +105,18 @@ class Sieve:
         return detail_correlation(candidates.images, self.real.images).correlation <= self.filters.most_alike
 
 
-def real_enough(drawn: np.ndarray, held_out: np.ndarray, least: float) -> np.ndarray:
-    """Which slices, bool N, look more real than a share of `least` of unseen real ones do, by a discriminator's scores.
+def real_enough(synthetic: np.ndarray, held_out: np.ndarray, least: float) -> np.ndarray:
+    """Which slices, bool N, score higher with a discriminator than the fraction `least` of unseen real slices.
 
-    Its probabilities are no measure: a relativistic or Wasserstein score is none, and that of cross-entropy is far off
-    0.5 for slices that cannot be told from real ones (Turner 2019, arXiv 1811.11357).
+    Scores are compared by rank, since they are no probabilities: relativistic and Wasserstein scores by definition, and
+    those of cross-entropy are far from 0.5 for slices that cannot be told from real ones (Turner 2019, arXiv
+    1811.11357).
 
     Args:
-        drawn: scores N of the slices.
-        held_out: scores M of real slices that it was not trained on.
+        synthetic: scores N of the slices.
+        held_out: scores M of real slices that the discriminator was not trained on.
     """
-    return np.searchsorted(np.sort(held_out), drawn) / len(held_out) >= least
+    return np.searchsorted(np.sort(held_out), synthetic) / len(held_out) >= least
 
 
 def _first(pool: Pool, passed: np.ndarray, count: int) -> Pool:
