@@ -18,7 +18,7 @@ from lungsynth.errors import LungsynthError, one_line
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
 
-# Both end up in SQL between backquotes, which neither can leave.
+# Both are put into SQL between backquotes; these patterns allow no backquote.
 PROJECT = r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"
 DATASET = rf"^{PROJECT}\.[A-Za-z0-9_]{{1,1024}}$"
 PLACEHOLDER = "{dataset}"
@@ -51,7 +51,7 @@ class BigQueryConfig(Config):
 
 
 class BigQuerySource:
-    """IDC in BigQuery. Clinical tables come from there too, unless `tables` says where else they lie."""
+    """IDC in BigQuery; clinical tables come from there too, unless `tables` names another place."""
 
     def __init__(self, config: BigQueryConfig, tables: ClinicalTables | None = None) -> None:
         self._config = config
@@ -114,7 +114,7 @@ def _client(config: BigQueryConfig) -> "Client":
 
 @contextmanager
 def _one_line_errors(what: str) -> Iterator[None]:
-    """Turn whatever the client raises for a reason outside of this project into one line that says what to do."""
+    """Turn errors of the client and the network into one line that says what to do."""
     from google.api_core import exceptions as api  # its client takes half a second to import
     from google.auth import exceptions as auth
 

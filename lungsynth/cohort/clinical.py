@@ -58,9 +58,9 @@ def read_clinical(table: str, columns: Sequence[str], tables: ClinicalTables) ->
         raise LungsynthError(f"cannot read the clinical table {files[0]}: {one_line(error)}; fetch it anew") from None
 
 
-def require_columns(table: str, columns: Sequence[str], found: Sequence[str], where: str) -> None:
+def require_columns(table: str, columns: Sequence[str], present: Sequence[str], where: str) -> None:
     """Raise an error that names the columns which the clinical table lacks, if any."""
-    missing = [name for name in columns if name not in found]
+    missing = [name for name in columns if name not in present]
     if missing:
         raise LungsynthError(
             f"the clinical table {table} in {where} lacks the column(s) {', '.join(missing)}: give another version"
@@ -75,7 +75,7 @@ def as_text(table: pa.Table) -> pd.DataFrame:
 
 
 def number(text: pd.Series) -> pd.Series:
-    """Whole numbers of a clinical column; `.M`, `.N` and all other codes that are no number come out missing."""
+    """Whole numbers of a clinical column; `.M`, `.N` and all other texts become missing."""
     values = pd.to_numeric(text.where(text.str.fullmatch(r"-?\d+(\.0*)?").fillna(False)))
     return values.astype("Int64")
 
@@ -103,24 +103,24 @@ def _cached(table: str, tables: ClinicalTables) -> list[Path]:
 
 
 def _noted(folder: Path) -> dict[str, int] | None:
-    """Names and bytes of the files that a table was made of, where that is known."""
+    """Names and sizes of the files from which the copy was made, where known."""
     path = folder / SOURCE
     return json.loads(path.read_text()) if path.exists() else None
 
 
 def _has_changed(key: str, folder: Path, endpoint: str | None) -> bool:
-    """Whether a mirror has other files by now than those in the cache; IDC itself publishes a version once and whole.
+    """Whether a mirror's files differ from those in the cache; IDC's own versions never change.
 
-    No answer is no change.
+    If the mirror does not answer, the answer is no.
     """
     if endpoint is None:
         return False
     try:
-        found = {file.base_name: file.size for file in _listed(_bucket(endpoint, attempts=1), key)}
+        listed = {file.base_name: file.size for file in _listed(_bucket(endpoint, attempts=1), key)}
     except (pa.ArrowException, OSError) as error:
         log.warning("%s could not be asked for s3://%s again (%s): the copy stays", endpoint, key, one_line(error))
         return False
-    return bool(found) and found != _noted(folder)
+    return bool(listed) and listed != _noted(folder)
 
 
 def _listed(bucket: S3FileSystem, key: str) -> list[FileInfo]:
@@ -134,7 +134,7 @@ def _packaged_version() -> int:
 
 
 def _fetch(key: str, folder: Path, endpoint: str | None) -> None:
-    """Copy the Parquet files under `key`; `folder` comes into being when all of them are whole."""
+    """Copy the Parquet files under `key` into `folder`, which appears when all of them are whole."""
     try:
         bucket = _bucket(endpoint)
         files = _listed(bucket, key)

@@ -47,7 +47,7 @@ class HuggingFaceCohortConfig(PictureSource):
 
 
 def select_huggingface(config: HuggingFaceCohortConfig, splits: SplitConfig) -> Cohort:
-    """One image row a row of the dataset, its image written to `cache` once, and one mask row where there is a mask.
+    """One image row for each row of the dataset, with a mask row where it has a mask; images are written to `cache`.
 
     Raises:
         LungsynthError: the package `datasets` is not installed, the dataset cannot be had, or a column is missing.
@@ -57,8 +57,8 @@ def select_huggingface(config: HuggingFaceCohortConfig, splits: SplitConfig) -> 
     if unknown:
         raise LungsynthError(f"{config.dataset} has no split {unknown[0]!r}, only {', '.join(parts)}")
     taken = config.splits or tuple(parts)
-    found = pd.concat([_export(parts[name], config) for name in taken], ignore_index=True)
-    return cohort_of_pictures(found, [], config, splits)
+    images = pd.concat([_export(parts[name], config) for name in taken], ignore_index=True)
+    return cohort_of_pictures(images, [], config, splits)
 
 
 def _load(config: HuggingFaceCohortConfig) -> "dict[str, Dataset]":
@@ -85,7 +85,7 @@ def _load(config: HuggingFaceCohortConfig) -> "dict[str, Dataset]":
 
 
 def _export(part: "Dataset", config: HuggingFaceCohortConfig) -> pd.DataFrame:
-    """Write the images and masks of one split to the cache; a table as `cohort_of_pictures` takes it."""
+    """Write the images and masks of one split to the cache, and return the table for `cohort_of_pictures`."""
     from datasets import Image  # an optional extra
 
     columns = {
@@ -130,7 +130,7 @@ def _export(part: "Dataset", config: HuggingFaceCohortConfig) -> pd.DataFrame:
 
 
 def _file(image: dict, cache: Path) -> Path:
-    """The file that holds this image (its bytes, or the path of its file), named by its content and written once."""
+    """The cached file of an image, named by the hash of its content and written once."""
     content = image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
     suffix = PurePosixPath(image["path"] or "").suffix.lower()
     name = hashlib.sha256(content).hexdigest()

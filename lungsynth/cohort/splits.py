@@ -1,4 +1,4 @@
-"""Which patients train, which tune and which decide: sides drawn from a salted hash of the patient's identity."""
+"""Which patients train, which tune and which decide, by a salted hash of the patient's identity."""
 
 import hashlib
 import math
@@ -46,9 +46,9 @@ class SplitConfig(Config):
 
 
 def assign_splits(patients: pd.DataFrame, config: SplitConfig) -> pd.Series:
-    """The side of each row of `patients` (columns collection, patient, label), aligned to its index.
+    """The split of each row of `patients` (columns collection, patient, label), aligned to its index.
 
-    Rows of one patient get one side.
+    All rows of a patient get the same split.
 
     Raises:
         LungsynthError: there are fewer patients than splits, a patient has two labels, or (`threshold`) a label has no
@@ -62,16 +62,16 @@ def assign_splits(patients: pd.DataFrame, config: SplitConfig) -> pd.Series:
             f"the cohort has {len(unique)} patient(s), fewer than its {len(SPLITS)} splits: select more patients"
         )
     identities = zip(unique["collection"], unique["patient"], strict=True)
-    draws = np.array([draw("split", config.salt, *identity) for identity in identities])
+    hashes = np.array([uniform_hash("split", config.salt, *identity) for identity in identities])
     deal = _by_threshold if config.method == "threshold" else _by_rank
-    side = deal(draws, unique["label"], config)
+    side = deal(hashes, unique["label"], config)
     unique["split"] = np.array(SPLITS)[side]
     rows = patients[["collection", "patient"]].merge(unique, on=["collection", "patient"], how="left")
     return pd.Series(rows["split"].to_numpy(), index=patients.index, dtype="string", name="split")
 
 
 def patient_key(collection: str, patient: str, salt: str) -> str:
-    """The patient's pseudonym, `P-` and 12 hex digits: the same for the same salt, and not to be undone without it."""
+    """The patient's pseudonym, `P-` and 12 hex digits: reproducible with the same salt, irreversible without it."""
     return f"P-{_hash('key', salt, collection, patient).hex()[:12]}"
 
 
@@ -79,13 +79,13 @@ def _hash(*parts: str) -> bytes:
     return hashlib.sha256("\0".join(parts).encode()).digest()
 
 
-def draw(purpose: str, salt: str, *identity: str) -> float:
-    """A number in [0, 1) that depends on nothing but these texts: draws of different purposes are independent."""
+def uniform_hash(purpose: str, salt: str, *identity: str) -> float:
+    """A hash of these texts as a number in [0, 1); hashes of different purposes are independent."""
     return int.from_bytes(_hash(purpose, salt, *identity)[:8], "big") / 2**64
 
 
-def _by_threshold(draws: np.ndarray, labels: pd.Series, config: SplitConfig) -> np.ndarray:
-    side = np.searchsorted(np.cumsum(config.fractions[:-1]), draws, side="right")
+def _by_threshold(hashes: np.ndarray, labels: pd.Series, config: SplitConfig) -> np.ndarray:
+    side = np.searchsorted(np.cumsum(config.fractions[:-1]), hashes, side="right")
     for label, sides in pd.Series(side).groupby(labels.to_numpy()):
         missing = sorted(set(range(len(SPLITS))) - set(sides))
         if missing:
@@ -96,16 +96,16 @@ def _by_threshold(draws: np.ndarray, labels: pd.Series, config: SplitConfig) -> 
     return side
 
 
-def _by_rank(draws: np.ndarray, labels: pd.Series, config: SplitConfig) -> np.ndarray:
-    side = np.empty(len(draws), np.int64)
+def _by_rank(hashes: np.ndarray, labels: pd.Series, config: SplitConfig) -> np.ndarray:
+    side = np.empty(len(hashes), np.int64)
     for label in sorted(labels.unique()):
         stratum = np.flatnonzero((labels == label).to_numpy())
         counts = _exact_counts(len(stratum), config.fractions)
-        side[stratum[np.argsort(draws[stratum])]] = np.repeat(np.arange(len(SPLITS)), counts)
+        side[stratum[np.argsort(hashes[stratum])]] = np.repeat(np.arange(len(SPLITS)), counts)
     # Strata of one or two patients cannot reach every split by themselves.
     while not (counts := np.bincount(side, minlength=len(SPLITS))).all():
         donors = np.flatnonzero(side == _donor(counts, config.fractions))
-        side[donors[draws[donors].argmax()]] = counts.argmin()
+        side[donors[hashes[donors].argmax()]] = counts.argmin()
     return side
 
 

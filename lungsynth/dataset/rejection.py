@@ -1,4 +1,4 @@
-"""Why a series or an image gives no slices: the closed list that every rejection draws on."""
+"""Why a series or an image gives no slices: a closed list of reasons."""
 
 from enum import StrEnum
 
@@ -15,7 +15,7 @@ class Reason(StrEnum):
     NO_DECODER = "no_decoder"  # no installed decoder for the transfer syntax
     NOT_CT = "not_ct"  # an instance of another modality
     SECONDARY_CAPTURE = "secondary_capture"  # an image of a screen or a film, which may show a name
-    BURNED_IN_ANNOTATION = "burned_in_annotation"  # the file says that text is drawn into its pixels
+    BURNED_IN_ANNOTATION = "burned_in_annotation"  # the file says that its pixels hold text
     NO_PIXEL_DATA = "no_pixel_data"
     NO_GEOMETRY = "no_geometry"  # position, orientation or pixel spacing is missing or makes no sense
     NOT_HU = "not_hu"  # no rescale to Hounsfield units, or values that cannot be HU

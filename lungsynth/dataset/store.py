@@ -1,4 +1,4 @@
-"""The slice dataset record: uint8 slices in memory-mapped shards, beside a table that says what each is."""
+"""The slice dataset: uint8 slices in memory-mapped shards, and a table with one row for each slice."""
 
 import json
 import os
@@ -73,10 +73,9 @@ class SliceMeta:
 
 @dataclass(frozen=True)
 class Shard:
-    """A folder with some of a dataset's slices and the tables about them, how many there are, and their SHA-256.
+    """A folder with some of a dataset's slices and their tables; `rows` counts the slices, `sha256` hashes all of it.
 
-    `undelivered` are the series that it lacks because no store gave them. Nothing in the folder ever changes but their
-    notes.
+    `undelivered` are the series that no store gave. The notes about them are the only file that ever changes.
     """
 
     folder: Path
@@ -91,15 +90,15 @@ class Shard:
         return cls(folder, **json.loads(path.read_text()), undelivered=read_notes(folder)) if path.exists() else None
 
     def noted(self, notes: Iterable[Undelivered]) -> "Shard":
-        """The shard with these notes of what it lacks, on disk as well, if it can be written."""
-        found = replace(self, undelivered=tuple(notes))
-        with suppress(OSError):  # a cache of others, to read
-            write_notes(self.folder, found.undelivered)
-        return found
+        """The shard with these notes of undelivered series; the folder's notes are rewritten where that is allowed."""
+        shard = replace(self, undelivered=tuple(notes))
+        with suppress(OSError):  # another user's cache, read-only
+            write_notes(self.folder, shard.undelivered)
+        return shard
 
     @property
     def series(self) -> pd.DataFrame:
-        """What became of its series; see `SERIES_COLUMNS`."""
+        """One row for each of its series, built or rejected; see `SERIES_COLUMNS`."""
         return pd.read_parquet(self.folder / "series.parquet")
 
     def figures(self, prefix: str | None = None) -> dict[str, np.ndarray]:
@@ -140,12 +139,12 @@ class SliceDataset:
 
     @cached_property
     def series(self) -> pd.DataFrame:
-        """One row a series of the cohort: what became of it; see `SERIES_COLUMNS`."""
+        """One row for each series of the cohort, built or rejected; see `SERIES_COLUMNS`."""
         return pd.read_parquet(self.folder / "series.parquet")
 
     @property
     def undelivered(self) -> tuple[Undelivered, ...]:
-        """Series that no store gave, and what it said when it was last asked."""
+        """Series that no store gave, with the stores' last answers."""
         return read_notes(self.folder)
 
     @cached_property
@@ -214,16 +213,16 @@ def write_shard(
     figures: Mapping[str, np.ndarray] | None = None,
     undelivered: Sequence[Undelivered] = (),
 ) -> Shard:
-    """Write slices (uint8, N×H×W), their masks and tables into the new folder `folder`; nothing or all of it.
+    """Write slices (uint8, N×H×W), their masks and tables into the new folder `folder`, as a whole.
 
-    Where another process was quicker, its shard stays. `figures` are arrays for the report of a build, which are no
-    part of the hash.
+    If another process has written the shard meanwhile, that one is returned. `figures` are arrays for the report of a
+    build; the hash leaves them out.
     """
     series = pd.DataFrame(columns=list(SERIES_COLUMNS)) if series is None else series
     table = table[list(COLUMNS)].astype(COLUMNS)
     series = series[list(SERIES_COLUMNS)].astype(SERIES_COLUMNS)
     arrays = [array_sha256(array) for array in (images, masks) if array is not None]
-    # Not what a store said: the same slices are the same, however an error was worded.
+    # The hash leaves out what a store answered: it must not depend on the wording of an error.
     hashed = series.assign(detail=series["detail"].mask(series["reason"] == Reason.NOT_FETCHED, ""))
     sha256 = combine([*arrays, table_sha256(table), table_sha256(hashed)])
     try:
@@ -247,7 +246,7 @@ def write_shard(
 def assemble(
     folder: Path, shards: Sequence[Shard], meta: SliceMeta, figures: Mapping[str, np.ndarray] | None = None
 ) -> SliceDataset:
-    """Make one dataset of shards, by hard links where the file system allows.
+    """Make one dataset of several shards, by hard links where the file system allows them.
 
     Raises:
         LungsynthError: `folder` is there already.
@@ -285,7 +284,7 @@ def _write_codes(folder: Path, meta: SliceMeta) -> None:
 
 
 def _write_figures(folder: Path, figures: Mapping[str, np.ndarray]) -> None:
-    # As numpy's savez_compressed, three times as fast: noise does not get smaller by trying harder.
+    # As numpy's savez_compressed, but three times as fast: noise is no smaller at higher compression levels.
     with zipfile.ZipFile(folder / "pictures.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, array in figures.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:

@@ -115,10 +115,10 @@ def _frames(folder: Path) -> tuple[list[Frame], list[str]]:
     names = sorted(os.listdir(folder)) if folder.is_dir() else []  # noqa: PTH208 - paths take long to sort
     paths = [folder / name for name in names if not name.startswith(".")]
     read = [_read(path) for path in paths]
-    of_files = [found for found in read if not isinstance(found, Stray)]
+    of_files = [content for content in read if not isinstance(content, Stray)]
     if not of_files:
         raise SeriesRejected(Reason.NOT_FETCHED, "its folder is missing or empty")
-    strays = Counter(found for found in read if isinstance(found, Stray))
+    strays = Counter(content for content in read if isinstance(content, Stray))
     notes = [f"a {stray} left out" if count == 1 else f"{count} {stray}s left out" for stray, count in strays.items()]
     frames = [frame for of_file, _ in of_files for frame in of_file]
     if localizers := sum(count for _, count in of_files):

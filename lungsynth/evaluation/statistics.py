@@ -98,13 +98,13 @@ def pair_counts(scores: np.ndarray, labels: np.ndarray, patients: np.ndarray) ->
     count = int(patients.max()) + 1
     positive, owner = labels == 1, patients[labels == 1]
     concordant = np.zeros((len(scores), count, count))
-    for row, found in zip(scores, concordant, strict=True):
+    for row, counts in zip(scores, concordant, strict=True):
         for patient in np.unique(patients[~positive]):
             negatives = np.sort(row[~positive & (patients == patient)])
             beaten = np.searchsorted(negatives, row[positive], "left") + np.searchsorted(
                 negatives, row[positive], "right"
             )
-            found[:, patient] = np.bincount(owner, beaten / 2, count)
+            counts[:, patient] = np.bincount(owner, beaten / 2, count)
     pairs = np.outer(np.bincount(owner, minlength=count), np.bincount(patients[~positive], minlength=count))
     return PairCounts(concordant, pairs.astype(float))
 
@@ -146,20 +146,20 @@ def interval(by_seed: np.ndarray, resamples: Resamples, least: float = 0.0) -> E
             √(S/(S-1)), for the S seeds at hand vary less among themselves than around the mean of all that could be,
             and by Student's t over the normal quantile, for what so few say of that is itself uncertain.
     """
-    draws, count = by_seed[1:], by_seed.shape[1]
-    means = fixed = draws.mean(axis=1)
+    replicates, count = by_seed[1:], by_seed.shape[1]
+    means = fixed = replicates.mean(axis=1)
     if count > 1:
-        drawn = (draws * resamples.seeds).sum(axis=1) / count
-        means = means + np.sqrt(count / (count - 1)) * student_t.ppf(0.975, count - 1) / Z975 * (drawn - means)
+        over_seeds = (replicates * resamples.seeds).sum(axis=1) / count
+        means = means + np.sqrt(count / (count - 1)) * student_t.ppf(0.975, count - 1) / Z975 * (over_seeds - means)
     low, high = np.nanquantile(means, (0.025, 0.975)).clip(least, 1)
     se, patient_se = (float(np.nanstd(side, ddof=1)) for side in (means, fixed))
     return Estimate(float(by_seed[0].mean()), float(low), float(high), se, math.sqrt(max(0.0, se**2 - patient_se**2)))
 
 
-def percentile_interval(value: float, draws: np.ndarray) -> Estimate:
-    """95 % percentile interval of bootstrap `draws` around the sample's own `value`."""
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return Estimate(float(value), float(low), float(high), float(draws.std(ddof=1)))
+def percentile_interval(value: float, replicates: np.ndarray) -> Estimate:
+    """95 % percentile interval of bootstrap `replicates` around the sample's own `value`."""
+    low, high = np.quantile(replicates, (0.025, 0.975))
+    return Estimate(float(value), float(low), float(high), float(replicates.std(ddof=1)))
 
 
 def measure_interval(summary: Summary, resamples: Resamples) -> Estimate:
@@ -179,8 +179,8 @@ def average_precision(scores: np.ndarray, labels: np.ndarray, weights: np.ndarra
     results = np.empty(len(weights))
     for b, row in enumerate(weights):  # one at a time: B×N cumulative sums need not fit in memory
         weight = row[order]
-        hits, drawn = np.cumsum(weight * labels[order])[last_of_tie], np.cumsum(weight)[last_of_tie]
-        precision = hits / np.maximum(drawn, 1e-12)
+        hits, called = np.cumsum(weight * labels[order])[last_of_tie], np.cumsum(weight)[last_of_tie]
+        precision = hits / np.maximum(called, 1e-12)
         results[b] = np.sum(np.diff(hits, prepend=0) * precision) / hits[-1]
     return results
 

@@ -42,8 +42,8 @@ class RetryPolicy:
 
     def waits(self, uid: str) -> list[float]:
         """Seconds before each try of a series."""
-        draw = random.Random(f"{self.seed} {uid}")
-        return [0.0] + [draw.uniform(0, min(MOST_BACKOFF_S, self.backoff_s * 2**n)) for n in range(self.retries)]
+        rng = random.Random(f"{self.seed} {uid}")
+        return [0.0] + [rng.uniform(0, min(MOST_BACKOFF_S, self.backoff_s * 2**n)) for n in range(self.retries)]
 
 
 @dataclass

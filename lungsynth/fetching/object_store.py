@@ -101,20 +101,20 @@ class ObjectStore:
             script.flush()
             _, output, errors = self._finished(["run", script.name], patience)
         unsaid = FetchFailed(FetchReason.UNREACHABLE, _first_error(errors))
-        found: dict[str, list[RemoteObject] | FetchFailed] = dict.fromkeys(urls, unsaid)
+        listings: dict[str, list[RemoteObject] | FetchFailed] = dict.fromkeys(urls, unsaid)
         listed: dict[str, list[dict]] = {}
         for entry in map(json.loads, output.splitlines()):
             listed.setdefault("/".join(entry["key"].split("/")[:4]) + "/", []).append(entry)
         for prefix, entries in listed.items():
             try:
-                found[prefixes[prefix]] = [_object(entry, prefix) for entry in entries]
+                listings[prefixes[prefix]] = [_object(entry, prefix) for entry in entries]
             except FetchFailed as failed:
-                found[prefixes[prefix]] = failed
+                listings[prefixes[prefix]] = failed
         for command, error in _errors(errors):
             if url := prefixes.get(command.rpartition(" ")[2].removesuffix("*")):
                 reason = FetchReason.NOT_FOUND if MISSING.search(error) else FetchReason.UNREACHABLE
-                found[url] = FetchFailed(reason, _in_one_line(error))
-        return found
+                listings[url] = FetchFailed(reason, _in_one_line(error))
+        return listings
 
     def copy(self, url: str, folder: Path, patience: Patience, lock: int) -> str:
         """Copy the objects under the prefix `url` into `folder`, but for those that are there; gives the first error.

@@ -90,29 +90,29 @@ def _largest(air: Enclosed, links: np.ndarray, keep: np.ndarray, cell_mm: tuple[
     """The largest stack that may be a lung, and the next if it is large enough to be the other: bool Z×h×w."""
     stacks = _stacks(links, keep)
     size = np.bincount(stacks[keep], weights=air.size[keep], minlength=len(stacks))
-    found, first, count = np.zeros_like(keep), 0.0, 0
+    chosen, first, count = np.zeros_like(keep), 0.0, 0
     for stack in np.argsort(size)[::-1][:CANDIDATES]:
         if count == 2 or size[stack] <= SECOND_LUNG * first:
             break
         parts = keep & (stacks == stack)
         if air.mask(parts).sum(axis=1, dtype=np.uint16).max() * cell_mm[0] >= LUNG_MM:
-            found |= parts
+            chosen |= parts
             first, count = first or size[stack], count + 1
-    return air.mask(found)
+    return air.mask(chosen)
 
 
-def _fill(found: np.ndarray, cell_mm: tuple[float, float]) -> np.ndarray:
+def _fill(mask: np.ndarray, cell_mm: tuple[float, float]) -> np.ndarray:
     """Close each slice of the mask, then fill its small holes; bool Z×h×w."""
-    filled = np.zeros_like(found)
-    if not found.any():
+    filled = np.zeros_like(mask)
+    if not mask.any():
         return filled
-    shadow = np.logical_or.reduce(found)
-    lines = (found.any(axis=(1, 2)), shadow.any(axis=1), shadow.any(axis=0))
+    shadow = np.logical_or.reduce(mask)
+    lines = (mask.any(axis=(1, 2)), shadow.any(axis=1), shadow.any(axis=0))
     extents = [np.flatnonzero(line) for line in lines]
     box = tuple(slice(indices[0], indices[-1] + 1) for indices in extents)
     radii = [round(CLOSING_MM / size) for size in cell_mm]
     # Padded, so that slices in the tall image stay apart and what is open to the box's border is no hole.
-    tall = np.pad(found[box].view(np.uint8), ((0, 0), *((radius + 1, radius + 1) for radius in radii)))
+    tall = np.pad(mask[box].view(np.uint8), ((0, 0), *((radius + 1, radius + 1) for radius in radii)))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radii[1] + 1, 2 * radii[0] + 1))
     closed = cv2.morphologyEx(tall.reshape(-1, tall.shape[2]), cv2.MORPH_CLOSE, disc).reshape(tall.shape)
     holes = Enclosed.of(closed == 0)

@@ -93,10 +93,10 @@ def train_unet(
     return card
 
 
-def dice(found: np.ndarray, true: np.ndarray) -> float:
+def dice(predicted: np.ndarray, true: np.ndarray) -> float:
     """Dice coefficient of two masks of one shape, over all of their pixels."""
-    found, true = found.astype(bool), true.astype(bool)
-    return float(2 * (found & true).sum() / (found.sum() + true.sum()).clip(min=1))
+    predicted, true = predicted.astype(bool), true.astype(bool)
+    return float(2 * (predicted & true).sum() / (predicted.sum() + true.sum()).clip(min=1))
 
 
 def _check(images: np.ndarray, masks: np.ndarray) -> None:
@@ -133,8 +133,8 @@ def _train(inputs: Tensor, targets: Tensor, config: LungTrainingConfig) -> Unet:
 
 def overlap_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy plus soft Dice, of `logits` and `target` in 0 to 1, of one shape."""
-    found = logits.sigmoid()
-    overlap = 2 * (found * target).sum() / (found.sum() + target.sum()).clamp(min=1)
+    predicted = logits.sigmoid()
+    overlap = 2 * (predicted * target).sum() / (predicted.sum() + target.sum()).clamp(min=1)
     return F.binary_cross_entropy_with_logits(logits, target) + 1 - overlap
 
 

@@ -5,7 +5,7 @@ from scipy import fft
 
 from lungsynth.phantom.geometry import Grid
 from lungsynth.phantom.organs import back_mm
-from lungsynth.phantom.recipe import PhantomPatient
+from lungsynth.phantom.patient import PhantomPatient
 
 AIR_HU, PADDING_HU = -1000.0, -2000.0
 WATER_PER_MM = 0.0195

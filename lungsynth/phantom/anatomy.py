@@ -8,7 +8,7 @@ from lungsynth.phantom.acquisition import AIR_HU, acquire, pad, paint_table
 from lungsynth.phantom.geometry import Canvas, Grid
 from lungsynth.phantom.lesion import paint_granulomas, paint_nodule
 from lungsynth.phantom.organs import Organs, build_organs, paint_contents, paint_trunk
-from lungsynth.phantom.recipe import PhantomPatient
+from lungsynth.phantom.patient import PhantomPatient
 from lungsynth.phantom.skeleton import paint_skeleton
 from lungsynth.phantom.trees import grow_trees
 from lungsynth.phantom.tubes import deposit

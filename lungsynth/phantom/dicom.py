@@ -12,7 +12,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from lungsynth.errors import LungsynthError
 from lungsynth.phantom.acquisition import PADDING_HU
 from lungsynth.phantom.anatomy import volume_hu
-from lungsynth.phantom.recipe import SIMULATOR_VERSION, PhantomPatient
+from lungsynth.phantom.patient import SIMULATOR_VERSION, PhantomPatient
 
 _DATE, _TIME = "20000102", "120000"
 """Fixed, so that the same recipe gives the same bytes."""

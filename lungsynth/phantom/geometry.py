@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from scipy.sparse import csr_array
 
-from lungsynth.phantom.recipe import PhantomPatient
+from lungsynth.phantom.patient import PhantomPatient
 
 PITCH_MM = 4.0
 """Coarse grid pitch: half the smallest radius of curvature that is painted from it."""

@@ -4,12 +4,12 @@ import numpy as np
 
 from lungsynth.phantom.geometry import Canvas, Grid
 from lungsynth.phantom.organs import SIDES, Organs
-from lungsynth.phantom.recipe import NoduleRecipe, PhantomPatient
+from lungsynth.phantom.patient import Nodule, PhantomPatient
 from lungsynth.phantom.trees import spread_points
 from lungsynth.phantom.tubes import Samples, deposit, sample_segments
 
 
-def paint_nodule(canvas: Canvas, nodule: NoduleRecipe, organs: Organs, rng: np.random.Generator) -> np.ndarray:
+def paint_nodule(canvas: Canvas, nodule: Nodule, organs: Organs, rng: np.random.Generator) -> np.ndarray:
     """Paint the nodule and give its mask (Z×Y×X bool): the ball without the spicules, never empty."""
     grid = canvas.grid
     centre = _place(nodule, organs, grid)
@@ -47,7 +47,7 @@ def paint_granulomas(canvas: Canvas, patient: PhantomPatient, organs: Organs, rn
         canvas.blend(*deposit(speck, canvas.grid), hu)
 
 
-def _place(nodule: NoduleRecipe, organs: Organs, grid: Grid) -> np.ndarray:
+def _place(nodule: Nodule, organs: Organs, grid: Grid) -> np.ndarray:
     """Centre in mm: the node of the coarse grid that the recipe's preferences point to, deep enough in the lung."""
     lung = organs.lungs[1 if nodule.left else -1].copy()
     lung[[0, 1, -2, -1]] = 1.0
@@ -60,7 +60,7 @@ def _place(nodule: NoduleRecipe, organs: Organs, grid: Grid) -> np.ndarray:
     return np.array([x[0, row[chosen], column[chosen]], y[0, row[chosen], column[chosen]], grid.z[layer]], float)
 
 
-def _spicules(nodule: NoduleRecipe, centre: np.ndarray, rng: np.random.Generator, grid: Grid) -> Samples:
+def _spicules(nodule: Nodule, centre: np.ndarray, rng: np.random.Generator, grid: Grid) -> Samples:
     direction = rng.normal(size=(nodule.spicules, 3)) * [1.0, 1.0, 0.7]
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     radius = nodule.diameter_mm / 2

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from lungsynth.phantom.geometry import Canvas, Grid, Point, ellipsoid, smooth_max, smooth_min, tube
-from lungsynth.phantom.recipe import PhantomPatient
+from lungsynth.phantom.patient import PhantomPatient
 
 FAT_HU, MUSCLE_HU, SKIN_HU, GAS_HU = -100.0, 52.0, 10.0, -985.0
 SIDES = (-1, 1)

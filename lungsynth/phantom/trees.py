@@ -10,7 +10,7 @@ import numpy as np
 
 from lungsynth.phantom.geometry import Grid, Point
 from lungsynth.phantom.organs import SIDES, Organs
-from lungsynth.phantom.recipe import PhantomPatient
+from lungsynth.phantom.patient import PhantomPatient
 from lungsynth.phantom.tubes import Samples, sample_chain, sample_segments
 
 MURRAY_EXPONENT = 2.4

@@ -18,11 +18,11 @@ SHOWN = 48
 """Slices on a contact sheet."""
 REJECTED_A_SHARD = 6
 SHARDS_SHOWN = 64
-"""A contact sheet shows a few slices: it need not open every shard of thousands."""
+"""Shards that are opened for a contact sheet: it shows a few slices, and there may be thousands of shards."""
 
 
 class Kind(NamedTuple):
-    """What a preview shows; a shard keeps them as three arrays of these names."""
+    """Split, class and patient of a preview; a shard keeps them as three arrays of these names."""
 
     split: str
     label: str
@@ -30,14 +30,14 @@ class Kind(NamedTuple):
 
 
 def previews_a_series(series: int) -> int:
-    """How many each of so many series in a shard gives: enough even where a third of them is rejected."""
+    """Previews that each of a shard's series gives: enough for `KEPT` even if a third of the series is rejected."""
     return max(1, -(-3 * KEPT // (2 * series)))
 
 
 def spread(kinds: Sequence[Kind], most: int) -> list[int]:
-    """Places of at most `most` of `kinds`: as many of each split and class, and of as many patients, as can be.
+    """Indices of at most `most` of `kinds`, balanced over splits and classes, and spread over patients.
 
-    Which, is drawn at random, always the same; they come sorted by split and class.
+    The choice is random with a fixed seed. The places are sorted by split and class.
     """
     again, turn = Counter[Kind](), Counter[tuple[str, str]]()
     ranked = []
@@ -90,9 +90,11 @@ def merged_figures(shards: Sequence[Shard]) -> dict[str, np.ndarray]:
     some = [shards[index] for index in np.sort(order)]
     kinds, places = list[Kind](), list[tuple[int, int]]()
     for number, shard in enumerate(some):
-        found = [Kind(*one) for one in zip(*(shard.figures(name)[name].tolist() for name in Kind._fields), strict=True)]
-        kinds += found
-        places += [(number, row) for row in range(len(found))]
+        of_shard = [
+            Kind(*one) for one in zip(*(shard.figures(name)[name].tolist() for name in Kind._fields), strict=True)
+        ]
+        kinds += of_shard
+        places += [(number, row) for row in range(len(of_shard))]
     chosen = spread(kinds, SHOWN)
     if not chosen:
         return sums

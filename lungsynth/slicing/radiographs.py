@@ -1,4 +1,4 @@
-"""From a radiograph or a ready slice in an image file to one slice of the dataset."""
+"""From an image file, a radiograph or a ready slice, to one slice of the dataset."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class Square:
 
     @classmethod
     def whole(cls, shape: tuple[int, ...]) -> "Square":
-        """All of the image, centred: a crop would cut off lung apices or costophrenic angles."""
+        """All of the image, centred. A crop would cut off lung apices or costophrenic angles."""
         side = max(shape)
         return cls((shape[0] - side) / 2, (shape[1] - side) / 2, side)
 
@@ -100,7 +100,7 @@ def _mask(job: SeriesJob, picture: Picture, config: SliceConfig) -> np.ndarray |
 
 
 def _place(shape: tuple[int, ...], mask: np.ndarray | None, config: SliceConfig) -> tuple[Square, float]:
-    """The square to show, and the fraction of it that is lung: NaN where the mask need not be of the lungs."""
+    """The square to show, and the fraction of it that is lung; NaN where the mask may be of something else."""
     if config.view == "whole":
         return Square.whole(shape), np.nan
     if config.view == "lungs" and mask is not None:

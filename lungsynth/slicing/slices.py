@@ -18,7 +18,7 @@ from lungsynth.slicing.slice_labels import SliceLabels, label_slices
 
 
 def slices_of_series(job: SeriesJob, config: SliceConfig, classes: tuple[str, ...]) -> SeriesSlices:
-    """The slices of one CT series; what is drawn at random depends on its UID alone.
+    """The slices of one CT series; random choices depend on its UID alone.
 
     Args:
         job: the series.
@@ -49,11 +49,11 @@ def _squared(preview: np.ndarray) -> np.ndarray:
 def _slices(volume: Volume, job: SeriesJob, config: SliceConfig, classes: tuple[str, ...]) -> SeriesSlices:
     if volume.series_uid != job.series_uid:
         raise SeriesRejected(Reason.MIXED_SERIES, f"the files belong to series {volume.series_uid}")
-    found = label_slices(volume, job, classes, config.other_slices_of_cancer, config.lesion_margin_mm)
+    labelled = label_slices(volume, job, classes, config.other_slices_of_cancer, config.lesion_margin_mm)
     lungs = find_lungs(volume, job.lung_folders, config.lungs)
-    crops = _crops(volume, lungs, found, classes[-1], config)
+    crops = _crops(volume, lungs, labelled, classes[-1], config)
     fractions = _lung_fractions(crops, lungs)
-    chosen = _choose(volume, found.labels, fractions, config, classes)
+    chosen = _choose(volume, labelled.labels, fractions, config, classes)
     views = [(index, crop) for index in chosen if (crop := crops[index])]
     shape = (len(views), config.size, config.size)
     images, masks = np.empty(shape, np.uint8), np.empty(shape, np.uint8) if config.masks else None
@@ -64,35 +64,35 @@ def _slices(volume: Volume, job: SeriesJob, config: SliceConfig, classes: tuple[
     return SeriesSlices(
         images=images,
         masks=masks,
-        table=_table(volume, job, config, found, views, fractions),
-        notes=(*volume.notes, *found.notes, *lungs.notes),
+        table=_table(volume, job, config, labelled, views, fractions),
+        notes=(*volume.notes, *labelled.notes, *lungs.notes),
         hu_histogram=_hu_histogram(volume.hu[chosen, ::16, ::16]),
-        previews=_previews(volume, job, config, found.labels, lungs, views),
-        lesion_mm=found.lesion_mm,
+        previews=_previews(volume, job, config, labelled.labels, lungs, views),
+        lesion_mm=labelled.lesion_mm,
     )
 
 
 def _crops(
-    volume: Volume, lungs: LungMask, found: SliceLabels, positive: str, config: SliceConfig
+    volume: Volume, lungs: LungMask, labelled: SliceLabels, positive: str, config: SliceConfig
 ) -> Sequence[Crop | None]:
-    """What part of each slice to show; none where the view has no place in a slice, or the slice no label."""
+    """The part of each slice to show; none where a slice has no label, or no place for the view."""
     if config.view == "whole":
         return [whole_slice(volume)] * len(volume.hu)
     if config.view == "lungs":
         return [lung_box(volume, lungs, config.margin_mm)] * len(volume.hu)
-    return [_patch(volume, lungs, found, index, positive, config) for index in range(len(volume.hu))]
+    return [_patch(volume, lungs, labelled, index, positive, config) for index in range(len(volume.hu))]
 
 
 def _patch(
-    volume: Volume, lungs: LungMask, found: SliceLabels, index: int, positive: str, config: SliceConfig
+    volume: Volume, lungs: LungMask, labelled: SliceLabels, index: int, positive: str, config: SliceConfig
 ) -> Crop | None:
-    label = found.labels[index]
+    label = labelled.labels[index]
     if label == positive:
-        here = [lesion for lesion in found.lesions if lesion.index == index]
+        here = [lesion for lesion in labelled.lesions if lesion.index == index]
         return lesion_patch(here, config.patch_mm, volume.spacing_mm) if here else None
-    placed = {lesion.index for lesion in found.lesions}
-    # Where in its slice a lesion lies is not known to evidence that only names the slice.
-    somewhere = [z for z, name in enumerate(found.labels) if name == positive and z not in placed]
+    placed = {lesion.index for lesion in labelled.lesions}
+    # Evidence that only names a slice does not tell where in the slice the lesion lies.
+    somewhere = [z for z, name in enumerate(labelled.labels) if name == positive and z not in placed]
     distances = np.abs(volume.positions_mm[somewhere] - volume.positions_mm[index])
     if label is None or (distances < config.lesion_margin_mm).any():
         return None
@@ -100,7 +100,7 @@ def _patch(
         volume,
         lungs,
         index,
-        found.lesions,
+        labelled.lesions,
         patch_mm=config.patch_mm,
         margin_mm=config.lesion_margin_mm,
         min_lung_fraction=config.min_lung_fraction,
@@ -131,10 +131,12 @@ def _choose(
     enough = fractions >= config.min_lung_fraction
     chosen = []
     for name in classes:
-        found = np.flatnonzero(enough & [label == name for label in labels])
+        indices_of_class = np.flatnonzero(enough & [label == name for label in labels])
         if config.stride_mm:
-            found = _thin(found, volume.positions_mm, config.stride_mm - volume.slice_spacing_mm / 2)
-        chosen.append(_evenly(found, config.max_slices_per_series))
+            indices_of_class = _thin(
+                indices_of_class, volume.positions_mm, config.stride_mm - volume.slice_spacing_mm / 2
+            )
+        chosen.append(_evenly(indices_of_class, config.max_slices_per_series))
     indices = np.sort(np.concatenate(chosen))
     if not len(indices):
         labelled, placed = sum(label is not None for label in labels), int(np.isfinite(fractions).sum())
@@ -146,7 +148,7 @@ def _choose(
 
 
 def _thin(indices: np.ndarray, positions_mm: np.ndarray, least_mm: float) -> np.ndarray:
-    """The first slice, then always the next at `least_mm` or more."""
+    """The first slice, then each next one that is `least_mm` or more above the last one kept."""
     kept: list[int] = []
     for index in indices:
         if not kept or positions_mm[index] - positions_mm[kept[-1]] >= least_mm:
@@ -174,7 +176,7 @@ def _table(
     volume: Volume,
     job: SeriesJob,
     config: SliceConfig,
-    found: SliceLabels,
+    labelled: SliceLabels,
     views: Sequence[tuple[int, Crop]],
     fractions: np.ndarray,
 ) -> pd.DataFrame:
@@ -184,8 +186,8 @@ def _table(
         "series_uid": job.series_uid,
         "sop_uid": [volume.sop_uids[index] for index in indices],
         "position_mm": volume.positions_mm[indices],
-        "label": [found.labels[index] for index in indices],
-        "evidence": [found.evidence[index] for index in indices],
+        "label": [labelled.labels[index] for index in indices],
+        "evidence": [labelled.evidence[index] for index in indices],
         "split": job.split,
         "spacing_mm": [crop.pixel_mm(volume.spacing_mm, config.size) for _, crop in views],
         "pixel_mm": float(np.sqrt(volume.spacing_mm[0] * volume.spacing_mm[1])),
@@ -210,7 +212,7 @@ def _previews(
     lungs: LungMask,
     views: Sequence[tuple[int, Crop]],
 ) -> list[Preview]:
-    """Some of the slices, as many of each class, so that the sheet shows rare classes too; from all of the scan."""
+    """Some of the slices, equally many of each class so that rare ones are shown too, from all parts of the scan."""
     rng = _random(volume.series_uid, len(volume.hu))
     names = rng.permutation(sorted({str(labels[index]) for index, _ in views})).tolist()
     previews = []

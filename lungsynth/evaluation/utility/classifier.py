@@ -129,8 +129,8 @@ def scores(model: nn.Module, images: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         device = next(model.parameters()).device
         pieces = torch.from_numpy(images).split(256)
-        found = [torch.sigmoid(model(to_input(piece.to(device)))[:, 0]).cpu() for piece in pieces]
-    return torch.cat(found).double().numpy()
+        probabilities = [torch.sigmoid(model(to_input(piece.to(device)))[:, 0]).cpu() for piece in pieces]
+    return torch.cat(probabilities).double().numpy()
 
 
 def build_classifier(architecture: Architecture) -> nn.Module:

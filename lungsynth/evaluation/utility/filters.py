@@ -71,7 +71,7 @@ class Sieve:
             untrained: classifier of this seed.
             seed: of the classifier's training.
         """
-        found = {}
+        pools = {}
         for name in self.filters.use:
             with torch_threads(1):  # as for every classifier: with more, sums depend on how many there are
                 passed = self._passed(name, candidates, untrained, seed)
@@ -79,8 +79,8 @@ class Sieve:
             pool = _first(candidates, passed, len(self.real.labels))
             if np.bincount(pool.labels, minlength=2).min() < LEAST:
                 self.poor.add(f"synthetic+{name}")
-            found[f"synthetic+{name}"] = pool
-        return found
+            pools[f"synthetic+{name}"] = pool
+        return pools
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -59,12 +59,12 @@ def dice(model: nn.Module, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
     Where a slice shows nothing and nothing is found, it is 1; where the model gives no numbers, it is no number.
     """
     device = next(model.parameters()).device
-    found = []
+    scores = []
     with torch.inference_mode():
         for image, mask in zip(torch.from_numpy(images).split(64), torch.from_numpy(masks).split(64), strict=True):
             logits = model(to_network(image[:, None].to(device)))[:, 0].cpu()
             inside, truth = logits > 0, mask > 0
             both, either = (inside & truth).sum((1, 2)), inside.sum((1, 2)) + truth.sum((1, 2))
             overlap = torch.where(either > 0, 2 * both / either.clamp(min=1), 1.0).double()
-            found.append(overlap.where(logits.isfinite().all(dim=(1, 2)), torch.nan))
-    return torch.cat(found).numpy()
+            scores.append(overlap.where(logits.isfinite().all(dim=(1, 2)), torch.nan))
+    return torch.cat(scores).numpy()

@@ -40,7 +40,7 @@ SCANNERS = (
 
 
 @dataclass(frozen=True)
-class NoduleRecipe:
+class Nodule:
     """A spiculated nodule. Where exactly it lies follows from the patient's lungs and these preferences."""
 
     diameter_mm: float
@@ -77,7 +77,7 @@ class PhantomPatient:
     emphysema: float  # 0 to 1
     granulomas: int
     gastric_gas: bool
-    nodule: NoduleRecipe | None
+    nodule: Nodule | None
     scanner: Scanner
     noise: float  # relative to the scanner's
     matrix: int
@@ -93,13 +93,13 @@ class PhantomPatient:
         return f"PHANTOM-{self.index:05d}"
 
     @cached_property
-    def recipe_sha256(self) -> str:
+    def sha256(self) -> str:
         """Hash of all of the above and of the simulator's version."""
         return combine([SIMULATOR_VERSION, json.dumps(asdict(self), sort_keys=True)])
 
     def uid(self, *what: str) -> str:
         """A DICOM UID that depends on the recipe and on what it names, and on nothing else."""
-        return str(generate_uid(entropy_srcs=[self.recipe_sha256, *what]))
+        return str(generate_uid(entropy_srcs=[self.sha256, *what]))
 
 
 def draw_patient(
@@ -156,9 +156,9 @@ def draw_patient(
     )
 
 
-def _draw_nodule(rng: np.random.Generator, diameter_mm: tuple[float, float]) -> NoduleRecipe:
+def _draw_nodule(rng: np.random.Generator, diameter_mm: tuple[float, float]) -> Nodule:
     low, high = np.log(diameter_mm)
-    return NoduleRecipe(
+    return Nodule(
         diameter_mm=float(np.exp(rng.uniform(low, high))),
         hu=float(rng.uniform(-120.0, 50.0)),
         spicules=int(rng.integers(14, 34)),
