@@ -17,9 +17,9 @@ from lungsynth.dicom.pixels import read_stored, to_hu
 from lungsynth.dicom.strays import Stray, is_directory, named_like_stray
 
 MIN_SLICES = 5
-"""Fewer tell neither the slice spacing nor lungs apart from bowel; localizers have one or two."""
+"""Least slices of a series. With fewer, spacing is unknown and lungs look like bowel; localizers have one or two."""
 MAX_ODD = 0.1
-"""Share of a series' slices that may differ from the others in size, spacing or orientation, and are left out then."""
+"""Fraction of slices that may differ from the others in size, spacing or orientation; these are left out."""
 MIN_FRACTION = 0.001
 """Least fraction of a volume that must have the HU of air and lungs, and the HU of soft tissue, for values to be HU."""
 
@@ -28,14 +28,13 @@ MIN_FRACTION = 0.001
 class Volume:
     """A CT series as radiologists view it: slices from feet to head, patient's right on the left, anterior on top.
 
-    `hu` is int16, Z×Y×X, at least -1024, which also stands outside the field of view. `positions_mm` (Z, ascending) are
-    the slices' places along `normal`, the unit vector in patient coordinates (DICOM LPS) that points to the head.
+    `hu` is int16, Z×Y×X, at least -1024; outside the field of view it is -1024. `positions_mm` (Z, ascending) are the
+    slices' positions along `normal`, the unit vector in patient coordinates (DICOM LPS) that points to the head.
     `sop_uids` name the slices: SOP Instance UID, and `<UID>#<frame>` in a multi-frame image, whose frames count from 1
     as in Referenced Frame Number. `instance_numbers` are none where a slice has none of its own.
-    `spacing_mm` is (row, column), the distance of neighbouring pixels down and across. `corners_mm` (Z×3) are where the
-    centres of the slices' first pixels lie in patient coordinates, `down` and `across` the unit vectors of growing rows
-    and columns.
-    `notes` tell every oddity that was mended, left out or is worth a record.
+    `spacing_mm` is (row, column), the distance of neighbouring pixels down and across. `corners_mm` (Z×3) are the
+    centres of the slices' first pixels in patient coordinates; `down` and `across` are the unit vectors of growing rows
+    and columns. `notes` list oddities that were corrected, left out or only recorded.
     """
 
     hu: np.ndarray
@@ -60,14 +59,14 @@ class Volume:
 
 
 def read_series(folder: Path) -> Volume:
-    """Read the series whose instances are the files of `folder`, but for hidden ones (`.…`) and what `strays` names.
+    """Read the series whose instances are the files of `folder`, without hidden files (`.…`) and those of `strays`.
 
     Raises:
         SeriesRejected: for every reason in `Reason` down to `MISSING_SLICES`, with a slice as its preview where one was
             read.
     """
     with warnings.catch_warnings():
-        # Archived data are full of values that break their own format in ways that do not matter here.
+        # Archived files often violate DICOM in ways that do not matter here.
         warnings.filterwarnings("ignore", module="pydicom")
         frames, notes = _frames(folder)
         frames, left_out = _alike(frames)
@@ -111,7 +110,7 @@ def read_series(folder: Path) -> Volume:
 
 
 def _frames(folder: Path) -> tuple[list[Frame], list[str]]:
-    """All slices of the folder's files, in no order, and notes on what else lies there."""
+    """All slices of the folder's files, unordered, and notes on other files."""
     names = sorted(os.listdir(folder)) if folder.is_dir() else []  # noqa: PTH208 - paths take long to sort
     paths = [folder / name for name in names if not name.startswith(".")]
     read = [_read(path) for path in paths]
@@ -132,7 +131,7 @@ def _frames(folder: Path) -> tuple[list[Frame], list[str]]:
 
 
 def _read(path: Path) -> tuple[list[Frame], int] | Stray:
-    """A file's slices and the number of its localizers, or what it is if it is no image."""
+    """A file's slices and the number of its localizers, or the kind of stray file."""
     if stray := named_like_stray(path):
         return stray
     try:
@@ -154,7 +153,7 @@ def _of_file(rejected: SeriesRejected, path: Path) -> SeriesRejected:
 
 
 def _alike(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
-    """The slices with the series' usual size, spacing and orientation, and notes on others if they are few."""
+    """The slices of the most common size, spacing and orientation, and notes on others; many others are an error."""
     if len({frame.series_uid for frame in frames}) > 1:
         raise SeriesRejected(Reason.MIXED_SERIES, "instances of more than one series")
     names = Counter(_names(frame) for frame in frames)
@@ -207,7 +206,7 @@ def _hounsfield(frames: list[Frame], axes: AxialAxes) -> np.ndarray:
 
 
 def _check_values(hu: np.ndarray) -> None:
-    """Nobody lies in a scanner without both soft tissue and air or lung; -1024 itself may be padding."""
+    """Reject values that cannot be HU: scans show soft tissue, and air or lung. -1024 may be padding."""
     sample = hu[:: max(1, len(hu) // 16), ::4, ::4]
     if (np.mean((sample > AIR_HU) & (sample < -500)) < MIN_FRACTION) or np.mean(sample > -200) < MIN_FRACTION:
         low, high = np.percentile(sample, (1, 99))
@@ -215,7 +214,7 @@ def _check_values(hu: np.ndarray) -> None:
 
 
 def _single(frames: list[Frame], hu: np.ndarray, axes: AxialAxes) -> tuple[list[Frame], np.ndarray, list[str]]:
-    """Leave out slices that are copies of their neighbour; different images in one place reject the series."""
+    """Leave out copies of slices; reject the series if different images have the same position."""
     positions = np.array([frame.position for frame in frames])
     again = np.diff(positions @ axes.normal, prepend=-np.inf) < SAME_PLACE_MM
     for z in np.flatnonzero(again):

@@ -110,7 +110,7 @@ def train_extractor(dataset: SliceDataset, config: ExtractorConfig, folder: Path
 
 
 def relative_level(table: pd.DataFrame) -> np.ndarray:
-    """Where each slice lies among those of its series, float32 N from 0 to 1; 0.5 for the only one of a series."""
+    """Each slice's relative position within its series, float32 N from 0 to 1; 0.5 for a single slice."""
     position = table.groupby("series_uid")["position_mm"]
     low, extent = position.transform("min"), position.transform("max") - position.transform("min")
     level = (table["position_mm"] - low) / extent.where(extent > 0)

@@ -1,4 +1,4 @@
-"""Features of slices: one pass for each extractor, kept on disk for real slices, which the next run measures again."""
+"""Features of slices: one pass for each extractor; those of real slices are cached on disk for the next run."""
 
 import logging
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ BATCH = 128
 
 
 class FeaturesConfig(Config):
-    """What all measures in feature space share."""
+    """Settings of all measures in feature space."""
 
     cache: Path | None = Field(
         Path("data/features"), description="folder that keeps the features of real slices; none: keep nothing"
@@ -47,8 +47,8 @@ class FeatureExtractor:
     def features(self, images: np.ndarray, cache: Path | None = None) -> np.ndarray:
         """float32 N×D of uint8 slices N×H×W; grey becomes three channels.
 
-        Where `cache` is a folder, they come from there, or are put there. Its files go by the hashes of pixels and
-        weights. (torch-fidelity's own cache goes by a name that the caller gives, whatever the data and the weights.)
+        With a folder `cache`, features are read from it or written to it. Its files are named by the hashes of pixels
+        and weights, whereas torch-fidelity's own cache trusts a name that the caller gives.
         """
         if cache is None:
             return self._computed(images)

@@ -23,7 +23,7 @@ WEIGHTS, CARD = "lungs.safetensors", "lungs.json"
 BATCH = 16
 """Images per forward pass."""
 MIN_PART = 0.01
-"""Fraction of a slice's mask below which a part of it is dropped as a speck."""
+"""Components of less than this fraction of a slice's mask are dropped as specks."""
 
 
 class UnetConfig(Config):
@@ -91,8 +91,8 @@ def _block(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(*layers, GaussianDropout(dropout))
 
 
-def lungs(volume_hu: np.ndarray, spacing_mm: tuple[float, float], weights: Path) -> LungMask:
-    """Both lungs, slice by slice; the network sees whole slices of int16 Z×Y×X, whatever their `spacing_mm`.
+def lungs(volume_hu: np.ndarray, weights: Path) -> LungMask:
+    """Both lungs, slice by slice, of int16 Z×Y×X; the network sees whole slices.
 
     Raises:
         LungsynthError: `weights` is no folder of a trained U-Net, or one that was not trained on CT.

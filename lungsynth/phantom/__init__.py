@@ -1,4 +1,4 @@
-"""A seeded simulator of chest CT: pretend patients, their DICOM series, and their nodules as DICOM SEG."""
+"""A seeded simulator of chest CT: simulated patients, their DICOM series, and their nodules as DICOM SEG."""
 
 from lungsynth.phantom.anatomy import lung_mask, volume_hu
 from lungsynth.phantom.dicom import ct_series_uid, seg_series_uid, write_ct, write_seg

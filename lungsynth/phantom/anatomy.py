@@ -45,7 +45,7 @@ def volume_hu(patient: PhantomPatient) -> tuple[np.ndarray, np.ndarray]:
 
 
 def lung_mask(patient: PhantomPatient) -> np.ndarray:
-    """What truly is lung in a patient's series, bool Z×Y×X: all within the pleura, but not trachea and main bronchi.
+    """The true lungs of a patient's series, bool Z×Y×X: all within the pleura, without trachea and main bronchi.
 
     Vessels, airways and nodules of the lungs belong to it; heart, great vessels and hila do not.
     """
@@ -58,7 +58,7 @@ def lung_mask(patient: PhantomPatient) -> np.ndarray:
 
 
 def _streams(patient: PhantomPatient) -> list[np.random.Generator]:
-    """Independent random numbers for shapes, paints, branches, specks and texture, so that one changes no other."""
+    """Independent random generators for shapes, paints, branches, specks and texture: none affects another."""
     return [np.random.default_rng((patient.seed, part)) for part in range(5)]
 
 

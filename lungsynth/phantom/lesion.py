@@ -1,4 +1,4 @@
-"""The spiculated nodule and its harmless mimics."""
+"""The spiculated nodule, and granulomas that look like nodules."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ def paint_nodule(canvas: Canvas, nodule: Nodule, organs: Organs, rng: np.random.
     reach = 1.8 * radius + 3.0
     rows, columns = grid.window((centre[0] - reach, centre[0] + reach), (centre[1] - reach, centre[1] + reach))
     x, y = grid.fine(rows, columns)
-    # Slabs are averages over several heights, for a nodule may be hardly thicker than a slice.
+    # A slice is averaged over several heights, since a nodule may be hardly thicker than a slice.
     heights = grid.z[:, None] + grid.thickness_mm * (np.arange(5) - 2) / 5
     layers = np.flatnonzero(np.abs(grid.z - centre[2]) < reach + grid.thickness_mm)
     box = (slice(int(layers[0]), int(layers[-1]) + 1), rows, columns)
@@ -38,7 +38,7 @@ def paint_nodule(canvas: Canvas, nodule: Nodule, organs: Organs, rng: np.random.
 
 
 def paint_granulomas(canvas: Canvas, patient: PhantomPatient, organs: Organs, rng: np.random.Generator) -> None:
-    """Healed specks of 2 to 4 mm, some of them calcified: the reason why not every dot is a vessel or a cancer."""
+    """Paint granulomas of 2 to 4 mm, some calcified, so that not every dot is a vessel or a nodule."""
     for _ in range(patient.granulomas):
         place = spread_points(organs.lungs[SIDES[int(rng.integers(2))]], canvas.grid, 1, 6.0, rng)
         radius, hu = rng.uniform(1.0, 2.0), rng.uniform(20.0, 350.0)
@@ -48,7 +48,7 @@ def paint_granulomas(canvas: Canvas, patient: PhantomPatient, organs: Organs, rn
 
 
 def _place(nodule: Nodule, organs: Organs, grid: Grid) -> np.ndarray:
-    """Centre in mm: the node of the coarse grid that the recipe's preferences point to, deep enough in the lung."""
+    """Centre in mm: the node of the coarse grid that `height` and `place` select, deep enough in the lung."""
     lung = organs.lungs[1 if nodule.left else -1].copy()
     lung[[0, 1, -2, -1]] = 1.0
     room = np.maximum(lung.min() * 0.75, -0.55 * nodule.diameter_mm - 2.0)

@@ -1,4 +1,4 @@
-"""Who a pretend patient is: all that is random about them and their scan, drawn before any voxel is simulated."""
+"""A simulated patient: all random parameters of body and scan, drawn before any voxel is simulated."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,12 +10,12 @@ from pydicom.uid import generate_uid
 from lungsynth.hashing import combine
 
 SIMULATOR_VERSION = "1"
-"""Raise it whenever the same recipe would give other pixels: it is part of every UID and folder name."""
+"""Raise it whenever the same parameters give other pixels: it is part of every UID and folder name."""
 
 
 @dataclass(frozen=True)
 class Scanner:
-    """A pretend make of scanner with one chest protocol."""
+    """A simulated scanner with one chest protocol."""
 
     manufacturer: str
     model: str
@@ -41,15 +41,15 @@ SCANNERS = (
 
 @dataclass(frozen=True)
 class Nodule:
-    """A spiculated nodule. Where exactly it lies follows from the patient's lungs and these preferences."""
+    """A spiculated nodule. Its exact place follows from the patient's lungs and these parameters."""
 
     diameter_mm: float
     hu: float
     spicules: int
     irregularity: float  # relative standard deviation of the radius over directions
     left: bool
-    height: float  # between the lowest (0) and the highest (1) place in the lung that has room for it
-    place: float  # between the first (0) and the last (1) such place at this height
+    height: float  # 0 is the lowest place in the lung that has room for it, 1 the highest
+    place: float  # 0 is the first such place at this height, 1 the last
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class PhantomPatient:
         return combine([SIMULATOR_VERSION, json.dumps(asdict(self), sort_keys=True)])
 
     def uid(self, *what: str) -> str:
-        """A DICOM UID that depends on the recipe and on what it names, and on nothing else."""
+        """A DICOM UID that depends on this patient's parameters and on `what` alone."""
         return str(generate_uid(entropy_srcs=[self.sha256, *what]))
 
 

@@ -45,7 +45,7 @@ def test_trained_on_threshold_masks_it_finds_the_lungs_of_others(tmp_path):
     )
     torch.set_num_threads(1)
     train_unet(images, masks, config, tmp_path, WINDOW)
-    found = [unet_lungs(hu, (2.8, 2.8), tmp_path).pixels(hu.shape) for hu, _, _ in held_out]
+    found = [unet_lungs(hu, tmp_path).pixels(hu.shape) for hu, _, _ in held_out]
     assert dice(np.concatenate(found), np.concatenate([mask for _, mask, _ in held_out])) >= 0.97
     assert dice(np.concatenate(found), np.concatenate([truth for _, _, truth in held_out])) >= 0.95
 
@@ -140,7 +140,7 @@ def test_damage_is_said_in_one_line(squares, tmp_path, damage):
 def test_a_network_for_pictures_is_refused_for_ct(tiny):
     assert LungConfig(backend="unet", weights=tiny).weights == tiny
     with pytest.raises(LungsynthError, match="without HU"):
-        unet_lungs(np.zeros((1, 40, 48), np.int16), (1.0, 1.0), tiny)
+        unet_lungs(np.zeros((1, 40, 48), np.int16), tiny)
 
 
 @pytest.mark.parametrize(

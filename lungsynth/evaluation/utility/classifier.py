@@ -1,4 +1,4 @@
-"""The classifier whose test scores tell what an arm's slices are worth, and its training."""
+"""The classifier that is trained on each arm's slices, and the training of an arm's models."""
 
 import math
 from collections.abc import Callable
@@ -136,7 +136,7 @@ def scores(model: nn.Module, images: np.ndarray) -> np.ndarray:
 def build_classifier(architecture: Architecture) -> nn.Module:
     """A torchvision classifier of one-channel slices N×1×H×W; one logit N×1, higher for the positive class.
 
-    `vgg-small` ends in a global maximum: a nodule covers few pixels, and a mean over the slice would drown it.
+    `vgg-small` ends in a global maximum: a nodule covers few pixels and would be lost in a mean over the slice.
     """
     if architecture == "resnet18":
         resnet = torchvision.models.resnet18(num_classes=1)
@@ -153,12 +153,12 @@ def to_input(images: Tensor) -> Tensor:
 
 
 def augment(images: Tensor, config: ClassicalConfig, rng: torch.Generator) -> Tensor:
-    """Rotated, shifted, scaled and noised slices, N×1×H×W in -1 to 1; air fills what comes in from outside."""
+    """Rotated, shifted, scaled and noised slices, N×1×H×W in -1 to 1; air enters from outside."""
     return add_noise(move(images, config, rng), config, rng)
 
 
 def move(images: Tensor, config: ClassicalConfig, rng: torch.Generator) -> Tensor:
-    """Rotated, shifted and scaled slices, N×C×H×W in -1 to 1, all channels of one alike; -1 comes in from outside."""
+    """Rotated, shifted and scaled slices, N×C×H×W in -1 to 1, all channels in the same way; -1 enters from outside."""
     count = len(images)
     angle, right, down, growth = (2 * torch.rand(4, count, generator=rng) - 1).unbind()
     angle, zoom = angle * math.radians(config.rotation), 1 + growth * config.scale

@@ -1,6 +1,6 @@
-"""Synthetic slices picked before use: by the discriminator, by a classifier, or because no training slice is like them.
+"""Filters of synthetic slices: by the discriminator, by a classifier, or by novelty.
 
-What a filter is worth is measured by an arm of its own. It decides nothing: what is registered draws unfiltered.
+Each filter is measured by an arm of its own, for information: the registered generator samples without filters.
 """
 
 from copy import deepcopy
@@ -19,7 +19,7 @@ from lungsynth.evaluation.utility.classifier import BatchPlan, ClassifierConfig,
 
 Filter = Literal["discriminator", "confidence", "novelty"]
 LEAST = 10
-"""Slices of each class that have to pass, for an arm to be trained on them."""
+"""Least number of slices of each class that must pass; with fewer, the filter's arm is left out."""
 
 
 class FilterConfig(Config):
@@ -37,7 +37,9 @@ class FilterConfig(Config):
 
 
 class Sieve:
-    """The filters of a run. `fractions`: of the candidates that pass each filter, by seed; `poor`: of which too few do.
+    """The filters of a run.
+
+    `fractions` are those of the candidates that pass each filter, by seed; `poor` are the filters that too few pass.
 
     Args:
         filters: which ones, and their limits.
@@ -64,7 +66,7 @@ class Sieve:
         self.poor: set[str] = set()
 
     def sift(self, candidates: Pool, untrained: nn.Module, seed: int) -> dict[str, Pool]:
-        """What passes each filter, by `synthetic+FILTER`: as many as `real` has, or all where fewer pass.
+        """The slices that pass each filter, by `synthetic+FILTER`: as many as `real` has, or all if fewer pass.
 
         Args:
             candidates: synthetic slices.
@@ -73,7 +75,7 @@ class Sieve:
         """
         pools = {}
         for name in self.filters.use:
-            with torch_threads(1):  # as for every classifier: with more, sums depend on how many there are
+            with torch_threads(1):  # as for every classifier: sums depend on the number of threads
                 passed = self._passed(name, candidates, untrained, seed)
             self.fractions[name].append(float(passed.mean()))
             pool = _first(candidates, passed, len(self.real.labels))
@@ -120,7 +122,7 @@ def real_enough(synthetic: np.ndarray, held_out: np.ndarray, least: float) -> np
 
 
 def _first(pool: Pool, passed: np.ndarray, count: int) -> Pool:
-    """The first `count` slices that passed, bool N, half of either class, or as many as there are."""
+    """The first `count` slices that passed (bool N), half of each class, or as many as there are."""
     of_class = [np.flatnonzero(passed & (pool.labels == code))[: count // 2] for code in range(2)]
     rows = np.sort(np.concatenate(of_class))
     return Pool(pool.images[rows], pool.labels[rows])

@@ -1,4 +1,4 @@
-"""Whether synthetic slices make a classifier or segmenter better: arms differ only in what batches are made of."""
+"""Measures whether synthetic slices improve a classifier or segmenter: arms differ only in their batches."""
 
 import math
 from collections.abc import Iterable, Mapping

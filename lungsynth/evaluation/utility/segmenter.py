@@ -1,4 +1,4 @@
-"""The U-Net whose Dice on test slices tells what an arm's pairs of image and mask are worth, and its training."""
+"""The U-Net that is trained on each arm's pairs of image and mask, and its Dice."""
 
 import numpy as np
 import torch
@@ -25,7 +25,9 @@ def new_segmenter(config: ClassifierConfig, size: int, seed: int, device: str) -
     """An untrained U-Net for slices of `size` pixels a side, whose weights follow from `seed`."""
     with torch.random.fork_rng():  # weights can only be drawn from torch's global generator
         torch.manual_seed(seed)
-        model = Unet(UnetConfig(size=size, width=config.unet_width, dropout=0))  # whose noise would be global as well
+        model = Unet(
+            UnetConfig(size=size, width=config.unet_width, dropout=0)
+        )  # dropout would use the global generator as well
     return model.to(device).to(memory_format=torch.channels_last)
 
 
@@ -54,9 +56,9 @@ def train_segmenter(
 
 
 def dice(model: nn.Module, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Dice coefficients float64 N of what `model` finds in slices uint8 N×H×W, against masks N×H×W of 0 and 1.
+    """Dice coefficients float64 N of the masks that `model` predicts for slices uint8 N×H×W, with masks of 0 and 1.
 
-    Where a slice shows nothing and nothing is found, it is 1; where the model gives no numbers, it is no number.
+    Dice is 1 if both masks are empty, and NaN if the model's output is not finite.
     """
     device = next(model.parameters()).device
     scores = []
