@@ -36,7 +36,7 @@ def write_slices(path: Path, slices: NDArray[np.uint8]) -> None:
         file.write(np.ascontiguousarray(slices).data)
         file.flush()
         os.fsync(file.fileno())
-    path.chmod(0o444)  # written once: datasets share it by hard links
+    path.chmod(0o444)  # written once: several datasets have hard links to it
 
 
 class MappedSlices:

@@ -121,7 +121,7 @@ def measure_utility(
 ) -> Predictions:
     """Train every arm's classifiers or segmenters on `train` and score `val` and `test`.
 
-    All take the same number of steps; those of one seed share initial weights, real slices, synthetic slices and
+    All take the same number of steps; those of one seed have the same initial weights, real and synthetic slices, and
     augmentation. On a CPU each trains in one thread, several side by side: their number does not change a score.
 
     Args:

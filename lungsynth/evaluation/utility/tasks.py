@@ -53,7 +53,7 @@ class Task(ABC):
 
     @abstractmethod
     def train(self, model: nn.Module, real: Pool, synthetic: Pool | None, plan: BatchPlan, seed: int) -> nn.Module:
-        """Train `model` on batches of `plan`; with one `seed`, those of all plans share real slices."""
+        """Train `model` on batches of `plan`; with one `seed`, all plans see the same real slices."""
 
     @abstractmethod
     def score(self, model: nn.Module, slices: Pool) -> np.ndarray:
