@@ -27,7 +27,7 @@ import torch
 
 from lungsynth.cpus import side_by_side, usable_cpus
 from lungsynth.evaluation.privacy.copies import detail_correlation
-from lungsynth.evaluation.utility.classifier import ClassifierConfig, Pool, Recipe, new_classifier, train_classifier
+from lungsynth.evaluation.utility.classifier import BatchPlan, ClassifierConfig, Pool, new_classifier, train_classifier
 from lungsynth.run_file import load
 from lungsynth.training import Slices
 from lungsynth.training.config import TrainingSections
@@ -36,7 +36,6 @@ from lungsynth.training.devices import launch
 from lungsynth.training.loop import _step
 from lungsynth.training.pace import Pace
 from lungsynth.training.sections import training_sections
-from lungsynth.training.state import TrainingState
 
 SETTLE_S = 5.0
 """Seconds that a run has to find its number of threads before it is measured."""
@@ -124,7 +123,7 @@ def _evaluation(rounds: int) -> Speeds:
 
 
 def _classifier(pool: Pool, seed: int, config: ClassifierConfig) -> object:
-    return train_classifier(new_classifier(config, seed, "cpu"), pool, None, Recipe(), seed, config)
+    return train_classifier(new_classifier(config, seed, "cpu"), pool, None, BatchPlan(), seed, config)
 
 
 def _noise(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:

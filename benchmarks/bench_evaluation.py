@@ -26,7 +26,7 @@ from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.evaluation.extractor import ExtractorConfig, train_extractor
 from lungsynth.evaluation.fidelity.measure import FidelityConfig, measure_fidelity
 from lungsynth.evaluation.privacy.audit import PrivacyConfig, audit_privacy
-from lungsynth.evaluation.utility.classifier import Pool, Recipe, new_classifier, scores, train_classifier
+from lungsynth.evaluation.utility.classifier import BatchPlan, Pool, new_classifier, scores, train_classifier
 from lungsynth.evaluation.utility.measure import UtilityConfig, measure_utility
 
 SIZE, PER_PATIENT = 64, 20
@@ -85,7 +85,7 @@ def _one_after_another(dataset: SliceDataset, config: UtilityConfig) -> None:
         synthetic = Pool(_sample(labels, seed), labels)
         for _ in range(7):
             model = new_classifier(config, seed, "cpu")
-            train_classifier(model, real, synthetic, Recipe(synthetic=0.5), seed, config)
+            train_classifier(model, real, synthetic, BatchPlan(synthetic=0.5), seed, config)
             scores(model, dataset.images[held_out])
 
 

@@ -27,7 +27,7 @@ from lungsynth.evaluation.extractor import ExtractorConfig, train_extractor
 from lungsynth.evaluation.privacy.audit import PrivacyConfig, audit_privacy
 from lungsynth.evaluation.sampler import Sampler
 from lungsynth.evaluation.scorecard import Metric
-from lungsynth.evaluation.utility.classifier import ClassicalConfig, augment, normalise
+from lungsynth.evaluation.utility.classifier import ClassicalConfig, augment, to_input
 from lungsynth.generators.package import to_uint8
 
 Disguise = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
@@ -138,7 +138,7 @@ def disguised(images: np.ndarray, others: np.ndarray, seed: int) -> np.ndarray:
 
 def _changed(images: np.ndarray, config: ClassicalConfig, seed: int) -> np.ndarray:
     rng = torch.Generator().manual_seed(seed)
-    return to_uint8(augment(normalise(torch.from_numpy(images)), config, rng))[:, 0].numpy()
+    return to_uint8(augment(to_input(torch.from_numpy(images)), config, rng))[:, 0].numpy()
 
 
 def _one_each(images: np.ndarray, codes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -17,7 +17,7 @@ from lungsynth.lungs.unet_training import LungTrainingConfig
 from lungsynth.run_config import RunConfig
 from lungsynth.training.config import TrainingSections
 from lungsynth.training.sections import SECTIONS
-from pipelines.run_file import COMPONENT, SETTINGS
+from pipelines.zenml_config import COMPONENT, SETTINGS
 from steps import LOOKING, STEPS
 
 VARIABLE = r"\$[A-Za-z_{]"

@@ -19,6 +19,12 @@ def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
+def one_line(error: BaseException) -> str:
+    """A library's message in one line of at most 300 characters, or the error's kind where it says nothing."""
+    message = getattr(error, "message", None) or str(error) or type(error).__name__  # Google's have a bare `message`
+    return " ".join(str(message).split())[:300]
+
+
 def reason(error: OSError) -> str:
     """The system's words for an OSError, without the path; some libraries give only a message."""
     return error.strerror or " ".join(str(error).split()) or type(error).__name__

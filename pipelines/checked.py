@@ -18,7 +18,7 @@ from zenml.pipelines.pipeline_definition import Pipeline
 from lungsynth.errors import LungsynthError, reason
 from pipelines.folders import check_writable
 from pipelines.outputs import export_failure, export_results
-from pipelines.run_file import read_run_file
+from pipelines.zenml_config import read_run_file
 from steps import STEPS
 
 DEFAULT_CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"

@@ -1,7 +1,6 @@
 """Writes the results of a run to `outputs/<run>/` on the machine that started it; `outputs/latest` is the newest."""
 
 import json
-import secrets
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from zenml.models import PipelineRunResponse
 
 from lungsynth.cohort.cohort import Cohort
 from lungsynth.evaluation.scorecard import Scorecard
+from lungsynth.files import whole_file
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.registry.connection import shown
 from lungsynth.report.render import Report
@@ -99,6 +99,5 @@ def _export_record(record: object, folder: Path) -> None:
 
 def _point_latest_to(folder: Path) -> None:
     """Replace the link in one step, so that it always exists."""
-    link = folder.parent / f".latest-{secrets.token_hex(4)}"  # not the process id: pods share folders and process ids
-    link.symlink_to(folder.name)
-    link.replace(folder.parent / "latest")
+    with whole_file(folder.parent / "latest") as link:
+        link.symlink_to(folder.name)

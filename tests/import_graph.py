@@ -8,7 +8,20 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 LIBRARY = Path(__file__).parents[1] / "lungsynth"
-GROUND = ("text", "errors", "config", "cpus", "hashing", "locks", "progress", "run_yaml", "run_file")
+GROUND = (
+    "text",
+    "errors",
+    "config",
+    "cpus",
+    "files",
+    "fit",
+    "hashing",
+    "intensity",
+    "locks",
+    "progress",
+    "run_yaml",
+    "run_file",
+)
 """Single files that every room may import and that import no room."""
 ROOMS = (
     "dataset",

@@ -13,12 +13,12 @@ from pydantic import Field
 from lungsynth.cohort.clinical import ClinicalTables, as_text, read_clinical, require_columns
 from lungsynth.cohort.sources import typed_series
 from lungsynth.config import Config
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, one_line
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
 
-# Both end up in SQL between backquotes, which neither can leave.
+# Both are put into SQL between backquotes; these patterns allow no backquote.
 PROJECT = r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"
 DATASET = rf"^{PROJECT}\.[A-Za-z0-9_]{{1,1024}}$"
 PLACEHOLDER = "{dataset}"
@@ -55,7 +55,7 @@ class BigQueryConfig(Config):
 
 
 class BigQuerySource:
-    """IDC in BigQuery. Clinical tables come from there too, unless `tables` says where else they lie."""
+    """IDC in BigQuery; clinical tables come from there too, unless `tables` names another place."""
 
     def __init__(self, config: BigQueryConfig, tables: ClinicalTables | None = None) -> None:
         self._config = config
@@ -118,7 +118,7 @@ def _client(config: BigQueryConfig) -> "Client":
 
 @contextmanager
 def _one_line_errors(what: str) -> Iterator[None]:
-    """Turn whatever the client raises for a reason outside of this project into one line that says what to do."""
+    """Turn errors of the client and the network into one line that says what to do."""
     from google.api_core import exceptions as api  # its client takes half a second to import
     from google.auth import exceptions as auth
 
@@ -126,25 +126,22 @@ def _one_line_errors(what: str) -> Iterator[None]:
         yield
     except auth.DefaultCredentialsError as error:
         raise LungsynthError(
-            f"BigQuery needs credentials: {_short(error)}; run `gcloud auth application-default login` or set "
+            f"BigQuery needs credentials: {one_line(error)}; run `gcloud auth application-default login` or set "
             "GOOGLE_APPLICATION_CREDENTIALS to a key file, or use the packaged index"
         ) from None
     except auth.GoogleAuthError as error:
-        raise LungsynthError(f"Google refuses the credentials: {_short(error)}; log in anew") from None
+        raise LungsynthError(f"Google refuses the credentials: {one_line(error)}; log in anew") from None
     except (TimeoutError, concurrent.futures.TimeoutError, requests.Timeout) as error:
-        raise LungsynthError(f"{what}: no answer in time: {_short(error)}; try again, or raise timeout_s") from None
+        raise LungsynthError(f"{what}: no answer in time: {one_line(error)}; try again, or raise timeout_s") from None
     except (requests.RequestException, ConnectionError) as error:
-        raise LungsynthError(f"{what}: cannot reach BigQuery: {_short(error)}; check network and endpoint") from None
+        raise LungsynthError(f"{what}: cannot reach BigQuery: {one_line(error)}; check network and endpoint") from None
     except api.RetryError as error:
         last: BaseException = error  # the query's retries wrap those of its requests
         while isinstance(last, api.RetryError) and last.cause is not None:
             last = last.cause
-        raise LungsynthError(f"{what}: gave up after retries: {_short(last)}; try again, or raise timeout_s") from None
+        raise LungsynthError(
+            f"{what}: gave up after retries: {one_line(last)}; try again, or raise timeout_s"
+        ) from None
     except api.GoogleAPICallError as error:
         reason = error.errors[0].get("reason", "") if error.errors else ""
-        raise LungsynthError(f"{what}: {_short(error)}; {ADVICE.get(reason, 'try again later')}") from None
-
-
-def _short(error: BaseException) -> str:
-    text = getattr(error, "message", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())[:300]
+        raise LungsynthError(f"{what}: {one_line(error)}; {ADVICE.get(reason, 'try again later')}") from None

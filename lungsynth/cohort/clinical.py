@@ -3,7 +3,6 @@
 import json
 import logging
 import shutil
-import uuid
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -17,13 +16,14 @@ from pyarrow.parquet import read_metadata
 from pydantic import Field, field_validator
 
 from lungsynth.config import Config
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, one_line
+from lungsynth.files import whole_folder
 from lungsynth.locks import alone
 
 log = logging.getLogger(__name__)
 EXPORT = "idc-open-metadata/bigquery_export"
 MISSING = ".M"
-NOT_APPLICABLE = ".N"
+"""What stands for a value that is missing."""
 SOURCE = "source.json"
 
 
@@ -55,12 +55,12 @@ def read_clinical(table: str, columns: Sequence[str], tables: ClinicalTables) ->
         require_columns(table, columns, data.schema.names, str(files[0].parent))
         return as_text(data.to_table(columns=list(columns)))
     except (pa.ArrowException, OSError) as error:
-        raise LungsynthError(f"cannot read the clinical table {files[0]}: {_one_line(error)}; fetch it anew") from None
+        raise LungsynthError(f"cannot read the clinical table {files[0]}: {one_line(error)}; fetch it anew") from None
 
 
-def require_columns(table: str, columns: Sequence[str], found: Sequence[str], where: str) -> None:
+def require_columns(table: str, columns: Sequence[str], present: Sequence[str], where: str) -> None:
     """Raise an error that names the columns which the clinical table lacks, if any."""
-    missing = [name for name in columns if name not in found]
+    missing = [name for name in columns if name not in present]
     if missing:
         raise LungsynthError(
             f"the clinical table {table} in {where} lacks the column(s) {', '.join(missing)}: give another version"
@@ -75,7 +75,7 @@ def as_text(table: pa.Table) -> pd.DataFrame:
 
 
 def number(text: pd.Series) -> pd.Series:
-    """Whole numbers of a clinical column; `.M`, `.N` and all other codes that are no number come out missing."""
+    """Whole numbers of a clinical column; `.M`, `.N` and all other texts become missing."""
     values = pd.to_numeric(text.where(text.str.fullmatch(r"-?\d+(\.0*)?").fillna(False)))
     return values.astype("Int64")
 
@@ -103,24 +103,24 @@ def _cached(table: str, tables: ClinicalTables) -> list[Path]:
 
 
 def _noted(folder: Path) -> dict[str, int] | None:
-    """Names and bytes of the files that a table was made of, where that is known."""
+    """Names and sizes of the files from which the copy was made, where known."""
     path = folder / SOURCE
     return json.loads(path.read_text()) if path.exists() else None
 
 
 def _has_changed(key: str, folder: Path, endpoint: str | None) -> bool:
-    """Whether a mirror has other files by now than those in the cache; IDC itself publishes a version once and whole.
+    """Whether a mirror's files differ from those in the cache; IDC's own versions never change.
 
-    No answer is no change.
+    If the mirror does not answer, the answer is no.
     """
     if endpoint is None:
         return False
     try:
-        found = {file.base_name: file.size for file in _listed(_bucket(endpoint, attempts=1), key)}
+        listed = {file.base_name: file.size for file in _listed(_bucket(endpoint, attempts=1), key)}
     except (pa.ArrowException, OSError) as error:
-        log.warning("%s could not be asked for s3://%s again (%s): the copy stays", endpoint, key, _one_line(error))
+        log.warning("%s could not be asked for s3://%s again (%s): the copy stays", endpoint, key, one_line(error))
         return False
-    return bool(found) and found != _noted(folder)
+    return bool(listed) and listed != _noted(folder)
 
 
 def _listed(bucket: S3FileSystem, key: str) -> list[FileInfo]:
@@ -134,26 +134,22 @@ def _packaged_version() -> int:
 
 
 def _fetch(key: str, folder: Path, endpoint: str | None) -> None:
-    """Copy the Parquet files under `key`; `folder` comes into being when all of them are whole."""
-    landing = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
-    landing.mkdir(parents=True)
+    """Copy the Parquet files under `key` into `folder`, which appears when all of them are whole."""
     try:
         bucket = _bucket(endpoint)
         files = _listed(bucket, key)
         if not files:
             raise LungsynthError(f"there is no s3://{key}/*.parquet: name another `version` of IDC, or a `folder`")
-        for index, file in enumerate(files):  # by number: names from elsewhere never become paths
-            _copy(bucket, file, landing / f"{index:06d}.parquet")
-        (landing / SOURCE).write_text(json.dumps({file.base_name: file.size for file in files}))
-        if folder.is_dir():
-            shutil.rmtree(folder)
-        landing.replace(folder)
+        with whole_folder(folder) as part:
+            for index, file in enumerate(files):  # by number: names from elsewhere never become paths
+                _copy(bucket, file, part / f"{index:06d}.parquet")
+            (part / SOURCE).write_text(json.dumps({file.base_name: file.size for file in files}))
+            if folder.is_dir():
+                shutil.rmtree(folder)
     except (pa.ArrowException, OSError) as error:
         raise LungsynthError(
-            f"cannot fetch s3://{key}/: {_one_line(error)}; try again, or name a copy in labels.clinical.tables.folder"
+            f"cannot fetch s3://{key}/: {one_line(error)}; try again, or name a copy in labels.clinical.tables.folder"
         ) from None
-    finally:
-        shutil.rmtree(landing, ignore_errors=True)
 
 
 def _bucket(endpoint: str | None, attempts: int = 4) -> S3FileSystem:
@@ -175,7 +171,3 @@ def _copy(bucket: S3FileSystem, file: FileInfo, target: Path) -> None:
     if target.stat().st_size != file.size:
         raise pa.ArrowInvalid(f"{file.base_name} came with {target.stat().st_size} of {file.size} bytes")
     read_metadata(target)  # an error page or a torn file is no Parquet
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

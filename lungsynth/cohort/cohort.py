@@ -1,4 +1,4 @@
-"""The cohort record: who takes part, with what label, on which side of the split, and where the data lie."""
+"""The cohort: one row for each series, with its patient's label and split, and where its data lie."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -32,10 +32,10 @@ COLUMNS = {
     "doi": "string",
     "instances": "Int64",
     "bytes": "Int64",  # missing where the source does not publish it
-    "url": "string",  # s3://bucket/crdc_series_uuid/, phantom://recipe/series_uid/ or file:///absolute/path
+    "url": "string",  # s3://bucket/crdc_series_uuid/, phantom://patient_sha256/series_uid/ or file:///absolute/path
 }
 ROLES = ("image", "lesion", "lungs", "mask")
-"""What a row is for: slices come from images; `lesion` and `lungs` are DICOM SEG of a CT, `mask` a picture's mask."""
+"""Roles of rows: `image` gives slices; `lesion` and `lungs` are DICOM SEG of a CT; `mask` is the mask of a picture."""
 EVIDENCE = (
     "lesion_seg",  # a published segmentation of a lesion
     "clinical",  # the trial's clinical tables: diagnosed with lung cancer, or followed up and free of it
@@ -53,15 +53,15 @@ SLICE_LABEL_COLUMNS = {
     "lesion_mm": "Float64",  # longest diameter of the lesion in the slice; missing where the evidence does not say
 }
 FUNNEL_COLUMNS = {"rule": "string", "series": "Int64", "patients": "Int64"}
-"""One row a rule in the order in which they applied: what was left after it; the first row is what there was."""
+"""One row for each rule, in order: what was left after it. The first row counts all series before any rule."""
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """One row per series (`COLUMNS`), labels of single slices where evidence names them, and how both came about.
+    """One row for each series (`COLUMNS`), labels of single slices where the evidence names slices, and the funnel.
 
-    `classes` are the labels in the order of their codes; the last is the positive one. `funnel` is no part of the hash:
-    series that were left out change nothing that is made from this cohort.
+    `classes` are the labels in the order of their codes; the last is the positive one. The hash leaves out the funnel:
+    nothing that is made from a cohort depends on the series that were left out.
     """
 
     series: pd.DataFrame
@@ -84,17 +84,15 @@ class Cohort:
 
     @property
     def sha256(self) -> str:
-        """The key of all that is made from this cohort."""
+        """Hash of series, slice labels and classes; the cache key of all that is made from this cohort."""
         return combine([table_sha256(self.series), table_sha256(self.slice_labels), *self.classes])
 
     def shards(self, count: int, numbers: Iterable[int] | None = None) -> Iterator["Cohort"]:
-        """The cohort in `count` parts of whole patients, with all rows of theirs: all parts, or those of `numbers`.
+        """The cohort in `count` parts of whole patients, some perhaps empty: all parts, or those of `numbers`.
 
-        A part may be empty.
-
-        Patients fall to parts by their keys, so a cohort that grows changes few parts as long as `count` stays.
+        A patient's key decides the part, so a cohort that grows changes few parts as long as `count` stays.
         """
-        # The keys' last digits. Splits are drawn from another hash of the patient, so no part is one-sided.
+        # Splits follow from another hash of the patient, so each part has patients of all splits.
         part = self.series["patient_key"].str[-8:].map(lambda digits: int(digits, 16) % count)
         series = dict(list(self.series.groupby(part)))
         part_of_label = self.slice_labels["series_uid"].map(dict(zip(self.series["series_uid"], part, strict=True)))
@@ -121,7 +119,7 @@ class Cohort:
 
 
 def funnel(*steps: tuple[str, pd.DataFrame]) -> pd.DataFrame:
-    """The funnel of (rule, rows that were left) in order; rows have the columns collection and patient."""
+    """The funnel from (rule, rows left after it), in order; rows have the columns collection and patient."""
     rows = [(rule, len(left), len(left[["collection", "patient"]].drop_duplicates())) for rule, left in steps]
     return pd.DataFrame(rows, columns=list(FUNNEL_COLUMNS))
 

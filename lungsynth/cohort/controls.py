@@ -1,7 +1,7 @@
-"""Matched controls: for each cancer patient, cancer-free patients who are alike in what must not give the label away.
+"""Matched controls: for each cancer patient, cancer-free patients of the same age, sex and scanner maker.
 
-A classifier may tell cancer patients from controls by their age, their sex or the scanner of their hospital. Matching
-takes that shortcut away (Rothman, Modern Epidemiology, ch. 11).
+Without matching, a classifier may tell cancer patients from controls by age, sex or the hospital's scanner (Rothman,
+Modern Epidemiology, ch. 11).
 """
 
 from typing import Literal
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from lungsynth.cohort.splits import draw
+from lungsynth.cohort.splits import uniform_hash
 from lungsynth.config import Config
 from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.errors import LungsynthError
@@ -53,13 +53,13 @@ class ControlConfig(Config):
 
 
 def match_controls(patients: pd.DataFrame, config: ControlConfig, salt: str) -> pd.DataFrame:
-    """Who was matched to whom: the columns `case` and `control`, which hold values of `patient_key`.
+    """Matched pairs: the columns `case` and `control` hold values of `patient_key`.
 
-    `patients` has one row a patient: patient_key, label, and the keys of `config.match`. Greedy: in `config.ratio`
-    rounds each cancer patient takes the free control nearest in age, those with the fewest candidates first, so that
-    nobody has a second control before all had the chance of a first. On large pools this is as good as optimal matching
-    (Austin, Stat. Med. 2014;33:1057). Ties fall by salted hash, so the same patients are always matched alike. Patients
-    of whom a key is not known are matched to nobody.
+    `patients` has one row a patient: patient_key, label, and the keys of `config.match`. The matching is greedy: in
+    each of `config.ratio` rounds every cancer patient takes the free control nearest in age, those with the fewest
+    candidates first. So nobody has a second control before all could have a first. On large pools this is as good as
+    optimal matching (Austin, Stat. Med. 2014;33:1057). A salted hash breaks ties, so the result is always the same.
+    Patients with an unknown key are not matched.
 
     Raises:
         LungsynthError: a key is known of no patient.
@@ -71,7 +71,7 @@ def match_controls(patients: pd.DataFrame, config: ControlConfig, salt: str) -> 
                 f"configure labels.clinical, or leave {key} out of rules.controls.match"
             )
     known = patients.dropna(subset=list(config.match))
-    known = known.assign(draw=[draw("control", salt, key) for key in known["patient_key"]]).sort_values("draw")
+    known = known.assign(hash=[uniform_hash("control", salt, key) for key in known["patient_key"]]).sort_values("hash")
     exact = [key for key in config.match if key != "age"]
     strata = [part for _, part in known.groupby(exact)] if exact else [known]
     pairs = [pair for part in strata for pair in _match_stratum(part, config)]

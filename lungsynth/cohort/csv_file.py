@@ -1,4 +1,4 @@
-"""CSV files as people have them: any encoding of theirs, and every cell as it is written."""
+"""CSV files of any encoding, each cell as text."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-s
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """The table, each cell as text; only an empty cell is missing, and `None`, `NA` or `null` are text as any other.
+    """The table, each cell as text. Only empty cells are missing values; `None`, `NA` and `null` are text.
 
-    Bytes that are no UTF-8 come as surrogates, as in the names of files: a path finds its file by them, and `readable`
-    makes text of them.
+    Bytes that are no UTF-8 become surrogates, as in Python's file names, so that a path still finds its file;
+    `readable` makes them text.
 
     Raises:
         LungsynthError: the file cannot be read or is no CSV.

@@ -1,9 +1,9 @@
-"""What a CT series' description and maker tell about its reconstruction, without fetching it.
+"""Facts about a CT series' reconstruction from its description and maker, without fetching it.
 
 NLST's descriptions read `year,type,maker,model,kernel,diameter,thickness,kVp,mAs,pitch,interval`, for example
 `2,OPA,GE,LSPLUS,STANDARD,360,2.5,120,80,0.1,1.5`. The type abbreviates DICOM's Image Type (PS3.3 C.7.6.1.1.2):
 O original or D derived, P primary or S secondary, A axial, L localizer, R reformatted. Other collections have free
-text, of which nothing is guessed: the columns are missing, and what they would have told is judged when files are read.
+text, from which nothing is guessed: the columns are missing, and geometry is checked when files are read.
 """
 
 import re
@@ -36,19 +36,19 @@ def describe(series: pd.DataFrame) -> pd.DataFrame:
     parsed = series["series_description"].str.extract(_NLST)
     thickness = pd.to_numeric(parsed["thickness_mm"], errors="coerce").astype("Float64")
     kernel = parsed["kernel"].mask(parsed["kernel"].str.lower().isin(_NO_KERNEL))
-    found = series.assign(
+    described = series.assign(
         maker=maker(series["manufacturer"]),
         image_type=parsed["image_type"].astype("string"),
         kernel=kernel.astype("string"),
         thickness_mm=thickness.where(thickness.between(*_THICKNESS_MM)),
     )
-    pairs = found[["maker", "kernel"]].drop_duplicates().dropna()
+    pairs = described[["maker", "kernel"]].drop_duplicates().dropna()
     pairs["sharpness"] = [_sharpness(*pair) for pair in pairs.itertuples(index=False)]
-    return found.merge(pairs.astype("string"), on=["maker", "kernel"], how="left")
+    return described.merge(pairs.astype("string"), on=["maker", "kernel"], how="left")
 
 
 def maker(manufacturer: pd.Series) -> pd.Series:
-    """One name a maker of the names in DICOM's Manufacturer, such as `GE` for `GE MEDICAL SYSTEMS`."""
+    """The maker's short name for each DICOM Manufacturer, such as `GE` for `GE MEDICAL SYSTEMS`."""
     names = {name: _maker(name) for name in manufacturer.dropna().unique()}
     return manufacturer.map(names).astype("string")
 

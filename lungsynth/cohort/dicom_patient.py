@@ -1,4 +1,4 @@
-"""Whose a DICOM file is: its PatientID."""
+"""The PatientID of a DICOM file."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ PATIENT_ID = Tag("PatientID")
 
 
 def patient_id(path: Path) -> str | None:
-    """The file's PatientID, normalised; none where it is missing, a dummy such as ANONYMOUS, or no DICOM is there.
+    """The file's PatientID, normalised; none where it is missing or a dummy such as ANONYMOUS, or the file is no DICOM.
 
-    The bytes are taken as they are: pydicom's own decoding warns, and its warnings quote the value.
+    The raw bytes are decoded here, since pydicom's warnings about them would quote the value.
     """
     try:
         dataset = dcmread(path, stop_before_pixels=True, specific_tags=[PATIENT_ID], force=True)

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import secrets
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +14,7 @@ from lungsynth.cohort.picture_walk import SUFFIXES
 from lungsynth.cohort.pictures import PictureSource, cohort_of_pictures
 from lungsynth.cohort.splits import SplitConfig
 from lungsynth.errors import LungsynthError, first_line
+from lungsynth.files import whole_file
 from lungsynth.progress import Progress, on_terminal
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class HuggingFaceCohortConfig(PictureSource):
 
 
 def select_huggingface(config: HuggingFaceCohortConfig, splits: SplitConfig) -> Cohort:
-    """One image row a row of the dataset, its image written to `cache` once, and one mask row where there is a mask.
+    """One image row for each row of the dataset, with a mask row where it has a mask; images are written to `cache`.
 
     Raises:
         LungsynthError: the package `datasets` is not installed, the dataset cannot be had, or a column is missing.
@@ -60,8 +60,8 @@ def select_huggingface(config: HuggingFaceCohortConfig, splits: SplitConfig) -> 
     if unknown:
         raise LungsynthError(f"{config.dataset} has no split {unknown[0]!r}, only {', '.join(parts)}")
     taken = config.splits or tuple(parts)
-    found = pd.concat([_export(parts[name], config) for name in taken], ignore_index=True)
-    return cohort_of_pictures(found, [], config, splits)
+    images = pd.concat([_export(parts[name], config) for name in taken], ignore_index=True)
+    return cohort_of_pictures(images, [], config, splits)
 
 
 def _load(config: HuggingFaceCohortConfig) -> "dict[str, Dataset]":
@@ -88,7 +88,7 @@ def _load(config: HuggingFaceCohortConfig) -> "dict[str, Dataset]":
 
 
 def _export(part: "Dataset", config: HuggingFaceCohortConfig) -> pd.DataFrame:
-    """Write the images and masks of one split to the cache; a table as `cohort_of_pictures` takes it."""
+    """Write the images and masks of one split to the cache, and return the table for `cohort_of_pictures`."""
     from datasets import Image  # an optional extra
 
     columns = {
@@ -133,14 +133,13 @@ def _export(part: "Dataset", config: HuggingFaceCohortConfig) -> pd.DataFrame:
 
 
 def _file(image: dict, cache: Path) -> Path:
-    """The file that holds this image (its bytes, or the path of its file), named by its content and written once."""
+    """The cached file of an image, named by the hash of its content and written once."""
     content = image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
     suffix = PurePosixPath(image["path"] or "").suffix.lower()
     name = hashlib.sha256(content).hexdigest()
     path = cache.absolute() / name[:2] / f"{name}{suffix if suffix in SUFFIXES else ''}"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{name}.{secrets.token_hex(4)}")
-        part.write_bytes(content)
-        part.replace(path)
+        with whole_file(path) as part:
+            part.write_bytes(content)
     return path

@@ -57,12 +57,12 @@ def select_idc(config: IdcCohortConfig, splits: SplitConfig) -> Cohort:
     """
     selection = Selection()
     with _open(config) as source:
-        found = _find(source, config)
-        selection.record("all that the query gives", found)
+        queried = _find(source, config)
+        selection.record("all that the query gives", queried)
         # An analysis result may hold CT too: copies of the collection's own series.
-        found = found[(found["modality"] != "CT") | found["analysis_result"].isna()]
-        selection.record("original CT", found[found["modality"] == "CT"])
-        labelled = label_series(found, config.labels, source, config.rules.min_instances)
+        queried = queried[(queried["modality"] != "CT") | queried["analysis_result"].isna()]
+        selection.record("original CT", queried[queried["modality"] == "CT"])
+        labelled = label_series(queried, config.labels, source, config.rules.min_instances)
     for rule, left in labelled.steps:
         selection.record(rule, left)
     described = describe(labelled.images)
@@ -76,7 +76,7 @@ def select_idc(config: IdcCohortConfig, splits: SplitConfig) -> Cohort:
     images["split"] = assign_splits(images, splits)
     rows = [images, _segmentations(labelled.lesions, images, "lesion")]
     if config.lung_seg is not None:
-        rows.append(_segmentations(_find_lung_segs(found, images, config), images, "lungs"))
+        rows.append(_segmentations(_find_lung_segs(queried, images, config), images, "lungs"))
     log.info("selected %d CT series of %d patients", len(images), images["patient_key"].nunique())
     series = pd.concat([part.reindex(columns=list(COLUMNS)).astype(COLUMNS) for part in rows])
     return Cohort(series, slices, selection.funnel)
@@ -93,7 +93,7 @@ def _find(source: Source, config: IdcCohortConfig) -> pd.DataFrame:
         return source.series(_read(config.query), f"the query {config.query}")
     if config.series is not None:
         return _find_listed(source, _read_uids(config.series), str(config.series))
-    assert config.labels.slice_csv is not None  # or the configuration would not be valid
+    assert config.labels.slice_csv is not None  # checked by the configuration
     labelled = read_slice_labels(config.labels.slice_csv)["series_uid"]
     return _find_listed(source, sorted(set(labelled)), "the table of slice labels")
 
@@ -105,13 +105,13 @@ def _find_listed(source: Source, uids: list[str], where: str) -> pd.DataFrame:
     listed = ", ".join(f"'{uid}'" for uid in uids)
     patients = f"SELECT (collection, patient) FROM series WHERE series_uid IN ({listed})"
     segmentations = f"modality = 'SEG' AND (collection, patient) IN ({patients})"
-    found = source.series(f"SELECT * FROM series WHERE series_uid IN ({listed}) OR ({segmentations})", where)
-    if unknown := sorted(set(uids) - set(found["series_uid"])):
+    series = source.series(f"SELECT * FROM series WHERE series_uid IN ({listed}) OR ({segmentations})", where)
+    if unknown := sorted(set(uids) - set(series["series_uid"])):
         raise LungsynthError(
             f"{where} names {len(unknown)} series that the IDC index does not know, the first is {unknown[0]}: "
             "correct or remove them, or install a newer idc-index-data"
         )
-    return found
+    return series
 
 
 def _read_uids(path: Path) -> list[str]:
@@ -136,7 +136,7 @@ def _patient_keys(series: pd.DataFrame, salt: str) -> pd.Series:
 
 
 def _require_both_classes(selection: Selection, slices: pd.DataFrame) -> None:
-    """A class may be that of whole patients, or of single slices of patients who have both."""
+    """Raise an error if a class has neither patients nor single slices of other patients."""
     for name in CLASSES:
         if name in selection.lost and not (slices["label"] == name).any():
             raise LungsynthError(
@@ -145,9 +145,9 @@ def _require_both_classes(selection: Selection, slices: pd.DataFrame) -> None:
             )
 
 
-def _find_lung_segs(found: pd.DataFrame, images: pd.DataFrame, config: IdcCohortConfig) -> pd.DataFrame:
+def _find_lung_segs(series: pd.DataFrame, images: pd.DataFrame, config: IdcCohortConfig) -> pd.DataFrame:
     """The published lung masks of the chosen studies, each with the series that it may segment."""
-    name, near = str(config.lung_seg), found[found["study_uid"].isin(images["study_uid"])]
+    name, near = str(config.lung_seg), series[series["study_uid"].isin(images["study_uid"])]
     if not (near["analysis_result"] == name).any():
         raise LungsynthError(
             f"the query gives no segmentation of {name} for the chosen series: correct `lung_seg`, "
@@ -157,9 +157,9 @@ def _find_lung_segs(found: pd.DataFrame, images: pd.DataFrame, config: IdcCohort
 
 
 def _segmentations(segs: pd.DataFrame, images: pd.DataFrame, role: str) -> pd.DataFrame:
-    """Rows of the segmentations of the chosen CT series; one that may belong to several goes to the longest.
+    """Rows of the segmentations of the chosen CT series; one that may belong to several is given to the longest.
 
-    Where two series of a study share their number a CT may have two segmentations; the files tell which one is its own.
+    If two series of a study have the same number, a CT may get two segmentations; the files tell which one is its own.
     """
     shared = ["patient_key", "label", "evidence", "split", "sex", "age"]
     of_image = images[["series_uid", "instances", *shared]].rename(

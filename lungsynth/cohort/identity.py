@@ -1,4 +1,4 @@
-"""Who is who: one spelling of a patient's name and of a label, wherever they were written down."""
+"""Identity of patients and labels: one spelling for each, however sources write them."""
 
 import logging
 import re
@@ -23,12 +23,12 @@ NOBODY = {
     *("nan", "nil", "none", "notavailable", "notapplicable", "null", "patient", "patientid", "redacted", "removed"),
     *("test", "unknown", "unnamed", "withheld", "xxx", "xxxx", "xxxxx", "xxxxxx", "xxxxxxx", "xxxxxxxx"),
 }
-"""What stands in the place of a patient's name and names nobody: lower case, without punctuation.
+"""Words that stand for a missing patient name, in lower case without punctuation.
 
-Zero is not among them: where patients are counted from 0, it is one.
+Zero is not among them, since patients may be counted from 0.
 """
 SHOWN = 3
-"""Pairs of names in an error: without seeing some, nobody could tell what to do."""
+"""Pairs of names that an error shows, as examples."""
 
 
 class PatientNames(Config):
@@ -43,7 +43,7 @@ class PatientNames(Config):
 def normalised(text: str) -> str:
     """One spelling of a name: Unicode's compatibility form (NFKC), no invisible characters, single blanks within.
 
-    So «P1», «P1 » as DICOM pads it, in full width, or after a byte order mark, are one; plain names stay.
+    So «P1», «P1 » (DICOM pads), «P1» in full width and «P1» after a byte order mark become one; plain names stay.
     """
     if text.isascii() and text.isprintable() and text == text.strip() and "  " not in text:
         return text
@@ -52,7 +52,7 @@ def normalised(text: str) -> str:
 
 
 def normalised_column(texts: pd.Series) -> pd.Series:
-    """Each text of a column `normalised`; what is empty then is missing."""
+    """A column with each text `normalised`; texts that are empty then become missing."""
     names = {text: normalised(text) or pd.NA for text in texts.dropna().unique()}
     if texts.dtype == "string" and all(text is name for text, name in names.items()):
         return texts
@@ -61,7 +61,7 @@ def normalised_column(texts: pd.Series) -> pd.Series:
 
 
 def names_nobody(name: str) -> bool:
-    """Whether a name is none: a word such as ANONYMOUS, or nothing but punctuation."""
+    """Whether a name stands for nobody: a word of `NOBODY`, or only punctuation."""
     letters = re.sub(r"[\W_]", "", name).casefold()
     return not letters or letters in NOBODY
 
@@ -89,27 +89,27 @@ def one_name_each(patients: pd.Series, names: PatientNames) -> pd.Series:
 
 
 def _differ_in(rule: Rule, group: list[str], rules: list[Rule]) -> bool:
-    """Whether names that are alike under all `rules` are not without this one."""
+    """Whether names that are equal under all `rules` differ without this rule."""
     return len({folded(name, [other for other in rules if other != rule]) for name in group}) > 1
 
 
 def one_label_each(labels: pd.Series, classes: tuple[str, ...]) -> pd.Series:
-    """The labels, each normalised; where `classes` are given, as these spell it.
+    """The labels, each normalised; where `classes` are given, in their spelling.
 
     Raises:
         LungsynthError: without `classes`, two labels differ in case or leading zeros alone.
     """
     labels = normalised_column(labels)
-    found = sorted(labels.dropna().unique())
+    spellings = sorted(labels.dropna().unique())
     if classes:
         spelt = {folded(name): name for name in classes}
-        as_asked = {label: spelt[folded(label)] for label in found if folded(label) in spelt}
+        as_asked = {label: spelt[folded(label)] for label in spellings if folded(label) in spelt}
         other = [f"«{label}» for {name}" for label, name in as_asked.items() if label not in classes]
         if other and len(spelt) == len(classes):
             log.warning("labels are matched to cohort.classes: %s is taken", printable(", ".join(other)))
             return labels.replace(as_asked)
         return labels
-    if twins := twins_of(found):
+    if twins := twins_of(spellings):
         raise LungsynthError(
             f"labels that differ in case or leading zeros alone: {_listed(twins)}; spell them alike, or list "
             "cohort.classes, whose spelling is then taken for both"
@@ -118,7 +118,7 @@ def one_label_each(labels: pd.Series, classes: tuple[str, ...]) -> pd.Series:
 
 
 def twins_of(names: Iterable[str], rules: Iterable[Rule] = RULES) -> list[list[str]]:
-    """Groups of different names that are alike but for the differences that `rules` name."""
+    """Groups of different names that are equal once the differences of `rules` are removed."""
     groups = defaultdict(list)
     for name in names:
         groups[folded(name, rules)].append(name)
@@ -126,7 +126,7 @@ def twins_of(names: Iterable[str], rules: Iterable[Rule] = RULES) -> list[list[s
 
 
 def folded(name: str, rules: Iterable[Rule] = RULES) -> str:
-    """A name without the differences that `rules` name."""
+    """A name with the differences of `rules` removed."""
     if "leading_zeros" in rules:
         name = re.sub(r"(?<!\d)0+(?=\d)", "", name)
     return name.casefold() if "case" in rules else name

@@ -1,4 +1,4 @@
-"""What says that a patient or a slice shows cancer: lesion segmentations, clinical tables, a table of slice labels."""
+"""Labels of patients and slices from lesion segmentations, clinical tables or a table of slice labels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ class LabelConfig(Config):
 
 @dataclass(frozen=True)
 class Labelled:
-    """CT series with labels, and what the labels rest on.
+    """CT series with labels, and the evidence for them.
 
     images: the CT rows that can be labelled, in the source's columns, with `label`, `evidence` (both as in the cohort)
         and `annotated`, true where something names the slices that show cancer; with the clinical tables also their
@@ -72,10 +72,10 @@ class Labelled:
 def label_series(series: pd.DataFrame, config: LabelConfig, source: Source, min_instances: int) -> Labelled:
     """Label the CT series among `series`, which are all that the source's query gave (`SERIES_COLUMNS`).
 
-    Call it before series are chosen: a slice number means something only if no other scan of the study, of at least
-    `min_instances` instances, could be the one that it counts in; and what makes a patient a case may lie in a series
-    that is not chosen. A patient is `cancer` where any evidence says so. Of such a patient only the series stay of
-    which it is known where the cancer lies; nobody is `non-cancer` for lack of that knowledge.
+    Call it before series are chosen, for two reasons. A slice number is unambiguous only if the study has no other scan
+    of at least `min_instances` instances that it could refer to. And the evidence that a patient has cancer may be in a
+    series that is not chosen. A patient is `cancer` if any evidence says so. Of cancer patients, only series with a
+    known place of the cancer are kept; the others are left out, never labelled `non-cancer`.
 
     Raises:
         LungsynthError: evidence is missing, malformed or fits none of the series.
@@ -158,7 +158,7 @@ def find_lesion_segs(series: pd.DataFrame, names: tuple[str, ...], min_instances
 
 
 def _clinical(images: pd.DataFrame, config: ClinicalConfig | None, source: Source, min_instances: int) -> pd.DataFrame:
-    """For each image its patient's status, sex and age, and number and lesion_mm of the slice with cancer, or NA."""
+    """For each image the patient's status, sex and age, and number and lesion_mm of the slice with cancer, or NA."""
     columns = {
         "status": "string",
         "sex": "string",
@@ -198,7 +198,7 @@ def _csv_slices(images: pd.DataFrame, path: Path | None) -> pd.DataFrame:
 
 
 def _check_patients(slices: pd.DataFrame, images: pd.DataFrame, path: Path) -> None:
-    """A patient whom the table spells in a way of its own would be a case here and a control there."""
+    """Raise an error if the table spells patients otherwise than the index: such a patient would have two labels."""
     pairs = slices.merge(images[["series_uid", "collection", "patient"]], on="series_uid", suffixes=("", "_in_index"))
     pairs = pairs[_patients(pairs) != pairs["collection_in_index"] + "\0" + pairs["patient_in_index"]]
     spelt = pd.concat([_patients(slices), _patients(images)]).unique()
@@ -210,7 +210,7 @@ def _check_patients(slices: pd.DataFrame, images: pd.DataFrame, path: Path) -> N
 
 
 def _facts(images: pd.DataFrame, lesions: pd.DataFrame, clinical: pd.DataFrame, csv: pd.DataFrame) -> pd.DataFrame:
-    """What each kind of evidence says of each image: columns of booleans."""
+    """What each kind of evidence says about each image: columns of booleans."""
     patient, csv_cancer = _patients(images), csv[csv["label"] == POSITIVE]
     has_lesion = patient.isin(_patients(lesions)) | patient.isin(_patients(csv_cancer))
     is_free, is_case = ((clinical["status"] == name).fillna(False) for name in (NEGATIVE, POSITIVE))
@@ -227,7 +227,7 @@ def _facts(images: pd.DataFrame, lesions: pd.DataFrame, clinical: pd.DataFrame, 
 
 
 def _evidence(facts: pd.DataFrame, presume: bool) -> pd.Series:
-    """The best evidence of each image, or NA: of a case that which names slices, else that which excludes cancer."""
+    """The best evidence of each image, or NA: for a case one that names slices, else one that excludes cancer."""
     evidence = pd.Series(pd.NA, index=facts.index, dtype="string")
     if presume:
         evidence[~facts["is_case"]] = "no_lesion_seg"
@@ -238,7 +238,7 @@ def _evidence(facts: pd.DataFrame, presume: bool) -> pd.Series:
 
 
 def _slice_labels(images: pd.DataFrame, clinical: pd.DataFrame, csv: pd.DataFrame) -> pd.DataFrame:
-    """Labels of the slices of those images of which they are the evidence."""
+    """Labels of single slices, of the images whose evidence these are."""
     numbered = images[(images["evidence"] == "clinical") & (images["label"] == POSITIVE)]
     by_number = pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""What NLST's clinical tables say: who had lung cancer, and which slice of which screen shows it.
+"""NLST's clinical tables: who had lung cancer, and which slice of which screen shows it.
 
 The tables and their codes: NLST data dictionaries «Participant», «Lung Cancer» and «Spiral CT Abnormalities» of the
 Cancer Data Access System (cdas.cancer.gov/datasets/nlst), as IDC publishes them.
@@ -71,10 +71,10 @@ def read_cancer_slices(
 ) -> pd.DataFrame:
     """The slices that show a cancer: patient, study_yr (0, 1, 2), instance_number, lesion_mm; at most one a screen.
 
-    A screen has one where a cancer was diagnosed within `window_days` after it and the radiologist's list of nodules
-    leaves no choice: all that may be the cancer have one and the same slice number. These are the nodules in the
-    cancer's lobe; where there is none, those whose lobe is not known; where the cancer's lobe is not known, all.
-    `lesion_mm` is the longest diameter (`sct_long_dia`) of the largest of them.
+    A screen has such a slice if a cancer was diagnosed within `window_days` after it, and all nodules of the
+    radiologist's list that may be the cancer have the same slice number. The nodules that may be the cancer are those
+    in its lobe; if there are none, those of unknown lobe; if the cancer's lobe is unknown, all nodules. `lesion_mm` is
+    the longest diameter (`sct_long_dia`) of the largest of them.
     """
     screens = _cancers_at_screens(participants, cancers, window_days)
     nodules = source.clinical("nlst_ctab", ABNORMALITIES).rename(columns={"dicom_patient_id": "patient"})
@@ -89,9 +89,9 @@ def read_cancer_slices(
     rows = []
     for (patient, year), screen in pairs.groupby(["patient", "study_yr"]):
         nodules_of_cancer = _candidates(screen)
-        found = nodules_of_cancer["slice"].unique()
-        if len(found) == 1 and pd.notna(found[0]):
-            rows.append((patient, year, found[0], nodules_of_cancer["mm"].max()))
+        numbers = nodules_of_cancer["slice"].unique()
+        if len(numbers) == 1 and pd.notna(numbers[0]):
+            rows.append((patient, year, numbers[0], nodules_of_cancer["mm"].max()))
     columns = {"patient": "string", "study_yr": "Int64", "instance_number": "Int64", "lesion_mm": "Float64"}
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
@@ -106,7 +106,7 @@ def _candidates(screen: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cancers_at_screens(participants: pd.DataFrame, cancers: pd.DataFrame, window_days: int) -> pd.DataFrame:
-    """One row a screen that a diagnosis followed soon: patient, study_yr, and `lobes`, empty where one is not known."""
+    """One row a screen with a diagnosis within `window_days`: patient, study_yr, `lobes` (empty if one is unknown)."""
     cases = participants.loc[participants["status"] == "cancer", ["patient", *SCREEN_DAYS, *LOBES]]
     cancers = cancers.merge(cases, on="patient")
     lobes = [_lobes(cancer) for _, cancer in cancers.iterrows()]

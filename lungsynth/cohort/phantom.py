@@ -17,7 +17,7 @@ COLLECTION = "phantom"
 
 
 class PhantomCohortConfig(Config):
-    """Who is simulated. Patient i depends on everything here but `patients`, so cohorts grow without changing."""
+    """The simulated patients. Patient i depends on all keys but `patients`, so a cohort can grow."""
 
     source: Literal["phantom"] = "phantom"
     patients: int = Field(
@@ -64,7 +64,7 @@ def patient_of(config: PhantomCohortConfig, series_uid: str) -> PhantomPatient:
     """The patient whose CT or SEG series has this UID.
 
     Raises:
-        LungsynthError: the configuration draws no such patient.
+        LungsynthError: the configuration has no such patient.
     """
     try:
         return _by_series(config)[series_uid]
@@ -91,14 +91,14 @@ def _patients(config: PhantomCohortConfig) -> tuple[PhantomPatient, ...]:
 
 @lru_cache(maxsize=4)
 def _by_series(config: PhantomCohortConfig) -> dict[str, PhantomPatient]:
-    found = {}
+    patients = {}
     for patient in _patients(config):
-        found[ct_series_uid(patient)] = found[seg_series_uid(patient)] = patient
-    return found
+        patients[ct_series_uid(patient)] = patients[seg_series_uid(patient)] = patient
+    return patients
 
 
 def _has_nodule(index: int, fraction: float) -> bool:
-    """Deal nodules evenly: among the first n patients there are n·fraction of them, rounded down."""
+    """Spread nodules evenly: of the first n patients n·fraction have one, rounded down."""
     return int((index + 1) * fraction + 1e-9) > int(index * fraction + 1e-9)
 
 
@@ -116,7 +116,7 @@ def _rows(patient: PhantomPatient) -> list[dict[str, Any]]:
         "bytes": pd.NA,
     }
     ct, seg = ct_series_uid(patient), seg_series_uid(patient)
-    place = f"phantom://{patient.recipe_sha256}"
+    place = f"phantom://{patient.sha256}"
     rows = [
         {
             "series_uid": ct,

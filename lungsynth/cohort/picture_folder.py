@@ -1,7 +1,7 @@
 """Folders of pictures in the layouts in which they are published: classes, splits, masks.
 
-A picture's place is its path without what names no class and no patient: `images/` and `masks/`, wherever they stand.
-So `COVID/images/a.png`, `COVID/masks/a.png` and `masks/COVID/a.png` have one place, and masks find their images by it.
+A picture's place is its path without folders such as `images/` and `masks/`, which name no class and no patient. So
+`COVID/images/a.png`, `COVID/masks/a.png` and `masks/COVID/a.png` have the same place, which pairs masks and images.
 """
 
 import logging
@@ -41,7 +41,7 @@ class Picture(NamedTuple):
 
     @property
     def key(self) -> tuple[str, ...]:
-        """By which a mask finds its image. Archives of a Mac spell umlauts in another form of Unicode."""
+        """The place by which a mask finds its image, in one form of Unicode: macOS decomposes umlauts in archives."""
         return tuple(unicodedata.normalize("NFC", part) for part in (*self.dirs, readable(self.stem)))
 
 
@@ -59,22 +59,23 @@ def pictures_in_folder(root: Path, classes: tuple[str, ...]) -> tuple[pd.DataFra
     if not root.is_dir():
         raise LungsynthError(f"{root}: no such folder; set cohort.folder to the one that holds the class folders")
     level = _level_of_classes(root, classes)
-    found = walk(root, partial(_label, level=level))
-    images, masks = _apart(found.files, root)
+    contents = walk(root, partial(_label, level=level))
+    images, masks = _apart(contents.files, root)
     loose = sum(len(image.dirs) <= level for image in images)
     images = [image for image in images if len(image.dirs) > level]
-    found.left_out[NO_CLASS] += loose
+    contents.left_out[NO_CLASS] += loose
     if not images:
+        kinds = ", ".join(SUFFIXES)
         raise LungsynthError(
-            f"{root}: no images; expected {root.name}/CLASS/ with {', '.join(SUFFIXES)} files{_told(found, ', but ')}"
+            f"{root}: no images; expected {root.name}/CLASS/ with {kinds} files{_told(contents, ', but ')}"
         )
-    _tell(found, {image.dirs[level] for image in images}, level)
+    _tell(contents, {image.dirs[level] for image in images}, level)
     of_image = _pairs(images, masks, root)
     rows = [
         (image.path, _name(image.path, root), image.dirs[level], pd.NA, of_image.get(index, pd.NA))
         for index, image in enumerate(images)
     ]
-    return pd.DataFrame(rows, columns=["path", "place", "label", "patient", "mask"]), _steps(found, len(images))
+    return pd.DataFrame(rows, columns=["path", "place", "label", "patient", "mask"]), _steps(contents, len(images))
 
 
 def _level_of_classes(root: Path, classes: tuple[str, ...]) -> int:
@@ -132,7 +133,7 @@ def _label(folder: Path, level: int) -> str:
 
 
 def _apart(files: list[Path], root: Path) -> tuple[list[Picture], list[Picture]]:
-    """Images, and masks: what lies in a folder of masks, or beside the image that it is named after."""
+    """Images and masks. Masks lie in a folder of masks, or beside the image after which they are named."""
     images: list[Picture] = []
     masks: list[Picture] = []
     stems: dict[Path, set[str]] = defaultdict(set)
@@ -189,7 +190,7 @@ def _pairs(images: list[Picture], masks: list[Picture], root: Path) -> dict[int,
 
 
 def _fitting(mask: Picture, images: list[Picture], by_stem: dict[str, list[int]]) -> list[int]:
-    """The images whose name the mask has, and among whose folders are all of the mask's, in their order."""
+    """The images with the mask's name whose folders include all of the mask's folders, in their order."""
     *dirs, stem = mask.key
     named_after = MASK_STEM.fullmatch(stem)
     candidates = by_stem.get(stem) or (by_stem.get(named_after[1]) if named_after else None) or []
@@ -203,22 +204,22 @@ def _fitting(mask: Picture, images: list[Picture], by_stem: dict[str, list[int]]
 
 
 def _name(path: Path, root: Path) -> str:
-    """What a pattern for patients looks at: the path below the folder, without its suffix."""
+    """The text that a pattern for patients is matched with: the path below the folder, without suffix."""
     return readable(path.relative_to(root).with_suffix("").as_posix())
 
 
-def _steps(found: Walk, images: int) -> list[tuple[str, int]]:
-    """The funnel's first rows: the files before and after each rule that left some out."""
-    rules = [rule for rule in (HIDDEN, OTHER, NOWHERE, AGAIN, NO_CLASS) if found.left_out[rule]]
-    left = images + sum(found.left_out[rule] for rule in rules)
+def _steps(contents: Walk, images: int) -> list[tuple[str, int]]:
+    """The funnel's first rows: the number of files before the first rule and after each rule that left some out."""
+    rules = [rule for rule in (HIDDEN, OTHER, NOWHERE, AGAIN, NO_CLASS) if contents.left_out[rule]]
+    left = images + sum(contents.left_out[rule] for rule in rules)
     steps = [("files in the folder, masks apart", left)] if rules else []
     for rule in rules:
-        left -= found.left_out[rule]
+        left -= contents.left_out[rule]
         steps.append((rule, left))
     return steps
 
 
-def _told(found: Walk, start: str) -> str:
+def _told(contents: Walk, start: str) -> str:
     """How many files were left out, and why; nothing where there were none."""
     words = {
         HIDDEN: "{} hidden or a system's own",
@@ -227,15 +228,15 @@ def _told(found: Walk, start: str) -> str:
         AGAIN: "{} reached again by links",
         NO_CLASS: "{} in no class folder",
     }
-    parts = [text.format(found.left_out[rule]) for rule, text in words.items() if found.left_out[rule]]
+    parts = [text.format(contents.left_out[rule]) for rule, text in words.items() if contents.left_out[rule]]
     return start + ", ".join(parts) if parts else ""
 
 
-def _tell(found: Walk, labels: set[str], level: int) -> None:
-    shown = printable(str(found.root))
-    if set(+found.left_out) - {HIDDEN}:
+def _tell(contents: Walk, labels: set[str], level: int) -> None:
+    shown = printable(str(contents.root))
+    if set(+contents.left_out) - {HIDDEN}:
         kinds = ", ".join(SUFFIXES)
-        log.warning("%s%s (pictures end in %s)", shown, _told(found, ": passed over files: "), kinds)
-    empty = sorted({dirs[level] for folder in found.folders if len(dirs := _dirs(folder)) > level} - labels)
+        log.warning("%s%s (pictures end in %s)", shown, _told(contents, ": passed over files: "), kinds)
+    empty = sorted({dirs[level] for folder in contents.folders if len(dirs := _dirs(folder)) > level} - labels)
     if empty:
         log.warning("%s: no image in the class folders %s", shown, printable(", ".join(empty)))

@@ -27,7 +27,7 @@ class TableColumns(Config):
 
 
 def pictures_in_table(path: Path, columns: TableColumns, *, patients: bool) -> pd.DataFrame:
-    """The rows of the table: path, place (the path as it is written there, without suffix), label, patient, mask.
+    """The rows of the table: path, place (the path as the table has it, without suffix), label, patient, mask.
 
     Args:
         path: of a CSV or Parquet file.
@@ -42,24 +42,24 @@ def pictures_in_table(path: Path, columns: TableColumns, *, patients: bool) -> p
     wanted = {"path": columns.path, "label": columns.label, "mask": columns.mask}
     if patients:
         wanted["patient"] = columns.patient
-    found = pd.DataFrame(index=table.index)
+    pictures = pd.DataFrame(index=table.index)
     for name in ("path", "label", "patient", "mask"):
         column = wanted.get(name)
         if column is not None and column not in table:
             there = ", ".join(map(str, table.columns))
             raise LungsynthError(f"{path} has no column {column!r}, only {there}: set cohort.columns.{name}")
-        found[name] = pd.Series(pd.NA, table.index, dtype=object) if column is None else _texts(table[column])
-        if name != "mask" and column is not None and found[name].isna().any():
-            row = int(found[name].isna().to_numpy().argmax()) + 1
+        pictures[name] = pd.Series(pd.NA, table.index, dtype=object) if column is None else _texts(table[column])
+        if name != "mask" and column is not None and pictures[name].isna().any():
+            row = int(pictures[name].isna().to_numpy().argmax()) + 1
             raise LungsynthError(f"{path}: row {row} has no value in the column {column!r}; fill it in or drop the row")
-    if found.empty:
+    if pictures.empty:
         raise LungsynthError(f"{path}: the table has no rows")
-    found["place"] = [_place(value, path.parent) for value in found["path"]]
+    pictures["place"] = [_place(value, path.parent) for value in pictures["path"]]
     for name in ("path", "mask"):
-        files = [_existing(value, path, row) for row, value in enumerate(found[name], start=1)]
-        found[name] = pd.Series(files, index=found.index, dtype=object)
-    _check_masks(found, path)
-    return found
+        files = [_existing(value, path, row) for row, value in enumerate(pictures[name], start=1)]
+        pictures[name] = pd.Series(files, index=pictures.index, dtype=object)
+    _check_masks(pictures, path)
+    return pictures
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -89,7 +89,7 @@ def _place(value: str, folder: Path) -> str:
 
 
 def _existing(value: str, table: Path, row: int) -> Path | None:
-    """The file that a table names in its row. Its name may name a patient, so the row stands for it in the error."""
+    """The file that a row names. Errors give the row, since file names may contain names of patients."""
     if pd.isna(value):
         return None
     for name in dict.fromkeys((value, value.strip(), readable(value.strip()))):
@@ -98,11 +98,11 @@ def _existing(value: str, table: Path, row: int) -> Path | None:
     raise LungsynthError(f"{table}: the file of row {row} does not exist; paths are relative to {table.parent}")
 
 
-def _check_masks(found: pd.DataFrame, table: Path) -> None:
-    """A mask is that of one image, unless it is empty: one file may then stand for all images that show nothing."""
+def _check_masks(pictures: pd.DataFrame, table: Path) -> None:
+    """Raise an error if images have the same mask, unless it is empty: one may serve all images that show nothing."""
     first: dict[Path, tuple[int, Path]] = {}
     empty: set[Path] = set()
-    for row, (image, mask) in enumerate(zip(found["path"], found["mask"], strict=True), start=1):
+    for row, (image, mask) in enumerate(zip(pictures["path"], pictures["mask"], strict=True), start=1):
         if pd.isna(mask) or mask in empty or first.setdefault(mask, (row, image))[1] == image:
             continue
         if not _is_empty(mask):

@@ -1,4 +1,4 @@
-"""The files of a folder: what is hidden, the system's, of another kind or reached twice is left out, and counted."""
+"""The picture files below a folder; hidden files, other kinds and repetitions are left out and counted."""
 
 import os
 from collections import Counter, deque
@@ -22,15 +22,12 @@ HIDDEN, OTHER, AGAIN, NOWHERE, NO_CLASS = (
     "of links that lead somewhere new",
     "in the folder of a class",
 )
-"""What keeps a file, in the words of the funnel."""
+"""The rules that a file has to meet, in the words of the funnel."""
 
 
 @dataclass
 class Walk:
-    """The picture files below `root`, in the order of their paths; the folders; and how many files do not count, why.
-
-    `folders` are relative to `root`, and each was looked into.
-    """
+    """The picture files below `root`, by path; the folders, relative to `root`; the files left out, by rule."""
 
     root: Path
     files: list[Path] = field(default_factory=list)
@@ -57,40 +54,41 @@ class Walk:
 def walk(root: Path, group: Callable[[Path], str]) -> Walk:
     """Every picture below `root`, links followed.
 
-    A link that leads up, in a circle or nowhere is left out. What is reached twice counts once within a `group`, which
-    is that of a folder relative to `root`, and first where it really lies: in two groups it has two labels.
+    Links that lead up, in a circle or nowhere are left out. A file that is reached twice within a group counts once, at
+    its real place if that is below `root`; in two groups it counts twice, since it has two labels. `group` gives the
+    group of a folder relative to `root`.
 
     Raises:
         LungsynthError: a folder cannot be read.
     """
-    found = Walk(root)
+    contents = Walk(root)
     folders: deque[tuple[Path, tuple[str, ...]]] = deque([(root, ())])
-    links: deque[tuple[Path, tuple[str, ...]]] = deque()  # each with the real folders by way of which it was reached
+    links: deque[tuple[Path, tuple[str, ...]]] = deque()  # each with the real folders on the way to it
     while folders or links:
         path, above = folders.popleft() if folders else links.popleft()
         real, place = os.path.realpath(path), path.relative_to(root)
         if not os.path.isdir(real):  # noqa: PTH112 - Path's own raises where a link leads to what may not be read
-            _add_link(found, path, real, group(place.parent))
+            _add_link(contents, path, real, group(place.parent))
         elif any(Path(one).is_relative_to(real) for one in above):
-            found.left_out[NOWHERE] += 1
-        elif not found._is_new(real, group(place)):
-            found.left_out[AGAIN] += _count(path)
+            contents.left_out[NOWHERE] += 1
+        elif not contents._is_new(real, group(place)):
+            contents.left_out[AGAIN] += _count(path)
         else:
-            found.folders.append(place)
+            contents.folders.append(place)
             for entry in _entries(path, root):
                 inner = Path(entry.path)
                 if is_system(entry.name):
-                    found.left_out[HIDDEN] += _count(inner) if entry.is_dir(follow_symlinks=False) else 1
+                    contents.left_out[HIDDEN] += _count(inner) if entry.is_dir(follow_symlinks=False) else 1
                 elif entry.is_symlink():
                     links.append((inner, (*above, real)))
                 elif entry.is_dir():
                     folders.append((inner, above))
                 elif entry.is_file():
-                    found._add(inner, f"{real}/{entry.name}", group(place))
+                    contents._add(inner, f"{real}/{entry.name}", group(place))
                 else:
-                    found.left_out[OTHER] += 1
-    found.files.sort()
-    return found
+                    contents.left_out[OTHER] += 1
+    contents.files.sort()
+    return contents
 
 
 def is_system(name: str) -> bool:
@@ -98,16 +96,16 @@ def is_system(name: str) -> bool:
     return name.startswith((".", "~$")) or name.casefold() in SYSTEM
 
 
-def _add_link(found: Walk, path: Path, real: str, group: str) -> None:
+def _add_link(contents: Walk, path: Path, real: str, group: str) -> None:
     """A link that leads to no folder."""
     if os.path.isfile(real):  # noqa: PTH113 - as above
-        found._add(path, real, group)
+        contents._add(path, real, group)
     else:
-        found.left_out[NOWHERE] += 1
+        contents.left_out[NOWHERE] += 1
 
 
 def _entries(folder: Path, root: Path) -> Iterator[os.DirEntry]:
-    """What lies in a folder: by name, what is really there before links."""
+    """The entries of a folder: files and folders by name, then links by name."""
     try:
         with os.scandir(folder) as entries:
             return iter(sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name)))

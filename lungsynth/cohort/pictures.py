@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 CLASS_NAME = re.compile(r"(?!floor$)\w[\w .+-]{0,63}")
 """Names of classes become parts of metric names, where `floor` and `/` mean something."""
 TOO_MANY = 0.5
-"""Share of the images from which on one name is hardly that of a single patient."""
+"""Fraction of the images from which on one name is hardly that of a single patient."""
 
 
 class PictureSource(Config):
-    """What the sources of pictures have in common."""
+    """Settings that all sources of pictures have in common."""
 
     collection: str = Field("pictures", pattern=r"^[\w.-]+$", description="name of the collection in all records")
     classes: tuple[str, ...] = Field(
@@ -87,61 +87,66 @@ def select_pictures(config: PictureCohortConfig, splits: SplitConfig) -> Cohort:
     """One image row a picture, and one mask row where there is a mask.
 
     Raises:
-        LungsynthError: a folder, a file or a column is missing, it cannot be told what is whose, or fewer than two
+        LungsynthError: a folder, a file or a column is missing, masks or patients cannot be assigned, or fewer than two
             classes are left.
     """
     if config.folder:
         return cohort_of_pictures(*pictures_in_folder(config.folder, config.classes), config, splits)
-    assert config.table is not None  # or the configuration would not be valid
-    found = pictures_in_table(config.table, config.columns, patients=config.patient_pattern is None)
-    return cohort_of_pictures(found, [], config, splits)
+    assert config.table is not None  # checked by the configuration
+    pictures = pictures_in_table(config.table, config.columns, patients=config.patient_pattern is None)
+    return cohort_of_pictures(pictures, [], config, splits)
 
 
 def cohort_of_pictures(
-    found: pd.DataFrame, left_before: list[tuple[str, int]], config: PictureSource, splits: SplitConfig
+    images: pd.DataFrame, left_before: list[tuple[str, int]], config: PictureSource, splits: SplitConfig
 ) -> Cohort:
-    """The cohort of the images in `found`: path, place, label, patient (missing: to be found) and mask (missing: none).
+    """The cohort of a table of images with the columns path, place, label, patient and mask.
 
-    `place` is what a pattern for patients looks at. A picture is known by its content, so that copies are found
-    wherever they lie: one that has two labels is left out altogether, and of several copies, be they of one patient or
-    of two, one is kept. `left_before` are the funnel's first rows: (rule, files left after it).
+    Where all patients are missing, `place` or the DICOM files name them; a missing mask means that there is none.
+    Images are identified by their content, so that copies are found wherever they lie. An image with two labels is left
+    out. Of several copies, of one patient or of several, one is kept.
+
+    Args:
+        left_before: the funnel's first rows: (rule, files left after it).
 
     Raises:
-        LungsynthError: a file cannot be read, it cannot be told who is whom, or fewer than two classes are left.
+        LungsynthError: a file cannot be read, the patients cannot be told, or fewer than two classes are left.
     """
-    found = found.assign(sha256=_hashes(found["path"]), label=one_label_each(found["label"], config.classes))
-    found = found.assign(collection=config.collection, series_uid=found["sha256"].map(picture_uid))
-    found["patient"] = _patients(found, config)
+    images = images.assign(sha256=_hashes(images["path"]), label=one_label_each(images["label"], config.classes))
+    images = images.assign(collection=config.collection, series_uid=images["sha256"].map(picture_uid))
+    images["patient"] = _patients(images, config)
 
-    steps = [("images", found)]
+    steps = [("images", images)]
     if config.classes:
-        steps.append(("of a class that was asked for", found := found[found["label"].isin(config.classes)]))
-    if found["mask"].notna().any():
-        steps.append(("with a mask", found := found[found["mask"].notna()]))
-    labels = found.groupby("sha256")["label"].transform("nunique")
-    steps.append(("of one label wherever they lie", found := found[labels == 1]))
-    steps.append(("one copy of each", found := found.drop_duplicates(["sha256", "patient"])))
-    if shared := _tell_of_shared(found):
-        steps.append((shared, found := found.drop_duplicates("sha256")))
+        steps.append(("of a class that was asked for", images := images[images["label"].isin(config.classes)]))
+    if images["mask"].notna().any():
+        steps.append(("with a mask", images := images[images["mask"].notna()]))
+    labels = images.groupby("sha256")["label"].transform("nunique")
+    steps.append(("of one label wherever they lie", images := images[labels == 1]))
+    steps.append(("one copy of each", images := images.drop_duplicates(["sha256", "patient"])))
+    if shared := _tell_of_shared(images):
+        steps.append((shared, images := images.drop_duplicates("sha256")))
     table = pd.concat([_files(left_before), funnel(*steps)], ignore_index=True) if left_before else funnel(*steps)
-    classes = config.classes or tuple(sorted(found["label"].unique()))
-    _check_classes(classes, found, table)
-    log.info("%d images of %d patients; %s is the positive class", len(found), found["patient"].nunique(), classes[-1])
+    classes = config.classes or tuple(sorted(images["label"].unique()))
+    _check_classes(classes, images, table)
+    log.info(
+        "%d images of %d patients; %s is the positive class", len(images), images["patient"].nunique(), classes[-1]
+    )
 
     # A patient's label is that of their most positive image; an image that differs keeps its own.
     codes = {name: code for code, name in enumerate(classes)}
-    found = found.assign(own=found["label"])
-    highest = found["own"].map(codes).groupby(found["patient"]).transform("max")
-    found["label"] = highest.map(dict(enumerate(classes)))
-    found["split"] = assign_splits(found, splits)
-    found["patient_key"] = [patient_key(config.collection, patient, splits.salt) for patient in found["patient"]]
-    found = found.assign(license=config.license, doi=config.doi, evidence="folder", modality="DX", instances=1)
-    found = found.assign(study_uid=found["series_uid"], role="image")
-    masks = found[found["mask"].notna()]
-    rows = pd.concat([found, _mask_rows(masks)]) if len(masks) else found
+    images = images.assign(own=images["label"])
+    highest = images["own"].map(codes).groupby(images["patient"]).transform("max")
+    images["label"] = highest.map(dict(enumerate(classes)))
+    images["split"] = assign_splits(images, splits)
+    images["patient_key"] = [patient_key(config.collection, patient, splits.salt) for patient in images["patient"]]
+    images = images.assign(license=config.license, doi=config.doi, evidence="folder", modality="DX", instances=1)
+    images = images.assign(study_uid=images["series_uid"], role="image")
+    masks = images[images["mask"].notna()]
+    rows = pd.concat([images, _mask_rows(masks)]) if len(masks) else images
     rows["bytes"] = [path.stat().st_size for path in rows["path"]]
     rows["url"] = [path.as_uri() for path in rows["path"]]
-    own = found[found["own"] != found["label"]].assign(label=lambda rows: rows["own"])
+    own = images[images["own"] != images["label"]].assign(label=lambda rows: rows["own"])
     return Cohort(rows.reindex(columns=list(COLUMNS)), own.reindex(columns=list(SLICE_LABEL_COLUMNS)), table, classes)
 
 
@@ -149,16 +154,16 @@ def _hashes(paths: pd.Series) -> list[str]:
     """SHA-256 of each file.
 
     Raises:
-        LungsynthError: some cannot be read; how many, since their names may name patients.
+        LungsynthError: some cannot be read; the error counts them, since file names may name patients.
     """
     with ThreadPoolExecutor() as pool:
-        found = list(Progress(pool.map(_hash, paths), "hashing", len(paths), unit="image", leave=False))
-    if failed := [error for error in found if isinstance(error, OSError)]:
+        hashes = list(Progress(pool.map(_hash, paths), "hashing", len(paths), unit="image", leave=False))
+    if failed := [error for error in hashes if isinstance(error, OSError)]:
         raise LungsynthError(
-            f"{len(failed)} of {len(found)} files cannot be read: {reason(failed[0])}; "
+            f"{len(failed)} of {len(hashes)} files cannot be read: {reason(failed[0])}; "
             "give this user the right to, or take them out"
         )
-    return [text for text in found if isinstance(text, str)]
+    return [text for text in hashes if isinstance(text, str)]
 
 
 def _hash(path: Path) -> str | OSError:
@@ -168,14 +173,14 @@ def _hash(path: Path) -> str | OSError:
         return error
 
 
-def _patients(found: pd.DataFrame, config: PictureSource) -> pd.Series:
+def _patients(images: pd.DataFrame, config: PictureSource) -> pd.Series:
     """The patient of each image: by the pattern, as given, of its DICOM file, or else the image itself."""
-    given = found["patient"]
+    given = images["patient"]
     if config.patient_pattern is not None:
-        given = pd.Series(_by_pattern(found["place"].tolist(), config.patient_pattern), found.index)
+        given = pd.Series(_by_pattern(images["place"].tolist(), config.patient_pattern), images.index)
     in_files = bool(given.isna().all())
     if in_files:
-        given = pd.Series(_of_dicom(found["path"].tolist()), found.index, dtype=object)
+        given = pd.Series(_of_dicom(images["path"].tolist()), images.index, dtype=object)
     names = one_name_each(given, config.patients)
     _check_crowd(names, in_files=in_files)
     if names.isna().any():
@@ -186,7 +191,7 @@ def _patients(found: pd.DataFrame, config: PictureSource) -> pd.Series:
             names.isna().sum(),
             len(names),
         )
-    return names.fillna(found["series_uid"].astype("string"))
+    return names.fillna(images["series_uid"].astype("string"))
 
 
 def _by_pattern(places: list[str], pattern: str) -> list[str]:
@@ -226,10 +231,10 @@ def _of_dicom(files: list[Path]) -> list[str | None]:
 
 
 def _check_crowd(names: pd.Series, *, in_files: bool) -> None:
-    """One name for half of the images is a dummy rather than a patient, and would carry all of them to one split.
+    """Check that no single name has half of the images: it is probably a dummy, and would put them all into one split.
 
     Raises:
-        LungsynthError: it is out of the DICOM files, which nobody has looked at; of a name given there is a warning.
+        LungsynthError: the name comes from DICOM files; for names that the user gave there is a warning only.
     """
     known = names.dropna()
     if len(known) < 3:
@@ -250,10 +255,10 @@ def _check_crowd(names: pd.Series, *, in_files: bool) -> None:
         )
 
 
-def _tell_of_shared(found: pd.DataFrame) -> str:
-    """Warn of pictures that several patients have, and return what the funnel says of it; nothing where none is."""
-    patients = found.groupby("sha256")["patient"].transform("nunique")
-    shared = found[patients > 1]
+def _tell_of_shared(images: pd.DataFrame) -> str:
+    """Warn of pictures that several patients have, and return the funnel's rule about them; empty if there are none."""
+    patients = images.groupby("sha256")["patient"].transform("nunique")
+    shared = images[patients > 1]
     if shared.empty:
         return ""
     log.warning(
@@ -266,15 +271,15 @@ def _tell_of_shared(found: pd.DataFrame) -> str:
 
 
 def _files(steps: list[tuple[str, int]]) -> pd.DataFrame:
-    """Rows of the funnel for what is no image yet: whose it is, is not known."""
+    """Rows of the funnel for files, before their patients are known."""
     return pd.DataFrame([(rule, left, pd.NA) for rule, left in steps], columns=list(FUNNEL_COLUMNS))
 
 
-def _check_classes(classes: tuple[str, ...], found: pd.DataFrame, table: pd.DataFrame) -> None:
+def _check_classes(classes: tuple[str, ...], images: pd.DataFrame, table: pd.DataFrame) -> None:
     for name in classes:
         if not CLASS_NAME.fullmatch(name):
             raise LungsynthError(f"the class name {name!r} cannot be used: give it letters, digits, spaces, . + or -")
-    counts = found["label"].value_counts().reindex(list(classes), fill_value=0)
+    counts = images["label"].value_counts().reindex(list(classes), fill_value=0)
     if len(classes) < 2 or not counts.all():
         story = ", ".join(f"{row.series} {row.rule}" for row in table.itertuples())
         have = ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
@@ -282,7 +287,7 @@ def _check_classes(classes: tuple[str, ...], found: pd.DataFrame, table: pd.Data
 
 
 def _mask_rows(images: pd.DataFrame) -> pd.DataFrame:
-    """The masks' rows. Empty masks are all alike, so their identity holds the image's as well."""
+    """The masks' rows. A mask's UID includes its image's hash, since empty masks are all equal."""
     uids = [
         f"mask-{combine([sha256, mask])[:32]}"
         for sha256, mask in zip(images["sha256"], _hashes(images["mask"]), strict=True)

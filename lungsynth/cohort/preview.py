@@ -1,4 +1,4 @@
-"""What a cohort would be, in tables for a terminal: how it came about, who is in it, what it costs, whom to cite.
+"""Tables for a terminal about a cohort: funnel, patients, evidence, sizes of downloads, licences and citations.
 
 Counts only: no patient, study or series is named.
 """
@@ -45,7 +45,7 @@ def _table(title: str, *columns: str, text: int = 1) -> Table:
 
 
 def _add(table: Table, cells: Iterable[object], strong: bool = False) -> None:
-    """A row of cells; as `Text`, since names from DICOM or a citation may hold what rich takes for markup."""
+    """Add a row of cells as `Text`, since DICOM names and citations may contain rich's markup."""
     shown = ["" if cell is pd.NA else f"{cell:,}" if isinstance(cell, Integral) else str(cell) for cell in cells]
     table.add_row(*(Text(cell, style="bold" if strong else "") for cell in shown))
 
@@ -60,7 +60,7 @@ def _funnel(funnel: pd.DataFrame) -> Table:
 
 
 def _patients(images: pd.DataFrame, classes: tuple[str, ...]) -> Table:
-    """Patients by class, side and maker; a patient whose studies come from two makers counts with each."""
+    """Patients by class, split and maker; patients with studies from two makers count for both."""
     table = _table("Patients", "class", "scanner", *SPLITS, "all", "median age", "women", text=2)
     for label in classes:
         of_class = images[images["label"] == label]
@@ -77,7 +77,7 @@ def _by_split(images: pd.DataFrame) -> list[int]:
 
 
 def _demography(images: pd.DataFrame) -> tuple[str, str]:
-    """Median age in years and share of women, each of the patients of whom it is known."""
+    """Median age in years and fraction of women, among patients with known age and known sex."""
     patients = images.drop_duplicates("patient_key")
     age, sex = patients["age"].dropna(), patients["sex"].dropna()
     women = f"{(sex == 'F').mean():.0%}" if len(sex) else "?"

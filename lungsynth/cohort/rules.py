@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from lungsynth.cohort.cohort import funnel
 from lungsynth.cohort.controls import ControlConfig, match_controls
-from lungsynth.cohort.splits import draw
+from lungsynth.cohort.splits import uniform_hash
 from lungsynth.config import Config
 from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.errors import LungsynthError
@@ -24,11 +24,11 @@ POSITIVE = CLASSES[-1]
 
 
 class RuleConfig(Config):
-    """What a series must be, and which of a patient's series are taken.
+    """Conditions on series, and the choice among a patient's series.
 
-    What the source does not tell of a series excludes nothing, and the funnel counts such series: whether they are
-    axial the reader judges, their thickness and kernel nobody does. Of NLST the source tells all; of other collections
-    hardly more than the number of instances.
+    A series is never excluded for an unknown property; the funnel counts such series. The DICOM reader checks later
+    whether they are axial; thickness and kernel stay unchecked. For NLST all properties are known; for other
+    collections hardly more than the number of instances.
     """
 
     axial: bool = Field(True, description="original axial images only: no localizer, no reformatted or derived image")
@@ -64,7 +64,7 @@ class RuleConfig(Config):
 
 @dataclass(frozen=True)
 class Rule:
-    """A name that clinicians understand, what it keeps, and the column without which it cannot judge a series."""
+    """A name that clinicians understand, the function that keeps rows, and the column that it needs, if any."""
 
     name: str
     keep: Callable[[pd.DataFrame], pd.DataFrame]
@@ -73,7 +73,7 @@ class Rule:
 
 @dataclass
 class Selection:
-    """What the rules have left so far, and the funnel up to here."""
+    """The series left by the rules so far, and the funnel."""
 
     series: pd.DataFrame = field(default_factory=pd.DataFrame)
     steps: list[pd.DataFrame] = field(default_factory=list)  # counts, one row each: the tables would fill the memory
@@ -85,10 +85,10 @@ class Selection:
         return pd.concat(self.steps, ignore_index=True)
 
     def record(self, rule: str, left: pd.DataFrame) -> None:
-        """Go on with what a rule left.
+        """Continue with the series that a rule left, and add it to the funnel.
 
         Raises:
-            LungsynthError: that is nothing; the message names the rule and has the funnel.
+            LungsynthError: none is left; the message names the rule and has the funnel.
         """
         self.series = left
         self.steps.append(funnel((rule, left)))
@@ -100,7 +100,7 @@ class Selection:
                 self.lost.setdefault(name, rule)
 
     def apply(self, rules: list[Rule]) -> None:
-        """Apply the rules in order; the name of each tells of how many series the source says too little."""
+        """Apply the rules in order; the funnel says for each how many series it could not judge."""
         for rule in rules:
             left = rule.keep(self.series)
             unknown = int(left[rule.judges].isna().sum()) if rule.judges else 0
@@ -113,16 +113,16 @@ class Selection:
             raise LungsynthError(
                 f"no cancer patient has a control alike in {config.keys}: widen the query or match by less"
             )
-        found = pairs["case"].value_counts()
-        matched = self.series["patient_key"].isin(found.index) | (self.series["label"] != POSITIVE)
-        short = f" ({(found < config.ratio).sum()} of {len(found)} have fewer)"
+        controls = pairs["case"].value_counts()
+        matched = self.series["patient_key"].isin(controls.index) | (self.series["label"] != POSITIVE)
+        short = f" ({(controls < config.ratio).sum()} of {len(controls)} have fewer)"
         self.record(f"cancer patients with a control alike in {config.keys}", self.series[matched])
         chosen = self.series["patient_key"].isin([*pairs["case"], *pairs["control"]])
         self.record(f"{config.ratio} matched control(s) a cancer patient{short}", self.series[chosen])
 
 
 def series_rules(config: RuleConfig) -> list[Rule]:
-    """What a series must be by itself."""
+    """Rules about single series."""
     low, high = config.thickness_mm
     rules = [
         Rule("axial, original", axial, "image_type") if config.axial else None,
@@ -136,7 +136,7 @@ def series_rules(config: RuleConfig) -> list[Rule]:
 
 
 def choice_rules(config: RuleConfig, salt: str) -> list[Rule]:
-    """Which of the series that would do are taken."""
+    """Rules that choose among series."""
     capped = (POSITIVE,) if config.controls is not None else CLASSES
     cap = partial(first_patients, count=config.patients_per_class or 0, labels=capped, salt=salt)
     rules = [
@@ -187,13 +187,12 @@ def of_kernels(series: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
 
 
 def best_reconstruction(series: pd.DataFrame, prefer: str) -> pd.DataFrame:
-    """Of each study the annotated series, else the thinnest of the preferred kernel, then of most instances.
+    """One series of each study: an annotated one first, then by preferred kernel, thinness and number of instances.
 
-    Slices of one study show one body twice, so a second reconstruction would count the patient twice. Thin slices keep
-    small nodules from being averaged away with the air around them. Soft kernels come first because sharp ones
-    overshoot at edges and raise the noise several times over: HU and texture are then the kernel's as much as the
-    lung's. Kernels that the table does not know come last, but are taken where there is nothing else. Ties fall to the
-    lesser UID.
+    Two reconstructions of a study show the same body, so both would count the patient twice. In thick slices small
+    nodules are averaged with the air around them. Soft kernels are the default because sharp ones overshoot at edges
+    and multiply the noise, so that HU and texture depend on the kernel as much as on the lung. Unknown kernels come
+    last. Ties go to the lesser UID.
     """
     rank = series["sharpness"].map({"soft": 0, "sharp": 1} if prefer == "soft" else {"sharp": 0, "soft": 1})
     order = series.assign(evidence_rank=_evidence_rank(series), kernel_rank=rank.fillna(2))
@@ -203,24 +202,24 @@ def best_reconstruction(series: pd.DataFrame, prefer: str) -> pd.DataFrame:
 
 
 def best_study(series: pd.DataFrame, salt: str) -> pd.DataFrame:
-    """Of each cancer patient the annotated study nearest the diagnosis, of all others one drawn by salted hash.
+    """Of each cancer patient the annotated study nearest the diagnosis, of all others the one of the least salted hash.
 
-    A diagnosis follows the scan that shows it, so the nearest is the latest of those whose slices are annotated;
-    segmented ones come before those of which a slice number is known.
+    A diagnosis follows the scan that shows the cancer, so the nearest study is the latest annotated one. Studies with
+    segmentations come before those with a slice number.
     """
     studies = series.assign(evidence_rank=_evidence_rank(series), date=series["study_date"].where(series["annotated"]))
     studies = studies.sort_values(["evidence_rank", "date"], ascending=[True, False], na_position="last")
     studies = studies.drop_duplicates("study_uid")
-    studies["draw"] = [draw("study", salt, uid) for uid in studies["study_uid"]]
-    studies = studies.sort_values(["evidence_rank", "date", "draw"], ascending=[True, False, True], na_position="last")
+    studies["hash"] = [uniform_hash("study", salt, uid) for uid in studies["study_uid"]]
+    studies = studies.sort_values(["evidence_rank", "date", "hash"], ascending=[True, False, True], na_position="last")
     return series[series["study_uid"].isin(studies.drop_duplicates("patient_key")["study_uid"])]
 
 
 def first_patients(series: pd.DataFrame, count: int, labels: tuple[str, ...], salt: str) -> pd.DataFrame:
-    """Of each of `labels` the `count` patients whose draws come first: a larger count keeps those of a smaller one."""
+    """Of each of `labels` the `count` patients of the least hashes: a larger count keeps those of a smaller one."""
     patients = series.loc[series["label"].isin(labels), ["label", "patient_key"]].drop_duplicates()
-    patients["draw"] = [draw("class", salt, key) for key in patients["patient_key"]]
-    first = patients.sort_values("draw").groupby("label").head(count)["patient_key"]
+    patients["hash"] = [uniform_hash("class", salt, key) for key in patients["patient_key"]]
+    first = patients.sort_values("hash").groupby("label").head(count)["patient_key"]
     return series[series["patient_key"].isin(first) | ~series["label"].isin(labels)]
 
 

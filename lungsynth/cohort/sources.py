@@ -1,6 +1,6 @@
-"""Where a cohort's rows come from: the index that `idc-index-data` ships, or IDC's public tables in BigQuery.
+"""Sources of a cohort's rows: the index that `idc-index-data` ships, or IDC's public tables in BigQuery.
 
-The SQL of a run stands in a file. Over the packaged index it is DuckDB's dialect and sees two views: `index`, as it is
+A run's SQL is in a file. Over the packaged index it is DuckDB's dialect and sees two views: `index`, as it is
 packaged, and `series`, the same rows under the names of `SERIES_COLUMNS`. Over BigQuery, `{dataset}` stands for the
 configured dataset. Either way it returns one row a series, CT and segmentations alike, with all of `SERIES_COLUMNS`.
 """
@@ -59,7 +59,7 @@ INDEX_AS_SERIES = """
 
 
 class Source(Protocol):
-    """What a cohort is selected from. Used as a context manager, it lets go of its connection at the end."""
+    """A source of series and clinical tables; as a context manager it closes its connection."""
 
     def series(self, sql: str, what: str) -> pd.DataFrame:
         """The rows of the query `sql`: exactly `SERIES_COLUMNS`, typed, sorted by series_uid.

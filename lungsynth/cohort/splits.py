@@ -1,4 +1,4 @@
-"""Which patients train, which tune and which decide: sides drawn from a salted hash of the patient's identity."""
+"""Which patients train, which tune and which decide, by a salted hash of the patient's identity."""
 
 import hashlib
 import math
@@ -14,17 +14,17 @@ from lungsynth.errors import LungsynthError
 
 
 class SplitConfig(Config):
-    """How patients are dealt to train, val and test.
+    """How patients are assigned to train, val and test.
 
-    `threshold` compares each patient's draw, a salted hash of their identity and of nothing else, with the fractions.
-    So nobody ever changes side: not when patients of either class join or leave, not when a label is revised. It is
-    stratified in expectation: within each label, and within any other group, every patient falls to a side with its
-    fraction as the probability. The share that a group of n patients really has there strays from the fraction f by a
-    standard deviation of √(f(1-f)/n): 1.6 points for 600 cancer patients at f = 0.2. Exact shares would move patients
-    when others join. What is made sure of is that every side has patients of every label.
+    `threshold` compares a salted hash of each patient's identity, a number in [0, 1), with the fractions. A patient
+    never changes sides: not when patients of either class join or leave, not when a label is revised. Each patient
+    falls to a side with that side's fraction as the probability, so the split is stratified in expectation, within
+    each label and within any other group. Among n patients the fraction f is met with a standard deviation of
+    √(f(1-f)/n): 1.6 points for 600 cancer patients at f = 0.2. Exact fractions would move patients when others join.
+    Every side is checked to have patients of every label.
 
-    `ranked` deals exact counts within each label by the order of the same draws. It suits cohorts of a handful of
-    patients, and is *not* stable: one more patient may move others to another side.
+    `ranked` gives exact counts within each label, in the order of the same hashes. Use it for cohorts of a handful of
+    patients. It is *not* stable: one more patient may move others to another side.
     """
 
     salt: str = Field("lungsynth", min_length=1, description="text; another salt draws other splits and other keys")
@@ -55,14 +55,14 @@ class SplitConfig(Config):
 
     @property
     def fractions(self) -> tuple[float, float, float]:
-        """The shares in the order of `SPLITS`."""
+        """The fractions in the order of `SPLITS`."""
         return self.train, self.val, self.test
 
 
 def assign_splits(patients: pd.DataFrame, config: SplitConfig) -> pd.Series:
-    """The side of each row of `patients` (columns collection, patient, label), aligned to its index.
+    """The split of each row of `patients` (columns collection, patient, label), aligned to its index.
 
-    Rows of one patient get one side.
+    All rows of a patient get the same split.
 
     Raises:
         LungsynthError: there are fewer patients than splits, a patient has two labels, or (`threshold`) a label has no
@@ -76,16 +76,16 @@ def assign_splits(patients: pd.DataFrame, config: SplitConfig) -> pd.Series:
             f"the cohort has {len(unique)} patient(s), fewer than its {len(SPLITS)} splits: select more patients"
         )
     identities = zip(unique["collection"], unique["patient"], strict=True)
-    draws = np.array([draw("split", config.salt, *identity) for identity in identities])
+    hashes = np.array([uniform_hash("split", config.salt, *identity) for identity in identities])
     deal = _by_threshold if config.method == "threshold" else _by_rank
-    side = deal(draws, unique["label"], config)
+    side = deal(hashes, unique["label"], config)
     unique["split"] = np.array(SPLITS)[side]
     rows = patients[["collection", "patient"]].merge(unique, on=["collection", "patient"], how="left")
     return pd.Series(rows["split"].to_numpy(), index=patients.index, dtype="string", name="split")
 
 
 def patient_key(collection: str, patient: str, salt: str) -> str:
-    """The patient's pseudonym, `P-` and 12 hex digits: the same for the same salt, and not to be undone without it."""
+    """The patient's pseudonym, `P-` and 12 hex digits: reproducible with the same salt, irreversible without it."""
     return f"P-{_hash('key', salt, collection, patient).hex()[:12]}"
 
 
@@ -93,13 +93,13 @@ def _hash(*parts: str) -> bytes:
     return hashlib.sha256("\0".join(parts).encode()).digest()
 
 
-def draw(purpose: str, salt: str, *identity: str) -> float:
-    """A number in [0, 1) that depends on nothing but these texts: draws of different purposes are independent."""
+def uniform_hash(purpose: str, salt: str, *identity: str) -> float:
+    """A hash of these texts as a number in [0, 1); hashes of different purposes are independent."""
     return int.from_bytes(_hash(purpose, salt, *identity)[:8], "big") / 2**64
 
 
-def _by_threshold(draws: np.ndarray, labels: pd.Series, config: SplitConfig) -> np.ndarray:
-    side = np.searchsorted(np.cumsum(config.fractions[:-1]), draws, side="right")
+def _by_threshold(hashes: np.ndarray, labels: pd.Series, config: SplitConfig) -> np.ndarray:
+    side = np.searchsorted(np.cumsum(config.fractions[:-1]), hashes, side="right")
     for label, sides in pd.Series(side).groupby(labels.to_numpy()):
         missing = sorted(set(range(len(SPLITS))) - set(sides))
         if missing:
@@ -110,21 +110,21 @@ def _by_threshold(draws: np.ndarray, labels: pd.Series, config: SplitConfig) -> 
     return side
 
 
-def _by_rank(draws: np.ndarray, labels: pd.Series, config: SplitConfig) -> np.ndarray:
-    side = np.empty(len(draws), np.int64)
+def _by_rank(hashes: np.ndarray, labels: pd.Series, config: SplitConfig) -> np.ndarray:
+    side = np.empty(len(hashes), np.int64)
     for label in sorted(labels.unique()):
         stratum = np.flatnonzero((labels == label).to_numpy())
         counts = _exact_counts(len(stratum), config.fractions)
-        side[stratum[np.argsort(draws[stratum])]] = np.repeat(np.arange(len(SPLITS)), counts)
+        side[stratum[np.argsort(hashes[stratum])]] = np.repeat(np.arange(len(SPLITS)), counts)
     # Strata of one or two patients cannot reach every split by themselves.
     while not (counts := np.bincount(side, minlength=len(SPLITS))).all():
         donors = np.flatnonzero(side == _donor(counts, config.fractions))
-        side[donors[draws[donors].argmax()]] = counts.argmin()
+        side[donors[hashes[donors].argmax()]] = counts.argmin()
     return side
 
 
 def _exact_counts(n: int, fractions: tuple[float, ...]) -> np.ndarray:
-    """Largest-remainder shares of n patients, at least one to each split where n allows it."""
+    """Largest-remainder counts of n patients, at least one to each split where n allows it."""
     exact = n * np.array(fractions)
     counts = np.floor(exact + 1e-9).astype(np.int64)
     remainders = np.argsort(counts - exact, kind="stable")
@@ -136,5 +136,5 @@ def _exact_counts(n: int, fractions: tuple[float, ...]) -> np.ndarray:
 
 
 def _donor(counts: np.ndarray, fractions: tuple[float, ...]) -> int:
-    """The split that can spare a patient best: the one furthest above its share, of those with more than one."""
+    """The split that can spare a patient best: the one furthest above its fraction, of those with more than one."""
     return int(np.where(counts > 1, counts - counts.sum() * np.array(fractions), -np.inf).argmax())

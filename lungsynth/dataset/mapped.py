@@ -1,8 +1,8 @@
 """Many files of slices as one memory-mapped array.
 
-A shard's pixels lie in a safetensors file: a JSON header, then the bytes. Opening each by itself makes a random batch a
-loop over shards, at less than half the speed of one large file. So the files are mapped side by side into one range of
-addresses, and a batch is one numpy look-up again.
+A shard's pixels lie in a safetensors file: a JSON header, then the bytes. If each file were opened by itself, a random
+batch would be a loop over shards, at less than half the speed of one large file. So the files are mapped side by side
+into one range of addresses, and a batch is one numpy look-up.
 """
 
 import ctypes
@@ -36,7 +36,7 @@ def write_slices(path: Path, slices: NDArray[np.uint8]) -> None:
         file.write(np.ascontiguousarray(slices).data)
         file.flush()
         os.fsync(file.fileno())
-    path.chmod(0o444)  # written once: datasets share it by hard links
+    path.chmod(0o444)  # written once: several datasets have hard links to it
 
 
 class MappedSlices:
@@ -54,13 +54,13 @@ class MappedSlices:
         self._origin = (tuple(files), tuple(rows), size)
         self.shape = (sum(rows), size, size)
         pixels = size * size
-        # Files start a whole number of slices apart, so that one stride reaches all: gaps cost addresses, not memory.
+        # Files start a whole number of slices apart, so that one stride reaches all. Gaps take no memory.
         step = math.lcm(HUGE_PAGE, pixels)
         places = np.cumsum([0, *(-(-(HEADER + count * pixels) // step) * step for count in rows)]).tolist()
-        memory = _reserve(places[-1] + step)
+        addresses = _reserve(places[-1] + step)
         for file, count, place in zip(files, rows, places[:-1], strict=True):
-            _map(file, memory, place, HEADER + count * pixels)
-        self._slices = np.ctypeslib.as_array(memory)[HEADER : HEADER + places[-1]].reshape(-1, size, size)
+            _map(file, addresses, place, HEADER + count * pixels)
+        self._slices = np.ctypeslib.as_array(addresses)[HEADER : HEADER + places[-1]].reshape(-1, size, size)
         self._slices.flags.writeable = False
         firsts = np.repeat(np.array(places[:-1], np.int64) // pixels, rows)
         self._slots = firsts + np.concatenate([np.empty(0, np.int64), *(np.arange(count) for count in rows)])
@@ -89,27 +89,27 @@ def _libc_mmap() -> ctypes.CDLL:
 
 
 def _reserve(length: int) -> ctypes.Array:
-    """Addresses for `length` bytes from a huge page on, which read as zeros until files are mapped over them."""
+    """Addresses for `length` bytes, aligned to huge pages; they read as zeros until files are mapped over them."""
     libc, total = _libc_mmap(), length + HUGE_PAGE
     address = libc.mmap(None, total, mmap.PROT_READ, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
     if address == ctypes.c_void_p(-1).value:
         raise LungsynthError(f"cannot reserve {total / 1e9:.1f} GB of addresses: {os.strerror(ctypes.get_errno())}")
-    memory = (ctypes.c_uint8 * length).from_address(-(-address // HUGE_PAGE) * HUGE_PAGE)
-    weakref.finalize(memory, libc.munmap, address, total)
-    return memory
+    addresses = (ctypes.c_uint8 * length).from_address(-(-address // HUGE_PAGE) * HUGE_PAGE)
+    weakref.finalize(addresses, libc.munmap, address, total)
+    return addresses
 
 
-def _map(file: Path, memory: ctypes.Array, place: int, length: int) -> None:
-    """Map a file of `length` bytes at `place` in `memory`."""
+def _map(file: Path, addresses: ctypes.Array, place: int, length: int) -> None:
+    """Map a file of `length` bytes at `place` in `addresses`."""
     try:
         descriptor = os.open(file, os.O_RDONLY)
     except OSError as error:
         raise LungsynthError(f"cannot open the slices {file}: {reason(error)}; build them again") from None
     try:
-        found = os.fstat(descriptor).st_size
-        if found != length:
-            raise LungsynthError(f"{file} has {found} bytes instead of {length}: build the slices again")
-        where, libc = ctypes.addressof(memory) + place, _libc_mmap()
+        size = os.fstat(descriptor).st_size
+        if size != length:
+            raise LungsynthError(f"{file} has {size} bytes instead of {length}: build the slices again")
+        where, libc = ctypes.addressof(addresses) + place, _libc_mmap()
         if libc.mmap(where, length, mmap.PROT_READ, mmap.MAP_SHARED | MAP_FIXED, descriptor, 0) != where:
             raise LungsynthError(f"cannot map {file} into memory: {os.strerror(ctypes.get_errno())}")
     finally:

@@ -1,4 +1,4 @@
-"""Why a series or an image gives no slices: the closed list that every rejection draws on."""
+"""Why a series or an image gives no slices: a closed list of reasons."""
 
 from enum import StrEnum
 
@@ -14,8 +14,8 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable"  # a file is not DICOM or no image, is cut short or is corrupt
     NO_DECODER = "no_decoder"  # no installed decoder for the transfer syntax
     NOT_CT = "not_ct"  # an instance of another modality
-    SECONDARY_CAPTURE = "secondary_capture"  # a picture of an image, which may show a name
-    BURNED_IN_ANNOTATION = "burned_in_annotation"  # the file says that text is drawn into its pixels
+    SECONDARY_CAPTURE = "secondary_capture"  # an image of a screen or a film, which may show a name
+    BURNED_IN_ANNOTATION = "burned_in_annotation"  # the file says that its pixels hold text
     NO_PIXEL_DATA = "no_pixel_data"
     NO_GEOMETRY = "no_geometry"  # position, orientation or pixel spacing is missing or makes no sense
     NOT_HU = "not_hu"  # no rescale to Hounsfield units, or values that cannot be HU
@@ -36,16 +36,16 @@ class Reason(StrEnum):
 class SeriesRejected(Exception):  # noqa: N818 - an outcome of a series, which the run records and goes on
     """A series is of no use, for a reason from the closed list; `detail` names files and numbers, never a patient.
 
-    `picture` (uint8, Y×X) is a slice of it for the sheet of rejected cases, where it could be read so far.
+    `preview` (uint8, Y×X) is a slice of it for the sheet of rejected cases, where it could be read so far.
     """
 
-    def __init__(self, reason: Reason, detail: str, picture: np.ndarray | None = None) -> None:
+    def __init__(self, reason: Reason, detail: str, preview: np.ndarray | None = None) -> None:
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = printable(detail)  # it quotes DICOM, decoders and servers
-        self.picture = picture
+        self.preview = preview
 
 
-def picture(hu: np.ndarray) -> np.ndarray:
+def preview_of(hu: np.ndarray) -> np.ndarray:
     """A slice (HU, Y×X) as uint8 for the sheet of rejected cases, in a window wide enough for lungs and tissue."""
     return ((np.clip(hu, -1350, 450).astype(np.float32) + 1350) * (255 / 1800)).astype(np.uint8)

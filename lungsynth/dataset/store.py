@@ -1,10 +1,9 @@
-"""The slice dataset record: uint8 slices in memory-mapped shards, beside a table that says what each is."""
+"""The slice dataset: uint8 slices in memory-mapped shards, and a table with one row for each slice."""
 
 import json
 import os
 import shutil
 import tempfile
-import uuid
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from lungsynth.dataset.rejection import Reason
 from lungsynth.dataset.undelivered import Undelivered, read_notes, write_notes
 from lungsynth.dataset.vocabulary import CLASSES, SPLITS
 from lungsynth.errors import LungsynthError
+from lungsynth.files import whole_folder
 from lungsynth.hashing import array_sha256, combine, table_sha256
 
 COLUMNS = {
@@ -36,7 +36,7 @@ COLUMNS = {
     "pixel_mm": "float64",  # in-plane size of a pixel of the scan
     "slice_spacing_mm": "float64",  # distance of neighbouring slices of the scan
     "thickness_mm": "float64",
-    "lung_fraction": "float64",  # share of the slice's pixels that is lung, 0 to 1
+    "lung_fraction": "float64",  # fraction of the slice's pixels that is lung, 0 to 1
     "manufacturer": "string",
 }
 SERIES_COLUMNS = {
@@ -57,10 +57,11 @@ HU_BINS = np.arange(-1024, 1025, 32)
 
 @dataclass(frozen=True)
 class SliceMeta:
-    """What all slices share: `window_hu` (low, high) maps linearly to 0 to 255, none for pictures that have no HU.
+    """What all slices have in common.
 
-    `size` is H = W in pixels, `view` what part of the scan a slice shows, and `classes` the labels in the order of
-    their codes, of which the last is the positive one.
+    `size` is H = W in pixels; `window_hu` (low, high) maps linearly to 0 to 255, none for pictures, which have no HU;
+    `view` is the part of the scan that a slice shows; `classes` are the labels in the order of their codes, the
+    positive one last.
     """
 
     size: int
@@ -72,10 +73,9 @@ class SliceMeta:
 
 @dataclass(frozen=True)
 class Shard:
-    """A folder with some of a dataset's slices and the tables about them, how many there are, and their SHA-256.
+    """A folder with some of a dataset's slices and their tables; `rows` counts the slices, `sha256` hashes all of it.
 
-    `undelivered` are the series that it lacks because no store gave them. Nothing in the folder ever changes but their
-    notes.
+    `undelivered` are the series that no store gave. The notes about them are the only file that ever changes.
     """
 
     folder: Path
@@ -90,20 +90,20 @@ class Shard:
         return cls(folder, **json.loads(path.read_text()), undelivered=read_notes(folder)) if path.exists() else None
 
     def noted(self, notes: Iterable[Undelivered]) -> "Shard":
-        """The shard with these notes of what it lacks, on disk as well, if it can be written."""
-        found = replace(self, undelivered=tuple(notes))
-        with suppress(OSError):  # a cache of others, to read
-            write_notes(self.folder, found.undelivered)
-        return found
+        """The shard with these notes of undelivered series; the folder's notes are rewritten where that is allowed."""
+        shard = replace(self, undelivered=tuple(notes))
+        with suppress(OSError):  # another user's cache, read-only
+            write_notes(self.folder, shard.undelivered)
+        return shard
 
     @property
     def series(self) -> pd.DataFrame:
-        """What became of its series; see `SERIES_COLUMNS`."""
+        """One row for each of its series, built or rejected; see `SERIES_COLUMNS`."""
         return pd.read_parquet(self.folder / "series.parquet")
 
-    def pictures(self, prefix: str | None = None) -> dict[str, np.ndarray]:
+    def figures(self, prefix: str | None = None) -> dict[str, np.ndarray]:
         """Arrays for the report of a build: all, or those whose names begin with `prefix`."""
-        return _read_pictures(self.folder, prefix or "")
+        return _read_figures(self.folder, prefix or "")
 
 
 @dataclass(frozen=True)
@@ -139,12 +139,12 @@ class SliceDataset:
 
     @cached_property
     def series(self) -> pd.DataFrame:
-        """One row a series of the cohort: what became of it; see `SERIES_COLUMNS`."""
+        """One row for each series of the cohort, built or rejected; see `SERIES_COLUMNS`."""
         return pd.read_parquet(self.folder / "series.parquet")
 
     @property
     def undelivered(self) -> tuple[Undelivered, ...]:
-        """Series that no store gave, and what it said when it was last asked."""
+        """Series that no store gave, with the stores' last answers."""
         return read_notes(self.folder)
 
     @cached_property
@@ -154,9 +154,9 @@ class SliceDataset:
         return self.table["label"].map(codes).to_numpy(np.int64)
 
     @cached_property
-    def pictures(self) -> dict[str, np.ndarray]:
+    def figures(self) -> dict[str, np.ndarray]:
         """Arrays for the report of the build, as `slicing.shards` collects them."""
-        return _read_pictures(self.folder)
+        return _read_figures(self.folder)
 
     def rows(self, *splits: str) -> np.ndarray:
         """Indices of the slices of these splits, ascending."""
@@ -210,58 +210,52 @@ def write_shard(
     masks: np.ndarray | None,
     table: pd.DataFrame,
     series: pd.DataFrame | None = None,
-    pictures: Mapping[str, np.ndarray] | None = None,
+    figures: Mapping[str, np.ndarray] | None = None,
     undelivered: Sequence[Undelivered] = (),
 ) -> Shard:
-    """Write slices (uint8, N×H×W), their masks and tables into the new folder `folder`; nothing or all of it.
+    """Write slices (uint8, N×H×W), their masks and tables into the new folder `folder`, as a whole.
 
-    Where another process was quicker, its shard stays. `pictures` are arrays for the report of a build, which are no
-    part of the hash.
+    If another process has written the shard meanwhile, that one is returned. `figures` are arrays for the report of a
+    build; the hash leaves them out.
     """
     series = pd.DataFrame(columns=list(SERIES_COLUMNS)) if series is None else series
     table = table[list(COLUMNS)].astype(COLUMNS)
     series = series[list(SERIES_COLUMNS)].astype(SERIES_COLUMNS)
     arrays = [array_sha256(array) for array in (images, masks) if array is not None]
-    # Not what a store said: the same slices are the same, however an error was worded.
+    # The hash leaves out what a store answered: it must not depend on the wording of an error.
     hashed = series.assign(detail=series["detail"].mask(series["reason"] == Reason.NOT_FETCHED, ""))
     sha256 = combine([*arrays, table_sha256(table), table_sha256(hashed)])
-    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
-    part.mkdir(parents=True)
     try:
-        write_slices(part / "images.safetensors", images)
-        if masks is not None:
-            write_slices(part / "masks.safetensors", masks)
-        table.to_parquet(part / "slices.parquet", index=False)
-        series.to_parquet(part / "series.parquet", index=False)
-        _write_pictures(part, pictures or {})
-        write_notes(part, undelivered)
-        shard = {"rows": len(images), "sha256": sha256}
-        (part / "shard.json").write_text(json.dumps(shard))
-        part.rename(folder)
+        with whole_folder(folder) as part:
+            write_slices(part / "images.safetensors", images)
+            if masks is not None:
+                write_slices(part / "masks.safetensors", masks)
+            table.to_parquet(part / "slices.parquet", index=False)
+            series.to_parquet(part / "series.parquet", index=False)
+            _write_figures(part, figures or {})
+            write_notes(part, undelivered)
+            shard = {"rows": len(images), "sha256": sha256}
+            (part / "shard.json").write_text(json.dumps(shard))
     except OSError:
         if (there := Shard.open(folder)) is None:
             raise
         return there
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return Shard(folder, len(images), sha256, tuple(undelivered))
 
 
 def assemble(
-    folder: Path, shards: Sequence[Shard], meta: SliceMeta, pictures: Mapping[str, np.ndarray] | None = None
+    folder: Path, shards: Sequence[Shard], meta: SliceMeta, figures: Mapping[str, np.ndarray] | None = None
 ) -> SliceDataset:
-    """Make one dataset of shards, by hard links where the file system allows.
+    """Make one dataset of several shards, by hard links where the file system allows them.
 
     Raises:
         LungsynthError: `folder` is there already.
     """
     if folder.exists():
         raise LungsynthError(f"{folder} is there already: name a new folder for the slices, or remove this one")
-    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
-    (part / "shards").mkdir(parents=True)
-    try:
+    with whole_folder(folder) as part:
         for shard in shards:
-            (part / "shards" / shard.folder.name).mkdir()
+            (part / "shards" / shard.folder.name).mkdir(parents=True)
             for file in shard.folder.glob("*.safetensors"):
                 link_or_copy(file, part / "shards" / shard.folder.name / file.name)
         for name in ("slices", "series"):
@@ -271,12 +265,9 @@ def assemble(
         listed = [{"name": shard.folder.name, "rows": shard.rows, "sha256": shard.sha256} for shard in shards]
         manifest = {"sha256": _sha256(meta, listed), "meta": asdict(meta), "masks": masks, "shards": listed}
         _write_codes(part, meta)
-        _write_pictures(part, pictures or {})
+        _write_figures(part, figures or {})
         write_notes(part, [one for shard in shards for one in shard.undelivered])
         (part / "dataset.json").write_text(json.dumps(manifest, indent=1))
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return SliceDataset(folder)
 
 
@@ -292,25 +283,18 @@ def _write_codes(folder: Path, meta: SliceMeta) -> None:
     save_file({"labels": labels, "splits": splits}, folder / "labels.safetensors")
 
 
-def _write_pictures(folder: Path, pictures: Mapping[str, np.ndarray]) -> None:
-    # As numpy's savez_compressed, three times as fast: noise does not get smaller by trying harder.
+def _write_figures(folder: Path, figures: Mapping[str, np.ndarray]) -> None:
+    # As numpy's savez_compressed, but three times as fast: noise is no smaller at higher compression levels.
     with zipfile.ZipFile(folder / "pictures.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, array in pictures.items():
+        for name, array in figures.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
 
 
-def _read_pictures(folder: Path, prefix: str = "") -> dict[str, np.ndarray]:
+def _read_figures(folder: Path, prefix: str = "") -> dict[str, np.ndarray]:
     """The arrays whose names begin with `prefix`; the others stay compressed on disk."""
     with np.load(folder / "pictures.npz") as arrays:
         return {name: arrays[name] for name in arrays if name.startswith(prefix)}
-
-
-def replace_whole(path: Path, content: bytes) -> None:
-    """Write a file that is whole at any time; the unfinished one lies outside its folder, which may be being copied."""
-    part = path.parent.with_name(f".{path.parent.name}.{path.name}.{uuid.uuid4().hex[:8]}")
-    part.write_bytes(content)
-    part.replace(path)
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:

@@ -1,12 +1,13 @@
 """Series that a shard or a dataset lacks, because no object store gave them."""
 
 import json
-import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from lungsynth.files import whole_file
 
 NOTE = "undelivered.json"
 
@@ -15,8 +16,7 @@ NOTE = "undelivered.json"
 class Undelivered:
     """A series that could not be had, for the image series `image_uid` (itself, where it is one).
 
-    `answer` is what the store said when it was last asked, at `asked`. Both are of the outside world: no hash of slices
-    holds them.
+    `answer` is what the store answered when it was last asked, at the time `asked`. No hash of slices contains these.
     """
 
     series_uid: str
@@ -26,7 +26,7 @@ class Undelivered:
 
 
 def utc_now() -> str:
-    """The time of asking, as it is noted."""
+    """The time now, as notes have it."""
     return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
@@ -38,9 +38,8 @@ def read_notes(folder: Path) -> tuple[Undelivered, ...]:
 
 
 def write_notes(folder: Path, notes: Iterable[Undelivered]) -> None:
-    """Note in `folder` what it lacks; whoever reads or links the file meanwhile sees the old one or the new one."""
-    if (found := tuple(notes)) == read_notes(folder):
+    """Write the notes into `folder`, if they are new; readers of the file see the old one or the new one, whole."""
+    if (given := tuple(notes)) == read_notes(folder):
         return
-    part = folder.parent / f".{folder.name}.{NOTE}.{secrets.token_hex(4)}"
-    part.write_text(json.dumps([asdict(one) for one in found], indent=1))
-    part.replace(folder / NOTE)
+    with whole_file(folder / NOTE, beside=folder) as part:
+        part.write_text(json.dumps([asdict(one) for one in given], indent=1))

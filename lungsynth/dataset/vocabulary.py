@@ -1,4 +1,4 @@
-"""Words that every room shares: the classes of slices and the splits of patients."""
+"""Words that all rooms use: the classes of slices and the splits of patients."""
 
 CLASSES = ("non-cancer", "cancer")
 """Slice classes, in the order of their integer codes: 0 is `non-cancer`, 1 is `cancer`."""

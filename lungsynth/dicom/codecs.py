@@ -1,4 +1,4 @@
-"""Decoders for the compressed transfer syntaxes: `imagecodecs` (BSD), of those tried the one free for 12-bit JPEG."""
+"""Decoders of compressed transfer syntaxes, all from `imagecodecs` (BSD), which also decodes 12-bit JPEG."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,9 +22,9 @@ from pydicom.uid import (
 
 
 def frame_decoder(transfer_syntax: str, dtype: np.dtype) -> Callable[[bytes], Any] | None:
-    """Makes an array of the code of a frame of one sample a pixel; none where there is no decoder.
+    """The function that decodes a frame of one sample a pixel to an array; none where there is no decoder.
 
-    Decoders choose a type by the precision that the codec states: the result is of `dtype`, or as many bits wide.
+    Decoders choose the type by the precision in the code: the result has the type `dtype`, or as many bits.
     """
 
     def rle(frame: bytes) -> np.ndarray:

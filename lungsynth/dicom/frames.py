@@ -1,4 +1,4 @@
-"""The slices that a DICOM CT file holds, as its attributes describe them, or the reason why none is of use."""
+"""The slices of a DICOM CT file, as its attributes describe them, or the reason why it is rejected."""
 
 import math
 from collections.abc import Iterator
@@ -33,15 +33,15 @@ FUNCTIONAL_GROUPS = (
 )
 AIR_HU = -1024
 METAL_HU = 3071
-"""The least and, in 12 bits, the greatest HU that scanners give."""
+"""The least HU that scanners give, and the greatest in 12 bits."""
 LOCALIZERS = {"LOCALIZER", "SCOUT"}
 CAPTURES = {"SCREEN SAVE", "SCREENSHOT", "DOSE_INFO"}
-"""Values of Image Type that makers give to pictures of a screen or of a dose report."""
+"""Values of Image Type for screenshots and dose reports."""
 
 
 @dataclass(frozen=True)
 class PixelLayout:
-    """How the stored values of an image lie in its file; `at` is where its Pixel Data begins, in bytes."""
+    """The layout of an image's stored values in its file; Pixel Data begins at byte `at`."""
 
     transfer_syntax: str
     at: int
@@ -57,7 +57,7 @@ class PixelLayout:
 
 @dataclass(frozen=True)
 class Frame:
-    """One slice; `index` counts the frames of its file from 0. Positions, directions and spacings as DICOM has them."""
+    """One slice; `index` counts the frames of its file from 0. Positions, directions and spacings are as in DICOM."""
 
     path: Path
     index: int
@@ -84,10 +84,10 @@ class Frame:
 
 
 def read_frames(path: Path) -> tuple[list[Frame], int]:
-    """All slices of a file but localizers, and how many of those there are.
+    """All slices of a file without localizers, and the number of localizers.
 
     Raises:
-        SeriesRejected: the file is of no use, and so is its series.
+        SeriesRejected: the file cannot be used, and so its series cannot.
         Exception: nearly any, where the file is corrupt.
     """
     header = read_header(path)
@@ -108,7 +108,7 @@ def read_frames(path: Path) -> tuple[list[Frame], int]:
 
 def _check_kind(values: Values) -> None:
     if values.get("Modality") != "CT":
-        if not values.get("Modality") and not values.get("SOPClassUID"):  # one of them at least, every image has
+        if not values.get("Modality") and not values.get("SOPClassUID"):  # every image has at least one of them
             raise SeriesRejected(Reason.UNREADABLE, "damaged: neither Modality nor SOP Class UID")
         raise SeriesRejected(Reason.NOT_CT, f"modality {str(values.get('Modality'))[:16]!r}")
     capture = str(values.get("SOPClassUID", "")).startswith(SecondaryCaptureImageStorage)
@@ -121,7 +121,7 @@ def _check_kind(values: Values) -> None:
 
 
 def layout_of(values: Values, transfer_syntax: str, at: int, length: int) -> PixelLayout:
-    """How an image's pixels lie in its file: from its attributes, and where its Pixel Data begins and how long it is.
+    """The layout of an image's pixels, from its attributes and the place and length of its Pixel Data.
 
     Raises:
         SeriesRejected: the attributes are missing or make no sense.
@@ -149,7 +149,7 @@ def layout_of(values: Values, transfer_syntax: str, at: int, length: int) -> Pix
 
 
 def _functional_groups(path: Path, values: Values) -> Iterator[Values]:
-    """The attributes of each frame of a multi-frame image: those of the image, then what its groups say instead."""
+    """The attributes of each frame of a multi-frame image: those of its functional groups, else those of the image."""
     dataset = read_dataset(path, stop_before_pixels=True)
     if "PerFrameFunctionalGroupsSequence" not in dataset:
         raise SeriesRejected(Reason.NO_GEOMETRY, "several frames without functional groups")
@@ -159,7 +159,7 @@ def _functional_groups(path: Path, values: Values) -> Iterator[Values]:
             Reason.UNREADABLE, f"{len(per_frame)} functional groups for {values['NumberOfFrames']} frames"
         )
     shared = _of_groups(dataset.get("SharedFunctionalGroupsSequence"))
-    own = {"InstanceNumber": None}  # the image's number is no slice's
+    own = {"InstanceNumber": None}  # the image's number is not a slice's
     for frame in per_frame:
         yield values | own | shared | _of_groups([frame])
 
@@ -217,7 +217,7 @@ def _rescale(values: Values) -> tuple[float, float]:
 def padding_of(values: Values, layout: PixelLayout) -> tuple[int, int] | None:
     """The least and the greatest stored value that means padding.
 
-    A wrong VR is undone: -2000 in 16 signed bits is often written as the unsigned 63536, and the other way round.
+    Values of the wrong VR are corrected: -2000 in 16 signed bits is often written as the unsigned 63536, or vice versa.
     """
     padding = values.get("PixelPaddingValue")
     if padding is None or padding == "":
@@ -230,7 +230,7 @@ def padding_of(values: Values, layout: PixelLayout) -> tuple[int, int] | None:
 
 
 def among_tissue(padding: tuple[int, int], slope: float, intercept: float) -> bool:
-    """Whether stored values that mean padding would also be HU that a body has."""
+    """Whether the padding's stored values, taken as HU, occur in a body."""
     low, high = sorted(value * slope + intercept for value in padding)
     return high > AIR_HU and low <= METAL_HU
 

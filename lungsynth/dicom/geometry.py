@@ -1,4 +1,4 @@
-"""Where the slices of a series lie: the axial view, their order, what is missing between them."""
+"""The geometry of a series: the axial view, the order of the slices, gaps between them."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -8,11 +8,11 @@ import numpy as np
 from lungsynth.dataset.rejection import Reason, SeriesRejected
 
 MAX_TILT_DEG = 20.0
-"""Further off the patient's axes than this (gantry tilt, oblique reformats), a slice counts as not axial."""
+"""Greatest angle to the patient's axes (gantry tilt, oblique reformats) at which a slice counts as axial."""
 SAME_PLACE_MM = 0.01
-"""Slices nearer than this lie in the same place: makers write positions with two decimals or more."""
+"""Slices nearer than this have the same position: makers write positions with two decimals or more."""
 MAX_MISSING = 0.1
-"""Share of a scan's slices that may be missing or unevenly spaced: slices are used singly, but lungs found in 3-D."""
+"""Fraction of a scan's slices that may be missing or unevenly spaced. Slices are used singly, lungs found in 3-D."""
 MAX_GAP_MM = 20.0
 """Beyond this distance the lungs of neighbouring slices need not overlap, least of all at the diaphragm."""
 
@@ -22,8 +22,8 @@ class AxialAxes:
     """How to re-index a slice into the standard axial view: by transposition and mirroring, so without resampling.
 
     `across` and `down` are the unit vectors (patient coordinates, DICOM LPS) of growing columns and rows of that view;
-    `normal` is the one along the slices' axis that points to the head. `tilt_deg` is its angle to the patient's
-    own axis, and `turn_deg` how far the view is turned about it.
+    `normal` is the unit vector along the slices' axis, towards the head. `tilt_deg` is its angle to the patient's axis;
+    `turn_deg` is the rotation of the view about it.
     """
 
     transposed: bool
@@ -71,12 +71,12 @@ class AxialAxes:
         return image[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
 
     def undo(self, view: np.ndarray) -> np.ndarray:
-        """A view of the standard Y×X `view` in the order in which the file has its pixels."""
+        """A view of the standard Y×X `view` in the file's order of pixels."""
         view = view[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
         return view.T if self.transposed else view
 
     def corner(self, position: np.ndarray, shape: tuple[int, int], spacing_mm: tuple[float, float]) -> np.ndarray:
-        """Where the view's first pixel has its centre, from the file's first; `spacing_mm` is (row, column)."""
+        """The centre of the view's first pixel; `position` is that of the file's, `spacing_mm` is (row, column)."""
         rows, columns = (
             (size - 1) * spacing * flipped
             for size, spacing, flipped in zip(shape, spacing_mm, (self.flip_rows, self.flip_columns), strict=True)
@@ -84,7 +84,7 @@ class AxialAxes:
         return position - rows * self.down - columns * self.across
 
     def notes(self) -> list[str]:
-        """What is odd about them."""
+        """Notes on tilt and rotation."""
         angles = (("gantry tilt of {:.1f} degrees", self.tilt_deg), ("turned by {:.1f} degrees", self.turn_deg))
         return [text.format(angle) for text, angle in angles if angle > 0.5]
 

@@ -1,4 +1,4 @@
-"""The few attributes of a DICOM file that slices need, read at a fraction of the price of its whole data set."""
+"""Reads the few attributes of a DICOM file that slices need, much faster than the whole data set."""
 
 import struct
 from dataclasses import dataclass
@@ -56,12 +56,12 @@ KEYWORDS = (
 NATIVE = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 """Transfer syntaxes whose pixels lie in the file as they are."""
 BIT_FOR_BIT = (*NATIVE, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless)
-"""Transfer syntaxes that keep all bits allocated; what the other ones encode begins at the lowest bit."""
+"""Transfer syntaxes that keep all allocated bits; in the others values begin at the lowest bit."""
 
 _HEAD_BYTES = 1 << 16
 _SNIFFED_BYTES = 4096
 UNDEFINED = 0xFFFFFFFF
-"""The length of what says itself where it ends, such as compressed pixels."""
+"""The length in elements that end by a delimiter, such as compressed pixels."""
 _PIXEL_DATA = 0x7FE00010
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_VR = frozenset(vr.value.encode() for vr in EXPLICIT_VR_LENGTH_32)
@@ -84,14 +84,14 @@ class Header:
 
 
 class _Unusual(Exception):  # noqa: N818 - a case for pydicom, not an error
-    """The file is not laid out as nearly all are."""
+    """The file has a rare layout, which pydicom has to read."""
 
 
 def read_header(path: Path) -> Header:
     """Read a DICOM file up to its pixels.
 
-    pydicom reads whatever the quick scan does not expect: deflated and big endian files, and files that break the
-    standard in ways for which it knows a remedy.
+    pydicom reads files that the quick scan does not expect: deflated and big endian ones, and files that break the
+    standard in ways that pydicom can handle.
 
     Raises:
         Exception: nearly any, where the file is not DICOM or is corrupt.
@@ -108,9 +108,9 @@ def read_header(path: Path) -> Header:
 
 
 def is_dicom(head: bytes) -> bool:
-    """Whether a file that begins so is DICOM: by its preamble, or else, as old files have none, by its first elements.
+    """Whether a file with these first bytes is DICOM, by its preamble, or, since old files have none, by its elements.
 
-    Those are of the groups 2 or 8, ascend, and have lengths that the standard knows, with VR or without.
+    The first elements must be of group 2 or 8, ascend, and have plausible even lengths, with VR or without.
     """
     if head[128:132] == b"DICM" or (head[:2] == b"\0\x08" and head[4:6] in _VR):  # the latter is big endian
         return True
@@ -133,7 +133,7 @@ def _begins(head: bytes, implicit: bool) -> bool:
 def read_dataset(
     path: Path, stop_before_pixels: bool = False, specific_tags: list[str] | None = None
 ) -> pydicom.FileDataset:
-    """A data set by pydicom, of a file without preamble or file meta information too: its transfer syntax is guessed.
+    """A data set read by pydicom. Where the file meta information lacks the transfer syntax, it is guessed.
 
     Raises:
         Exception: nearly any, where the file is not DICOM or is corrupt.
@@ -151,7 +151,7 @@ def read_dataset(
 
 
 def parse_header(path: Path) -> Header:
-    """What `read_header` gives, by pydicom."""
+    """The result of `read_header`, by pydicom."""
     dataset = read_dataset(path, specific_tags=[*KEYWORDS, "PixelData"])
     values = {keyword: dataset[keyword].value for keyword in KEYWORDS if keyword in dataset}
     raw = dataset.get_item("PixelData")
@@ -162,7 +162,7 @@ def parse_header(path: Path) -> Header:
 
 
 def scan_header(data: bytes) -> Header:
-    """What `read_header` gives, from the first bytes of a file; struct.error where they are too few."""
+    """The result of `read_header`, from the first bytes of a file; struct.error if they are too few."""
     if data[128:132] != b"DICM":
         raise _Unusual
     at, syntax = 132, ""
@@ -206,7 +206,7 @@ def _element(data: bytes, at: int, implicit: bool) -> tuple[int, bytes, int, int
 
 
 def sequence_end(data: bytes, at: int, implicit: bool) -> int:
-    """Where a sequence of undefined length ends whose first item begins at `at`; struct.error if it is cut short."""
+    """The end of a sequence of undefined length whose first item begins at `at`; struct.error if it is cut short."""
     while True:
         tag, _, at, length = _element(data, at, implicit=True)
         if tag == _SEQUENCE_END:
@@ -227,7 +227,7 @@ def _item_end(data: bytes, at: int, implicit: bool) -> int:
 @lru_cache(maxsize=4096)  # most values are the same in all slices of a series
 def _value(tag: int, vr: bytes, value: bytes, charset: bytes) -> Any:
     name = vr.decode() or dictionary_VR(tag)
-    # Padding is US or SS, whichever the pixels are; whoever uses it must undo a wrong choice anyway.
+    # Padding is US or SS, as the pixels are; `padding_of` corrects a wrong choice.
     name = "US" if " or " in name else name
     raw = RawDataElement(BaseTag(tag), name, len(value), value, 0, not vr, True)
     encoding = convert_encodings(charset.decode("ascii").strip().split("\\")) if charset else None

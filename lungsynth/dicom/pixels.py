@@ -16,7 +16,7 @@ from lungsynth.dicom.header import NATIVE, UNDEFINED, read_dataset, sequence_end
 
 _MAX_HU = 32767
 _SHIFT_LIMIT = 30000
-"""Intercepts below this leave room in 16 bits to clip stored values first and add the intercept then."""
+"""Intercepts below this fit into 16 bits, so that stored values can be clipped before the intercept is added."""
 
 
 def read_stored(path: Path, layout: PixelLayout, indices: Sequence[int], scratch: bytearray) -> Iterator[np.ndarray]:
@@ -67,10 +67,10 @@ def to_hu(stored: np.ndarray, frame: Frame, out: np.ndarray) -> None:
 def clean(
     stored: np.ndarray, layout: PixelLayout, padding: tuple[int, int] | None, only_around: bool
 ) -> np.ndarray | None:
-    """Clear the unused bits of `stored`, and tell which pixels are padding (bool, Y×X); none: there is none.
+    """Clear the unused bits of `stored`, and return which pixels are padding (bool, Y×X); none if there is none.
 
-    Padding that needs the bits that are cleared is told before they are. `only_around`: `padding` are values that
-    images have inside as well, so that only those around the image count.
+    Padding values that need the unused bits are looked for before these are cleared. With `only_around`, only padding
+    around the image counts, since tissue has such values too.
     """
     if padding is not None and not _fits(padding, layout):
         padded = (stored >= padding[0]) & (stored <= padding[1])
@@ -84,9 +84,9 @@ def clean(
 
 
 def _around(padded: np.ndarray) -> np.ndarray | None:
-    """Of pixels with the value of padding those that reach the image's edge, if these are most of them.
+    """The pixels of `padded` that are connected to the image's edge, if these are most of them; else none.
 
-    Else the value is one of the image's own, such as that of water: taken for padding, it would punch holes into it.
+    If they are not, the value belongs to tissue, such as water, and taking it for padding would punch holes into it.
     """
     _, parts = cv2.connectedComponents(padded.view(np.uint8), connectivity=4)
     edges = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
@@ -113,7 +113,7 @@ def _clear_unused_bits(stored: np.ndarray, layout: PixelLayout) -> None:
     ):
         return
     np.left_shift(stored, layout.bits_allocated - 1 - layout.high_bit, out=stored)
-    # To the right, numpy repeats the sign of signed values.
+    # A shift to the right keeps the sign of signed values.
     np.right_shift(stored, layout.bits_allocated - layout.bits_stored, out=stored)
 
 
@@ -150,7 +150,7 @@ def _compressed(path: Path, layout: PixelLayout, indices: Sequence[int]) -> Iter
     with path.open("rb") as file:
         file.seek(layout.at)
         code = file.read()
-    sequence_end(code, 0, implicit=False)  # of code that is cut short, JPEG decoders make half a picture
+    sequence_end(code, 0, implicit=False)  # raises if cut short; JPEG decoders would return half an image
     for index, frame in enumerate(generate_frames(code, number_of_frames=layout.frames)):
         if index in indices:
             yield decode(frame).reshape(layout.rows, layout.columns).astype(_dtype(layout), copy=False)

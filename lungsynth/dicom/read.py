@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.errors import InvalidDicomError
 
-from lungsynth.dataset.rejection import Reason, SeriesRejected, picture
+from lungsynth.dataset.rejection import Reason, SeriesRejected, preview_of
 from lungsynth.dicom import recycled
 from lungsynth.dicom.frames import AIR_HU, Frame, read_frames
 from lungsynth.dicom.geometry import SAME_PLACE_MM, AxialAxes, check_spacing
@@ -17,25 +17,24 @@ from lungsynth.dicom.pixels import read_stored, to_hu
 from lungsynth.dicom.strays import Stray, is_directory, named_like_stray
 
 MIN_SLICES = 5
-"""Fewer tell neither the slice spacing nor lungs apart from bowel; localizers have one or two."""
+"""Least slices of a series. With fewer, spacing is unknown and lungs look like bowel; localizers have one or two."""
 MAX_ODD = 0.1
-"""Share of a series' slices that may differ from the others in size, spacing or orientation, and are left out then."""
-MIN_SHARE = 0.001
-"""Least share of a volume that must have the HU of air and lungs, and the HU of soft tissue, for values to be HU."""
+"""Fraction of slices that may differ from the others in size, spacing or orientation; these are left out."""
+MIN_FRACTION = 0.001
+"""Least fraction of a volume that must have the HU of air and lungs, and the HU of soft tissue, for values to be HU."""
 
 
 @dataclass(frozen=True)
 class Volume:
     """A CT series as radiologists view it: slices from feet to head, patient's right on the left, anterior on top.
 
-    `hu` is int16, Z×Y×X, at least -1024, which also stands outside the field of view. `positions_mm` (Z, ascending) are
-    the slices' places along `normal`, the unit vector in patient coordinates (DICOM LPS) that points to the head.
+    `hu` is int16, Z×Y×X, at least -1024; outside the field of view it is -1024. `positions_mm` (Z, ascending) are the
+    slices' positions along `normal`, the unit vector in patient coordinates (DICOM LPS) that points to the head.
     `sop_uids` name the slices: SOP Instance UID, and `<UID>#<frame>` in a multi-frame image, whose frames count from 1
     as in Referenced Frame Number. `instance_numbers` are none where a slice has none of its own.
-    `spacing_mm` is (row, column), the distance of neighbouring pixels down and across. `corners_mm` (Z×3) are where the
-    centres of the slices' first pixels lie in patient coordinates, `down` and `across` the unit vectors of growing rows
-    and columns.
-    `notes` tell every oddity that was mended, left out or is worth a record.
+    `spacing_mm` is (row, column), the distance of neighbouring pixels down and across. `corners_mm` (Z×3) are the
+    centres of the slices' first pixels in patient coordinates; `down` and `across` are the unit vectors of growing rows
+    and columns. `notes` list oddities that were corrected, left out or only recorded.
     """
 
     hu: np.ndarray
@@ -60,14 +59,14 @@ class Volume:
 
 
 def read_series(folder: Path) -> Volume:
-    """Read the series whose instances are the files of `folder`, but for hidden ones (`.…`) and what `strays` names.
+    """Read the series whose instances are the files of `folder`, without hidden files (`.…`) and those of `strays`.
 
     Raises:
-        SeriesRejected: for every reason in `Reason` down to `MISSING_SLICES`, with a slice as its picture where one was
+        SeriesRejected: for every reason in `Reason` down to `MISSING_SLICES`, with a slice as its preview where one was
             read.
     """
     with warnings.catch_warnings():
-        # Archived data are full of values that break their own format in ways that do not matter here.
+        # Archived files often violate DICOM in ways that do not matter here.
         warnings.filterwarnings("ignore", module="pydicom")
         frames, notes = _frames(folder)
         frames, left_out = _alike(frames)
@@ -80,7 +79,7 @@ def read_series(folder: Path) -> Volume:
         positions = np.array([frame.position @ axes.normal for frame in frames])
         gaps = check_spacing(positions)
     except SeriesRejected as rejected:
-        raise SeriesRejected(rejected.reason, rejected.detail, picture(hu[len(hu) // 2])) from None
+        raise SeriesRejected(rejected.reason, rejected.detail, preview_of(hu[len(hu) // 2])) from None
     first = frames[0]
     row, column = first.spacing_mm[::-1] if axes.transposed else first.spacing_mm
     shape = hu.shape[1], hu.shape[2]
@@ -111,14 +110,14 @@ def read_series(folder: Path) -> Volume:
 
 
 def _frames(folder: Path) -> tuple[list[Frame], list[str]]:
-    """All slices of the folder's files, in no order, and notes on what else lies there."""
+    """All slices of the folder's files, unordered, and notes on other files."""
     names = sorted(os.listdir(folder)) if folder.is_dir() else []  # noqa: PTH208 - paths take long to sort
     paths = [folder / name for name in names if not name.startswith(".")]
     read = [_read(path) for path in paths]
-    of_files = [found for found in read if not isinstance(found, Stray)]
+    of_files = [content for content in read if not isinstance(content, Stray)]
     if not of_files:
         raise SeriesRejected(Reason.NOT_FETCHED, "its folder is missing or empty")
-    strays = Counter(found for found in read if isinstance(found, Stray))
+    strays = Counter(content for content in read if isinstance(content, Stray))
     notes = [f"a {stray} left out" if count == 1 else f"{count} {stray}s left out" for stray, count in strays.items()]
     frames = [frame for of_file, _ in of_files for frame in of_file]
     if localizers := sum(count for _, count in of_files):
@@ -132,7 +131,7 @@ def _frames(folder: Path) -> tuple[list[Frame], list[str]]:
 
 
 def _read(path: Path) -> tuple[list[Frame], int] | Stray:
-    """A file's slices and the number of its localizers, or what it is if it is no image."""
+    """A file's slices and the number of its localizers, or the kind of stray file."""
     if stray := named_like_stray(path):
         return stray
     try:
@@ -154,7 +153,7 @@ def _of_file(rejected: SeriesRejected, path: Path) -> SeriesRejected:
 
 
 def _alike(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
-    """The slices with the series' usual size, spacing and orientation, and notes on others if they are few."""
+    """The slices of the most common size, spacing and orientation, and notes on others; many others are an error."""
     if len({frame.series_uid for frame in frames}) > 1:
         raise SeriesRejected(Reason.MIXED_SERIES, "instances of more than one series")
     names = Counter(_names(frame) for frame in frames)
@@ -207,15 +206,15 @@ def _hounsfield(frames: list[Frame], axes: AxialAxes) -> np.ndarray:
 
 
 def _check_values(hu: np.ndarray) -> None:
-    """Nobody lies in a scanner without both soft tissue and air or lung; -1024 itself may be padding."""
+    """Reject values that cannot be HU: scans show soft tissue, and air or lung. -1024 may be padding."""
     sample = hu[:: max(1, len(hu) // 16), ::4, ::4]
-    if (np.mean((sample > AIR_HU) & (sample < -500)) < MIN_SHARE) or np.mean(sample > -200) < MIN_SHARE:
+    if (np.mean((sample > AIR_HU) & (sample < -500)) < MIN_FRACTION) or np.mean(sample > -200) < MIN_FRACTION:
         low, high = np.percentile(sample, (1, 99))
         raise SeriesRejected(Reason.NOT_HU, f"no air or no tissue: 98 % of values are {low:.0f} to {high:.0f}")
 
 
 def _single(frames: list[Frame], hu: np.ndarray, axes: AxialAxes) -> tuple[list[Frame], np.ndarray, list[str]]:
-    """Leave out slices that are copies of their neighbour; different images in one place reject the series."""
+    """Leave out copies of slices; reject the series if different images have the same position."""
     positions = np.array([frame.position for frame in frames])
     again = np.diff(positions @ axes.normal, prepend=-np.inf) < SAME_PLACE_MM
     for z in np.flatnonzero(again):

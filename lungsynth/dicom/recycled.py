@@ -1,4 +1,4 @@
-"""Large arrays in memory that is used again: fresh pages for every scan cost a sixth of the time that it takes."""
+"""Large arrays in reused memory: fresh pages for every scan would take a sixth of the reading time."""
 
 import ctypes
 import math
@@ -10,9 +10,9 @@ _spare: list[np.ndarray] = []
 
 
 def empty(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
-    """An array as of `numpy.empty`; when neither it nor a view of it is left, its memory serves the next one.
+    """An array like that of `numpy.empty`. Once it and all of its views are gone, its memory is reused by a later call.
 
-    A process keeps the memory of one array, the latest that was given back.
+    A process keeps the memory of one array, the last one that was released.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = _spare.pop() if _spare and len(_spare[0]) >= size else np.empty(size, np.uint8)

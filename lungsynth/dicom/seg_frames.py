@@ -1,4 +1,4 @@
-"""Which slice of a volume a frame of a DICOM SEG (PS3.3 A.51) belongs to."""
+"""Finds the slice of a volume for each frame of a DICOM SEG (PS3.3 A.51)."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ from lungsynth.dicom.read import Volume
 
 
 def functional_group(keyword: str, frame: pydicom.Dataset, shared: pydicom.Dataset) -> pydicom.Dataset:
-    """The item of a functional group, which stands with each frame or once for all."""
+    """The item of a functional group, from the frame itself or from the shared groups."""
     return (frame if keyword in frame else shared)[keyword][0]
 
 
@@ -31,11 +31,11 @@ def corner(frame: pydicom.Dataset, shared: pydicom.Dataset) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SliceFinder:
-    """Finds the slice of `volume` for the frames of a segmentation; what cannot be placed is rejected for `reason`.
+    """Finds the slice of `volume` for frames of a segmentation; frames that cannot be placed are rejected for `reason`.
 
-    A frame belongs to the one slice that it names as its source, by SOP Instance UID and, of a multi-frame image, by
-    frame number. Where it names none or several (some files list the whole series for every frame), it belongs to the
-    slice nearest to its plane, up to half a slice spacing away.
+    A frame belongs to the slice that it names as its source, by SOP Instance UID and, in a multi-frame image, frame
+    number. If it names none or several (some files list the whole series for every frame), it belongs to the slice
+    nearest to its plane, at most half a slice spacing away.
     """
 
     volume: Volume
@@ -43,7 +43,7 @@ class SliceFinder:
     reason: Reason
 
     def find(self, frame: pydicom.Dataset, shared: pydicom.Dataset) -> int | None:
-        """The slice's index; none where no slice is near."""
+        """The slice's index; none if no slice is near."""
         named = {
             self._indices[name]
             for derivation in frame.get("DerivationImageSequence", ())
@@ -71,7 +71,7 @@ class SliceFinder:
 
 
 def _names(image: pydicom.Dataset) -> list[str]:
-    """What a volume may call a source image: frames of multi-frame images have UID and number."""
+    """The names that a source image may have in a volume: the UID, and UID and number of frames."""
     uid, numbers = str(image.ReferencedSOPInstanceUID), image.get("ReferencedFrameNumber")
     if numbers is None:
         return [uid]

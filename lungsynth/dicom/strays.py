@@ -1,4 +1,4 @@
-"""Files in a series' folder that are no images of it: a disc's directory, and what viewers and systems leave behind."""
+"""Files in a series' folder that are no images: DICOMDIR, and files of viewers and operating systems."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -9,14 +9,14 @@ from lungsynth.dicom.header import is_dicom, read_dataset
 
 
 class Stray(StrEnum):
-    """The kinds, as a note calls one of them."""
+    """Kinds of stray files, as notes name them."""
 
     DIRECTORY = "DICOMDIR"
     OTHER = "stray file"
 
 
 DIRECTORIES = {"dicomdir", "dirfile"}
-"""Names of the directory of a DICOM disc, today's and that of ACR-NEMA's days."""
+"""Names of a DICOM disc's directory: today's and that of ACR-NEMA."""
 NAMES = {
     *("version", "lockfile", "license", "readme", "changelog", "checksum", "checksums", "md5sums", "sha256sums"),
     *("@eadir", "__macosx", "lost+found"),
@@ -25,11 +25,11 @@ SUFFIXES = {
     *("inf", "ini", "db", "txt", "md", "xml", "htm", "html", "css", "js", "json", "csv", "tsv", "pdf"),
     *("md5", "sha1", "sha256", "log", "exe", "dll", "bat", "url", "lnk", "ico", "jpg", "png", "gif"),
 }
-"""Of files that no archive would give to an image, so that they are none if their content is no DICOM either."""
+"""Suffixes that no archive gives to images; such a file is a stray if its content is no DICOM either."""
 
 
 def named_like_stray(path: Path) -> Stray | None:
-    """What a file is that by its name is no image and by its content no DICOM; none: it may be an image."""
+    """The kind of stray file, by name and content; none if the file may be an image."""
     name = path.name.lower()
     if name in DIRECTORIES:
         return Stray.DIRECTORY

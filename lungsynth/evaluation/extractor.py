@@ -1,11 +1,11 @@
 """The in-domain feature extractor: a small CNN that learns class and anatomical level from the training slices."""
 
 import json
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,16 +14,15 @@ import torch.nn.functional as F
 from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor
 
 from lungsynth.config import Config, Seed
 from lungsynth.cpus import torch_threads
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.features import FeatureExtractor
+from lungsynth.fit import fit
 from lungsynth.hashing import combine, file_sha256
-from lungsynth.progress import Progress
+from lungsynth.intensity import to_network
 
 FEATURES = 64
 """Dimension D of the features: small, so that FID of a few hundred slices still means something."""
@@ -57,37 +56,9 @@ class LungNetwork(nn.Module):
         ))  # fmt: skip
         self.heads = nn.Linear(FEATURES, classes + 1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Penultimate features N×D of uint8 images."""
-        return self.body(images[:, :1].float() / 127.5 - 1).mean(dim=(2, 3))
-
-
-class FeatureExtractorLung(FeatureExtractorBase):
-    """`LungNetwork` under torch-fidelity's interface, so that `calculate_metrics(feature_extractor="lung")` uses it."""
-
-    def __init__(
-        self, name: str, features_list: list[str], feature_extractor_weights_path: str, **torch_fidelity_options: Any
-    ) -> None:
-        super().__init__(name, features_list)
-        state = load_file(feature_extractor_weights_path)
-        self.network = LungNetwork(classes=len(state["heads.bias"]) - 1)
-        self.network.load_state_dict(state)
-        self.requires_grad_(False)
-        self.eval()
-
-    @staticmethod
-    def get_provided_features_list() -> tuple[str, ...]:
-        """The one layer that there is."""
-        return (str(FEATURES),)
-
-    @staticmethod
-    def get_default_feature_layer_for_metric(metric: str) -> str:
-        """The same layer for every metric."""
-        return str(FEATURES)
-
-    def forward(self, input: Tensor) -> tuple[Tensor]:
-        """Features of uint8 images N×C×H×W."""
-        return (self.network(input),)
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        """Penultimate features N×D of uint8 images, as `FeatureExtractor` takes them."""
+        return (self.body(to_network(images[:, :1])).mean(dim=(2, 3)),)
 
 
 @dataclass(frozen=True)
@@ -98,7 +69,7 @@ class Extractor:
 
     @property
     def weights(self) -> Path:
-        """The weight file, as torch-fidelity's `feature_extractor_weights_path` wants it."""
+        """The weight file."""
         return self.folder / "extractor.safetensors"
 
     @property
@@ -109,19 +80,16 @@ class Extractor:
     @cached_property
     def network(self) -> FeatureExtractor:
         """The network, on the GPU where there is one."""
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        module = FeatureExtractorLung("lung", [str(FEATURES)], str(self.weights))
-        return FeatureExtractor("lung", module.to(device))
+        state = load_file(self.weights)
+        network = LungNetwork(classes=len(state["heads.bias"]) - 1)
+        network.load_state_dict(state)
+        network.requires_grad_(False).eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        # Cached features go by the weights' names too: this one prefix keeps those of earlier versions valid.
+        return FeatureExtractor("lung", nn.Sequential(OrderedDict(network=network)))
 
     def features(self, images: np.ndarray, cache: Path | None = None) -> np.ndarray:
         """Raw penultimate features, float32 N×D, of uint8 slices N×H×W; see `FeatureExtractor.features`."""
         return self.network.features(images, cache)
-
-
-def register_lung_extractor() -> None:
-    """Make the name `lung` known to torch-fidelity; a second call in a process does nothing."""
-    if "lung" not in FEATURE_EXTRACTORS_REGISTRY:
-        register_feature_extractor("lung", FeatureExtractorLung)
 
 
 def train_extractor(dataset: SliceDataset, config: ExtractorConfig, folder: Path) -> Extractor:
@@ -148,7 +116,7 @@ def train_extractor(dataset: SliceDataset, config: ExtractorConfig, folder: Path
 
 
 def relative_level(table: pd.DataFrame) -> np.ndarray:
-    """Where each slice lies among those of its series, float32 N from 0 to 1; 0.5 for the only one of a series."""
+    """Each slice's relative position within its series, float32 N from 0 to 1; 0.5 for a single slice."""
     position = table.groupby("series_uid")["position_mm"]
     low, extent = position.transform("min"), position.transform("max") - position.transform("min")
     level = (table["position_mm"] - low) / extent.where(extent > 0)
@@ -159,18 +127,13 @@ def _train(images: Tensor, labels: Tensor, levels: Tensor, classes: int, config:
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         network = LungNetwork(classes).to(images.device)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, config.steps + 1)
     rng = torch.Generator().manual_seed(config.seed)
-    for _ in Progress(range(config.steps), "lung extractor", leave=False):
+
+    def loss() -> Tensor:
         batch = torch.randint(len(images), (config.batch,), generator=rng).to(images.device)
-        outputs = network.heads(network(images[batch, None]))
-        loss = F.cross_entropy(outputs[:, :-1], labels[batch])
-        loss = loss + 4 * F.mse_loss(
-            outputs[:, -1], levels[batch]
-        )  # level has variance 1/12: bring it to the class's scale
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
+        outputs = network.heads(network(images[batch, None])[0])
+        # Levels have variance 1/12: the factor brings their error to the scale of the classes'.
+        return F.cross_entropy(outputs[:, :-1], labels[batch]) + 4 * F.mse_loss(outputs[:, -1], levels[batch])
+
+    fit(network, loss, steps=config.steps, lr=config.lr, weight_decay=config.weight_decay, title="lung extractor")
     return network

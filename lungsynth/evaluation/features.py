@@ -1,8 +1,6 @@
-"""Features of slices: one pass for each extractor, kept on disk for real slices, which the next run measures again."""
+"""Features of slices: one pass for each extractor; those of real slices are cached on disk for the next run."""
 
 import logging
-import uuid
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +14,7 @@ from torch import nn
 
 from lungsynth.config import Config
 from lungsynth.cpus import side_by_side
+from lungsynth.files import whole_file
 from lungsynth.hashing import array_sha256, combine
 from lungsynth.progress import Progress
 
@@ -25,7 +24,7 @@ BATCH = 128
 
 
 class FeaturesConfig(Config):
-    """What all measures in feature space share."""
+    """Settings of all measures in feature space."""
 
     cache: Path | None = Field(
         Path("data/features"), description="folder that keeps the features of real slices; none: keep nothing"
@@ -48,8 +47,8 @@ class FeatureExtractor:
     def features(self, images: np.ndarray, cache: Path | None = None) -> np.ndarray:
         """float32 N×D of uint8 slices N×H×W; grey becomes three channels.
 
-        Where `cache` is a folder, they come from there, or are put there. Its files go by the hashes of pixels and
-        weights. (torch-fidelity's own cache goes by a name that the caller gives, whatever the data and the weights.)
+        With a folder `cache`, features are read from it or written to it. Its files are named by the hashes of pixels
+        and weights, whereas torch-fidelity's own cache trusts a name that the caller gives.
         """
         if cache is None:
             return self._computed(images)
@@ -60,26 +59,23 @@ class FeatureExtractor:
             pass
         except (OSError, SafetensorError, KeyError) as problem:
             log.warning("%s cannot be read (%s): its features are computed again", path, problem)
-        found = self._computed(images)
-        part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        features = self._computed(images)
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            save_file({"features": found}, part)
-            part.replace(path)
+            with whole_file(path) as part:
+                save_file({"features": features}, part)
         except (OSError, SafetensorError) as problem:  # safetensors reports a full disk as its own error
             log.warning("%s cannot be written (%s): the next run computes these features again", path, problem)
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-        return found
+        return features
 
     def _computed(self, images: np.ndarray) -> np.ndarray:
         device = next(self.module.parameters()).device
 
         def work(start: int) -> np.ndarray:
             with torch.inference_mode():  # of this thread
-                piece = torch.from_numpy(np.array(images[start : start + BATCH])).to(device)
-                return self.module(piece[:, None].expand(-1, 3, -1, -1))[0].cpu().numpy()
+                batch = torch.from_numpy(np.array(images[start : start + BATCH])).to(device)
+                return self.module(batch[:, None].expand(-1, 3, -1, -1))[0].cpu().numpy()
 
         starts = range(0, len(images), BATCH)
-        found = map(work, starts) if device.type == "cuda" else side_by_side(work, starts)
-        return np.concatenate(list(Progress(found, f"{self.name} features", len(starts), leave=False)))
+        batches = map(work, starts) if device.type == "cuda" else side_by_side(work, starts)
+        return np.concatenate(list(Progress(batches, f"{self.name} features", len(starts), leave=False)))

@@ -1,4 +1,4 @@
-"""Statistics of slice scores whose slices come in patients: AUROC, Dice, paired differences, what could be detected."""
+"""Statistics of slice scores, clustered in patients: AUROC, Dice, paired differences, detectable effects."""
 
 import math
 from statistics import NormalDist
@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 Measure = Literal["AUROC", "Dice"]
-"""What arms are compared by: AUROC of all slices, or the mean over patients of the mean Dice of their slices."""
+"""The measure by which arms are compared: AUROC of all slices, or the mean over patients of their mean Dice."""
 Z975 = NormalDist().inv_cdf(0.975)
 Z80 = NormalDist().inv_cdf(0.80)
 
@@ -16,7 +16,7 @@ Z80 = NormalDist().inv_cdf(0.80)
 class Estimate(NamedTuple):
     """A value with its 95 % interval and its standard error.
 
-    `seed_se` is the part of `se` that comes from training seeds, which more patients would not take away.
+    `seed_se` is the part of `se` that comes from training seeds; more patients would not reduce it.
     """
 
     value: float
@@ -27,10 +27,10 @@ class Estimate(NamedTuple):
 
 
 class Summary(Protocol):
-    """Of one arm's scores, by patient: all that a measure of resampled patients is computed from."""
+    """One arm's scores summed by patient, from which a measure is computed for any multiplicities of patients."""
 
     def minus(self, other: Self) -> Self:
-        """What gives the difference of the measure, on the same slices."""
+        """The summary of the difference of two arms on the same slices."""
 
     def by_seed(self, weights: np.ndarray) -> np.ndarray:
         """The measure B×S of each training seed, for each row of `weights` (B×P patient multiplicities)."""
@@ -40,14 +40,14 @@ class PairCounts(NamedTuple):
     """AUROC as a quadratic form in patient multiplicities w: wᵀ·concordant·w / wᵀ·pairs·w, for each training seed.
 
     `concordant` S×P×P and `pairs` P×P are over (patient of the positive slice, patient of the negative one);
-    `concordant` counts the pairs that the scores rank rightly, ties as ½.
+    `concordant` counts the pairs that the scores rank correctly, ties as ½.
     """
 
     concordant: np.ndarray
     pairs: np.ndarray
 
     def minus(self, other: "PairCounts") -> "PairCounts":
-        """What gives the difference of AUROC."""
+        """The summary of the difference of AUROC."""
         return PairCounts(self.concordant - other.concordant, self.pairs)
 
     def by_seed(self, weights: np.ndarray) -> np.ndarray:
@@ -62,7 +62,7 @@ class PatientMeans(NamedTuple):
     means: np.ndarray
 
     def minus(self, other: "PatientMeans") -> "PatientMeans":
-        """What gives the difference of the means."""
+        """The summary of the difference of the means."""
         return PatientMeans(self.means - other.means)
 
     def by_seed(self, weights: np.ndarray) -> np.ndarray:
@@ -71,7 +71,7 @@ class PatientMeans(NamedTuple):
 
 
 class Resamples(NamedTuple):
-    """How often each patient, B×P, and each training seed, B×S, comes in every bootstrap resample."""
+    """Multiplicities of patients, B×P, and of training seeds, B×S, in the bootstrap resamples."""
 
     patients: np.ndarray
     seeds: np.ndarray
@@ -83,7 +83,7 @@ class Resamples(NamedTuple):
 
     @property
     def varied(self) -> bool:
-        """Whether patients differ between resamples; where each class has but one, no interval can be had of them."""
+        """Whether patients vary between resamples; with one patient in each class they do not: there is no interval."""
         return bool(np.ptp(self.patients, axis=0).any())
 
 
@@ -98,13 +98,13 @@ def pair_counts(scores: np.ndarray, labels: np.ndarray, patients: np.ndarray) ->
     count = int(patients.max()) + 1
     positive, owner = labels == 1, patients[labels == 1]
     concordant = np.zeros((len(scores), count, count))
-    for row, found in zip(scores, concordant, strict=True):
+    for row, counts in zip(scores, concordant, strict=True):
         for patient in np.unique(patients[~positive]):
             negatives = np.sort(row[~positive & (patients == patient)])
             beaten = np.searchsorted(negatives, row[positive], "left") + np.searchsorted(
                 negatives, row[positive], "right"
             )
-            found[:, patient] = np.bincount(owner, beaten / 2, count)
+            counts[:, patient] = np.bincount(owner, beaten / 2, count)
     pairs = np.outer(np.bincount(owner, minlength=count), np.bincount(patients[~positive], minlength=count))
     return PairCounts(concordant, pairs.astype(float))
 
@@ -129,7 +129,7 @@ def resample(labels: np.ndarray, patients: np.ndarray, seeds: int, resamples: in
 
 
 def bootstrap(seeds: int, resamples: int) -> str:
-    """What `interval` did, in words: with one training seed it knows nothing of what another would have given."""
+    """A description of `interval`; with one training seed it does not include the variation between seeds."""
     over = "mean over seeds, percentile bootstrap of patients and seeds"
     return f"{over if seeds > 1 else 'one seed, percentile bootstrap of patients alone'} ×{resamples}"
 
@@ -137,29 +137,29 @@ def bootstrap(seeds: int, resamples: int) -> str:
 def interval(by_seed: np.ndarray, resamples: Resamples, least: float = 0.0) -> Estimate:
     """95 % percentile interval (Efron & Tibshirani 1993, ch. 13) of a mean over training seeds, from `least` to 1.
 
-    It assumes no symmetry, which an AUROC near 1 lacks; in a paired difference both arms share the patients, so that
-    most of the skew that it does not correct for cancels.
+    Percentiles assume no symmetry, which an AUROC near 1 lacks. They do not correct for skew; in a paired difference
+    most of it cancels, since both arms have the same patients.
 
     Args:
         by_seed: (1+B)×S values of the measure, of the sample and of the resamples of its patients, by training seed.
-        resamples: the seeds in it are drawn inside each resample of patients. Their deviations are widened by
-            √(S/(S-1)), for the S seeds at hand vary less among themselves than around the mean of all that could be,
-            and by Student's t over the normal quantile, for what so few say of that is itself uncertain.
+        resamples: its seeds are resampled inside each resample of patients. Their deviations are multiplied by
+            √(S/(S-1)), since S seeds vary less around their own mean than around the mean of all seeds, and by the
+            ratio of Student's t to the normal quantile, since S seeds estimate that variance with uncertainty.
     """
-    draws, count = by_seed[1:], by_seed.shape[1]
-    means = fixed = draws.mean(axis=1)
+    replicates, count = by_seed[1:], by_seed.shape[1]
+    means = fixed = replicates.mean(axis=1)
     if count > 1:
-        drawn = (draws * resamples.seeds).sum(axis=1) / count
-        means = means + np.sqrt(count / (count - 1)) * student_t.ppf(0.975, count - 1) / Z975 * (drawn - means)
+        over_seeds = (replicates * resamples.seeds).sum(axis=1) / count
+        means = means + np.sqrt(count / (count - 1)) * student_t.ppf(0.975, count - 1) / Z975 * (over_seeds - means)
     low, high = np.nanquantile(means, (0.025, 0.975)).clip(least, 1)
     se, patient_se = (float(np.nanstd(side, ddof=1)) for side in (means, fixed))
     return Estimate(float(by_seed[0].mean()), float(low), float(high), se, math.sqrt(max(0.0, se**2 - patient_se**2)))
 
 
-def percentile_interval(value: float, draws: np.ndarray) -> Estimate:
-    """95 % percentile interval of bootstrap `draws` around the sample's own `value`."""
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return Estimate(float(value), float(low), float(high), float(draws.std(ddof=1)))
+def percentile_interval(value: float, replicates: np.ndarray) -> Estimate:
+    """95 % percentile interval of bootstrap `replicates` around the sample's own `value`."""
+    low, high = np.quantile(replicates, (0.025, 0.975))
+    return Estimate(float(value), float(low), float(high), float(replicates.std(ddof=1)))
 
 
 def measure_interval(summary: Summary, resamples: Resamples) -> Estimate:
@@ -179,14 +179,14 @@ def average_precision(scores: np.ndarray, labels: np.ndarray, weights: np.ndarra
     results = np.empty(len(weights))
     for b, row in enumerate(weights):  # one at a time: B×N cumulative sums need not fit in memory
         weight = row[order]
-        hits, drawn = np.cumsum(weight * labels[order])[last_of_tie], np.cumsum(weight)[last_of_tie]
-        precision = hits / np.maximum(drawn, 1e-12)
+        hits, called = np.cumsum(weight * labels[order])[last_of_tie], np.cumsum(weight)[last_of_tie]
+        precision = hits / np.maximum(called, 1e-12)
         results[b] = np.sum(np.diff(hits, prepend=0) * precision) / hits[-1]
     return results
 
 
 def youden_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The score from which on to call a slice positive, so that sensitivity + specificity is greatest (Youden 1950)."""
+    """The threshold from which a slice is called positive that maximises sensitivity + specificity (Youden 1950)."""
     cuts = np.unique(scores)
     positives, negatives = np.sort(scores[labels == 1]), np.sort(scores[labels == 0])
     sensitivity = 1 - np.searchsorted(positives, cuts, "left") / len(positives)
@@ -195,9 +195,9 @@ def youden_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def rate(hit: np.ndarray, patients: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Share of slices that are hit, for each row of patient multiplicities B×P.
+    """Proportion of slices that are hits, for each of B resamples: `weights` are patient multiplicities B×P.
 
-    `hit` and `patients` hold one entry for each slice of the class in question.
+    `hit` and `patients` have one entry for each slice of the class in question.
     """
     count = weights.shape[1]
     return (weights @ np.bincount(patients, hit, count)) / (weights @ np.bincount(patients, minlength=count))
@@ -231,7 +231,7 @@ def smallest_detectable_effect(se: float) -> float:
 
 
 def power(effect: float, gain: Estimate, more: float) -> float:
-    """Chance that the interval of a true gain of `effect` lies above 0, with `more` times the patients of `gain`."""
+    """Probability of an interval above 0 if the true gain is `effect`, with `more` times the patients of `gain`."""
     se = math.sqrt((gain.se**2 - gain.seed_se**2) / more + gain.seed_se**2)
     return NormalDist().cdf(effect / se - Z975) if se else float(effect > 0)
 
@@ -241,7 +241,7 @@ def _form(matrix: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _placements(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """For each positive the share of negatives that it beats, for each negative the share of positives that beat it."""
+    """For each positive the fraction of negatives below it, for each negative the fraction of positives above it."""
     placement = np.empty(len(scores))
     all_ranks = _midranks(scores)
     m, n = positive.sum(), (~positive).sum()

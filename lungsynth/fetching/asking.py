@@ -1,4 +1,4 @@
-"""Series that no store gave are asked for again by every later run: all of them at once, without fetching anything."""
+"""Asks stores again for series that no earlier run could fetch: one listing for all, without fetching anything."""
 
 import threading
 import time
@@ -14,12 +14,12 @@ from lungsynth.fetching.fetch import FetchConfig, describe
 from lungsynth.fetching.object_store import ObjectStore, Patience
 
 MOST_S = 120.0
-"""s for all listings of one store; a store lists hundreds a second."""
+"""Seconds for all listings of one store; a store lists hundreds of series a second."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What stores say of series: `there` can be had, `refused` not, by UID and why; on the rest they are `silent`."""
+    """The stores' answers: UIDs that are `there`; `refused` ones with reasons; why stores are `silent` on others."""
 
     there: frozenset[str]
     refused: dict[str, str]
@@ -27,9 +27,9 @@ class Answers:
 
 
 def ask(series: pd.DataFrame, config: FetchConfig) -> Answers:
-    """Which of these rows of `Cohort.series` could be had now. No network is no error: nothing is known then.
+    """Ask which of these rows of `Cohort.series` could be fetched now. Without a network all stores are silent.
 
-    A series counts as there once one store lists it as the cohort describes it, or it lies on the disk already.
+    A series is there if one store lists it as the cohort describes it, or if it is on the disk already.
     """
     there, refused, silent = set[str](), dict[str, str](), ""
     remote: list[RemoteSeries] = []
@@ -48,7 +48,7 @@ def ask(series: pd.DataFrame, config: FetchConfig) -> Answers:
 
 
 def _ask(store: ObjectStore, series: list[RemoteSeries], there: set[str], refused: dict[str, str]) -> str:
-    """Add what one store says to `there` and `refused`; gives why it does not answer, if it does not."""
+    """Add one store's answers to `there` and `refused`; returns why the store does not answer, or an empty text."""
     if problem := store.probe(series[0].url):
         return f"{store.url} gives nothing: {problem}"
     try:

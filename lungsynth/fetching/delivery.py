@@ -1,4 +1,4 @@
-"""What became of a series: delivered, or given up for a reason from a closed list."""
+"""The outcome of fetching a series: delivered, or not for a reason from a closed list."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +8,7 @@ from lungsynth.text import printable
 
 
 class FetchReason(StrEnum):
-    """Why a series could not be had."""
+    """Why a series could not be fetched."""
 
     NOT_FOUND = "not_found"  # the store has no such prefix, or the disk no such file
     INCOMPLETE = "incomplete"  # the store lists or gives fewer objects than the cohort says
@@ -21,15 +21,12 @@ class FetchReason(StrEnum):
 
     @property
     def passing(self) -> bool:
-        """Whether the next attempt may well have the series. Later runs ask for all, see `asking`."""
+        """Whether another attempt may succeed soon. Later runs ask again whatever the reason, see `asking`."""
         return self not in (FetchReason.NOT_FOUND, FetchReason.INCOMPLETE, FetchReason.UNEXPECTED)
 
 
-REASONS = tuple(FetchReason)
-
-
 class FetchFailed(Exception):  # noqa: N818 - an outcome of one attempt, which is repeated or recorded
-    """An attempt did not bring the whole series; `detail` is one line."""
+    """An attempt that did not fetch the whole series; `detail` is one line."""
 
     def __init__(self, reason: FetchReason, detail: str) -> None:
         super().__init__(reason, detail)
@@ -37,18 +34,20 @@ class FetchFailed(Exception):  # noqa: N818 - an outcome of one attempt, which i
         self.detail = printable(detail)
 
 
-class Stopped(Exception):  # noqa: N818 - no error: the caller has gone
-    """Nobody waits for the series any more."""
+class Stopped(Exception):  # noqa: N818 - no error: the caller stopped it
+    """Fetching was stopped, since the caller no longer waits."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """The fate of one series: it lies in `folder` (a picture: the file), or `reason` says why there is none."""
+    """One series: it lies in `folder` (of a picture: the file), or `reason` says why it was not fetched."""
 
     series_uid: str
     folder: Path | None
-    reason: str = ""  # one of REASONS where `folder` is None
-    detail: str = ""  # one line: what was expected and found; of a whole series, how much was checked by size alone
+    reason: str = ""  # a `FetchReason` where `folder` is None
+    detail: str = (
+        ""  # one line: what differs from the cohort; of a whole series, how many files were checked by size alone
+    )
     bytes: int = 0  # that were downloaded or simulated for it in this run
     source: str = ""  # the endpoint that it came from; disk, phantom or file; empty where there is none
     attempts: int = 0  # at the object stores, in this run

@@ -1,4 +1,4 @@
-"""One series from the object stores: tried, verified, tried again, until it is whole or given up."""
+"""One series from the object stores, with verification and retries."""
 
 import hashlib
 import random
@@ -13,7 +13,7 @@ from lungsynth.fetching.landing import Landing
 from lungsynth.fetching.object_store import MISSING, ObjectStore, Patience, RemoteObject
 
 HEADER_BYTES = 1024
-"""A file of a mirror may be so much longer or shorter than IDC's index says: mirrors rewrite headers."""
+"""Bytes by which a mirror's file may differ in size from IDC's index: mirrors rewrite headers."""
 MOST_BACKOFF_S = 60.0
 
 
@@ -42,8 +42,8 @@ class RetryPolicy:
 
     def waits(self, uid: str) -> list[float]:
         """Seconds before each try of a series."""
-        draw = random.Random(f"{self.seed} {uid}")
-        return [0.0] + [draw.uniform(0, min(MOST_BACKOFF_S, self.backoff_s * 2**n)) for n in range(self.retries)]
+        rng = random.Random(f"{self.seed} {uid}")
+        return [0.0] + [rng.uniform(0, min(MOST_BACKOFF_S, self.backoff_s * 2**n)) for n in range(self.retries)]
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Downloader:
     stopped: Event
 
     def fetch(self, series: RemoteSeries) -> Delivery:
-        """Land the series or say why not. What is whole of one that a later run may have stays, hidden, for that run.
+        """Fetch the series into its folder, or say why not. Whole files of an incomplete series stay for later runs.
 
         Raises:
             OSError: the disk is full or cannot be written.
@@ -118,7 +118,7 @@ class Downloader:
     def _attempt(
         self, series: RemoteSeries, store: ObjectStore, arrival: "_Arrival", patience: Patience, lock: int
     ) -> str:
-        """Copy what is missing; gives what could be checked by size alone."""
+        """Copy the missing files; returns a note about files that were checked by size alone."""
         arrival.attempts += 1
         objects = store.objects(series.url, patience)
         require_as_described(objects, series)
@@ -141,7 +141,7 @@ class Downloader:
 
 @dataclass
 class _Arrival:
-    """What has arrived of a series in its hidden folder, and what that took."""
+    """The files of a series that have arrived in its hidden folder, with bytes and attempts so far."""
 
     folder: Path
     bytes: int = 0
@@ -154,7 +154,7 @@ class _Arrival:
         self.bytes += sum(file.stat().st_size for file in files if file.exists())
 
     def keep_whole(self, objects: Sequence[RemoteObject]) -> list[RemoteObject]:
-        """Delete all files that are not one of `objects`, byte for byte; gives the objects that are missing."""
+        """Delete all files that differ from `objects` in name, size or MD5; returns the missing objects."""
         expected = {one.name: one for one in objects}
         for file in list(self.folder.iterdir()):
             one = expected.get(file.name)
@@ -175,7 +175,7 @@ class _Arrival:
 
 
 def require_as_described(objects: Sequence[RemoteObject], series: RemoteSeries) -> None:
-    """Raise `FetchFailed` where a store's listing is not what the cohort says of the series."""
+    """Raise `FetchFailed` if a store's listing differs from the cohort's description of the series."""
     instances = series.landing.instances
     if len(objects) < instances:
         raise FetchFailed(FetchReason.INCOMPLETE, f"{len(objects)} of {instances} instances")
@@ -187,7 +187,7 @@ def require_as_described(objects: Sequence[RemoteObject], series: RemoteSeries) 
 
 
 def _verdict(failures: dict[ObjectStore, FetchFailed]) -> FetchFailed:
-    """One failure for those of all stores; what may pass decides, for then a later run may have the series."""
+    """One failure for those of all stores. A passing reason takes precedence, since then a retry may succeed."""
     decisive = next((one for one in failures.values() if one.reason.passing), next(iter(failures.values())))
     if len(failures) == 1:
         return decisive

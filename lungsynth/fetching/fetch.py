@@ -1,4 +1,4 @@
-"""From the cohort's URLs to series on disk, each whole and checked, or given up for a reason."""
+"""From the cohort's URLs to whole, verified series on disk, or the reasons why not."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 DICOM_UID = r"[0-9]+(?:\.[0-9]+)+"
 SERIES_URL = re.compile(rf"(?:s3|phantom)://[\w.-]+/({UUID}|{DICOM_UID})/")
 OUTAGE_SERIES = 8
-"""So many series in a row of which nothing could be had are an outage, and no fault of theirs."""
+"""Failed series in a row from which on the store counts as out of service."""
 Endpoint = Annotated[str, Field(pattern=r"^(aws|gcs|https?://[^\s/@]+/?)$")]
 
 
@@ -84,12 +84,12 @@ class FetchConfig(Config):
 
 
 def deliver(series: pd.DataFrame, config: FetchConfig, phantoms: PhantomCohortConfig | None) -> Iterator[Delivery]:
-    """Bring every row of `Cohort.series` to disk: each series once, as soon as it is whole or given up.
+    """Bring every row of `Cohort.series` to disk; yields each series once, as soon as it is whole or has failed.
 
-    What lies there whole already comes first. Downloads (s3://) go on in threads while the caller works; phantoms
+    Series that are on disk already come first. Downloads (s3://) run in threads while the caller works; phantoms
     (phantom://) are simulated in this process, one after the other; pictures (file://) stay where they are. Closing
-    the iterator ends the downloads; what they brought is kept, hidden, for the next run. With a disk budget, a series
-    is not begun before the caller has freed enough of the earlier ones.
+    the iterator stops the downloads; their files are kept in hidden folders for the next run. With a disk budget, a
+    download starts only when the caller has freed enough of the earlier series.
 
     Raises:
         LungsynthError: no object store can be reached, the disk or the budget is too small, or a URL names no series.
@@ -115,7 +115,7 @@ def deliver(series: pd.DataFrame, config: FetchConfig, phantoms: PhantomCohortCo
 
 
 def free(series: pd.DataFrame, config: FetchConfig) -> None:
-    """Remove these series from disk, whole or on their way, unless another run is at them; pictures stay."""
+    """Remove these series from disk, whole or incomplete, unless another run is fetching them; pictures stay."""
     if (config.root / ".fetch").is_dir():
         for row in series.to_dict("records"):
             if not row["url"].startswith("file://"):
@@ -123,7 +123,7 @@ def free(series: pd.DataFrame, config: FetchConfig) -> None:
 
 
 def require_space(series: pd.DataFrame, config: FetchConfig) -> None:
-    """Check, before hours of downloads and not at their end, that the disk has room for what is still missing.
+    """Check before hours of downloads that the disk has room for the missing series.
 
     Raises:
         LungsynthError: it has not.
@@ -148,7 +148,7 @@ def describe(row: dict, config: FetchConfig) -> RemoteSeries:
 
 
 def _picture(row: dict) -> Delivery:
-    path = Path(os.fsdecode(unquote_to_bytes(row["url"].removeprefix("file://"))))  # its name may be no UTF-8
+    path = Path(os.fsdecode(unquote_to_bytes(row["url"].removeprefix("file://"))))  # the name may be no UTF-8
     if path.is_file():
         return Delivery(row["series_uid"], path, source="file")
     return Delivery(row["series_uid"], None, FetchReason.NOT_FOUND, "the file is no longer where the cohort found it")
@@ -192,7 +192,7 @@ def _download(wanted: list[RemoteSeries], there: list[RemoteSeries], config: Fet
     downloader = Downloader(stores, policy, Event())
     jobs: SimpleQueue[RemoteSeries | None] = SimpleQueue()
     results: SimpleQueue[Delivery | Exception] = SimpleQueue()
-    # Daemons: a caller that fails and does not close this iterator would wait for all downloads before it can exit.
+    # Daemons: else a caller that fails without closing this iterator could not exit before all downloads end.
     threads = [Thread(target=_work, args=(downloader, jobs, results), daemon=True) for _ in range(config.workers)]
     for thread in threads:
         thread.start()
@@ -227,7 +227,7 @@ def _results(
     results: SimpleQueue[Delivery | Exception],
     config: FetchConfig,
 ) -> Iterator[Delivery]:
-    """Queue as many jobs as the disk budget has room for; the first exception ends all."""
+    """Queue as many jobs as the disk budget allows; the first exception ends all."""
     waiting, underway, held, failures = deque(wanted), set[str](), list(there), 0
     while waiting or underway:
         held = [one for one in held if one.uid in underway or one.landing.on_disk()] if config.disk_budget_gb else []

@@ -1,4 +1,4 @@
-"""Where one series lies on disk: on its way in a hidden folder, visible only when whole, one run at a time."""
+"""The folder of one series: hidden until it is whole, and locked against other runs while it is being fetched."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event
 
 from lungsynth.fetching.delivery import FetchFailed, FetchReason, Stopped
+from lungsynth.files import whole_file
 from lungsynth.locks import held, let_go
 
 POLL_S = 0.1
@@ -20,8 +21,8 @@ POLL_S = 0.1
 class Landing:
     """The place of the series `name` under `root`.
 
-    `root/name` appears by one rename, after the sizes of its files were noted in the hidden folder `root/.fetch`; so
-    a process that is killed at any point leaves nothing there that passes for whole.
+    `root/name` appears by one rename, after the sizes of its files were written to the hidden folder `root/.fetch`. So
+    a process that is killed at any point leaves no folder that looks whole.
     """
 
     root: Path
@@ -35,7 +36,7 @@ class Landing:
 
     @property
     def part(self) -> Path:
-        """What is on its way."""
+        """The hidden folder of files that have arrived so far."""
         return self.root / ".fetch" / f"{self.name}.part"
 
     @property
@@ -47,7 +48,7 @@ class Landing:
         return self.root / ".fetch" / f"{self.name}.lock"
 
     def is_whole(self) -> bool:
-        """Whether the folder holds what landed there, by names and sizes, and as many files as the cohort says."""
+        """Whether the folder has the files that landed, by names and sizes, and as many as the cohort says."""
         try:
             noted = json.loads(self._sizes.read_text())
             return len(noted) == self.instances and noted == sizes(self.folder)
@@ -56,7 +57,7 @@ class Landing:
 
     @contextmanager
     def claim(self, patience_s: float, stopped: Event) -> Iterator[int]:
-        """Keep other runs away; gives the descriptor of the lock, which ends with the last process that holds it.
+        """Lock the series; yields the lock's descriptor. The lock lasts until the last process that has it ends.
 
         Raises:
             FetchFailed: another run has held the series for `patience_s`.
@@ -73,7 +74,7 @@ class Landing:
             let_go(lock)
 
     def open(self) -> None:
-        """Make the hidden folder ready: it goes on from what an earlier run left, or from a folder that is damaged."""
+        """Make the hidden folder; it starts with the files of an earlier run, or of a folder that is damaged."""
         if self.folder.exists() and not self.part.exists():
             self.folder.rename(self.part)
         elif self.folder.exists():
@@ -81,22 +82,21 @@ class Landing:
         self.part.mkdir(exist_ok=True)
 
     def land(self) -> None:
-        """Give the hidden folder the series' name."""
-        noted = self._sizes.with_suffix(".tmp")
-        noted.write_text(json.dumps(sizes(self.part)))
-        noted.replace(self._sizes)
+        """Rename the hidden folder to the series' name."""
+        with whole_file(self._sizes) as part:
+            part.write_text(json.dumps(sizes(self.part)))
         self.part.rename(self.folder)
 
     def on_disk(self) -> bool:
-        """Whether any of it takes room: whole, or on its way."""
+        """Whether any of its files are on disk, whole or incomplete."""
         return self.folder.exists() or self.part.exists()
 
     def discard(self) -> None:
-        """Remove what is on its way."""
+        """Remove the hidden folder."""
         shutil.rmtree(self.part, ignore_errors=True)
 
     def remove(self) -> None:
-        """Remove the series, and what is on its way; it is never seen in pieces. Left alone while a run fetches it."""
+        """Remove the series, unless a run is fetching it; it is hidden first, so that nobody sees a part of it."""
         try:
             with self.claim(0, Event()):
                 if self.folder.exists():

@@ -32,7 +32,7 @@ DISK_FULL = re.compile(r"no space left on device|disk quota exceeded")
 
 @dataclass(frozen=True)
 class RemoteObject:
-    """What a store says of an object; `md5` is None where its ETag is none, as after an upload in parts."""
+    """An object in a store's listing; `md5` is None where its ETag is no MD5, as after a multipart upload."""
 
     name: str
     bytes: int
@@ -41,7 +41,7 @@ class RemoteObject:
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a transfer may take: until `deadline` (monotonic clock), without growth for `stall_s`, not `stopped`."""
+    """A transfer ends at `deadline` (monotonic clock), after `stall_s` without growth, or when `stopped` is set."""
 
     deadline: float
     stall_s: float
@@ -64,12 +64,12 @@ class ObjectStore:
         return ENDPOINTS.get(self.endpoint, self.endpoint)
 
     def object_url(self, url: str) -> str:
-        """The cohort's URL under the name that this provider gives the bucket."""
+        """The cohort's URL with this provider's name of the bucket."""
         bucket, _, key = url.removeprefix("s3://").partition("/")
         return f"s3://{GCS_BUCKETS.get(bucket, bucket) if self.endpoint == 'gcs' else bucket}/{key}"
 
     def probe(self, url: str) -> str:
-        """List `url` once: what is wrong with the server, or nothing; an empty listing is fine, or a busy server."""
+        """List `url` once and return the server's error; empty if it works, has no such objects or is busy."""
         patience = Patience(time.monotonic() + PROBE_TIMEOUT_S, PROBE_TIMEOUT_S, threading.Event())
         try:
             _, error = self._run(["ls", f"{self.object_url(url)}*"], patience)
@@ -90,7 +90,7 @@ class ObjectStore:
         return [_object(json.loads(line), prefix) for line in output.splitlines()]
 
     def objects_of_all(self, urls: Sequence[str], patience: Patience) -> dict[str, list[RemoteObject] | FetchFailed]:
-        """What `objects` gives or raises for each URL of a series, by one process: thousands take seconds.
+        """The result or error of `objects` for each URL, by one process: thousands take seconds.
 
         Raises:
             FetchFailed: not all are listed in time.
@@ -101,31 +101,31 @@ class ObjectStore:
             script.flush()
             _, output, errors = self._finished(["run", script.name], patience)
         unsaid = FetchFailed(FetchReason.UNREACHABLE, _first_error(errors))
-        found: dict[str, list[RemoteObject] | FetchFailed] = dict.fromkeys(urls, unsaid)
+        listings: dict[str, list[RemoteObject] | FetchFailed] = dict.fromkeys(urls, unsaid)
         listed: dict[str, list[dict]] = {}
         for entry in map(json.loads, output.splitlines()):
             listed.setdefault("/".join(entry["key"].split("/")[:4]) + "/", []).append(entry)
         for prefix, entries in listed.items():
             try:
-                found[prefixes[prefix]] = [_object(entry, prefix) for entry in entries]
+                listings[prefixes[prefix]] = [_object(entry, prefix) for entry in entries]
             except FetchFailed as failed:
-                found[prefixes[prefix]] = failed
+                listings[prefixes[prefix]] = failed
         for command, error in _errors(errors):
             if url := prefixes.get(command.rpartition(" ")[2].removesuffix("*")):
                 reason = FetchReason.NOT_FOUND if MISSING.search(error) else FetchReason.UNREACHABLE
-                found[url] = FetchFailed(reason, _in_one_line(error))
-        return found
+                listings[url] = FetchFailed(reason, _in_one_line(error))
+        return listings
 
     def copy(self, url: str, folder: Path, patience: Patience, lock: int) -> str:
-        """Copy the objects under the prefix `url` into `folder`, but for those that are there; gives the first error.
+        """Copy the objects under the prefix `url` that `folder` lacks; returns the first error.
 
-        The copying process inherits the file descriptor `lock`: what that holds stays held if this process is killed.
+        The copying process inherits the file descriptor `lock`, so that the lock holds even if this process is killed.
 
         Raises:
             FetchFailed: stalled, or too slow.
             OSError: the disk is full (ENOSPC).
         """
-        # `sync` asks once more for each object that it copies, so it is left to those series of which a part is there.
+        # `sync` sends one more request for each object, so it is used only where some of the files are there.
         verb = ["sync", "--size-only"] if any(folder.iterdir()) else ["cp"]
         command = [*verb, "--concurrency", "1", f"{self.object_url(url)}*", f"{folder}/"]
         _, error = self._run(command, patience, folder, lock)
@@ -143,9 +143,9 @@ class ObjectStore:
     def _finished(
         self, command: list[str], patience: Patience, folder: Path | None = None, lock: int | None = None
     ) -> tuple[int, str, str]:
-        """Exit code and output of s5cmd, which is killed where patience ends; `folder` shows its progress.
+        """Exit code and output of s5cmd, which is killed at the limits of `patience`; `folder` shows its progress.
 
-        It logs every object: once this process is dead, writing to the broken pipe ends s5cmd as well.
+        s5cmd logs every object, so it ends by the broken pipe if this process is killed.
         """
         binary = Path(s5cmd.__file__).parent / "bin" / "s5cmd"  # the package's own script would outlive a kill
         options = ["--json", "--no-sign-request", "--endpoint-url", self.url, "--retry-count", "0"]
@@ -155,7 +155,7 @@ class ObjectStore:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            process_group=0,  # Ctrl-C is for this process, which then ends its children
+            process_group=0,  # Ctrl-C goes to this process alone, which then kills its children
             pass_fds=() if lock is None else (lock,),
         )
         with process:
@@ -184,7 +184,7 @@ def _wait(process: subprocess.Popen[str], patience: Patience, folder: Path | Non
 
 
 def _size(folder: Path | None) -> tuple[int, int]:
-    """Bytes and blocks of the files: a large object grows within its final size."""
+    """Bytes and blocks of the files. Blocks are needed because s5cmd sets a large file's size before its content."""
     total = blocks = 0
     for entry in os.scandir(folder) if folder else ():
         try:
@@ -196,9 +196,9 @@ def _size(folder: Path | None) -> tuple[int, int]:
 
 
 def _first_error(stderr: str) -> str:
-    """The root of the first error, in one line, without the request's id and ports, which differ from run to run.
+    """The cause of the first error in one line, without request ids and ports, which differ between runs.
 
-    A full disk comes first: it is the one error that no other store helps against.
+    A full disk takes precedence: no other store helps against it.
     """
     if full := DISK_FULL.search(stderr):
         return full[0]
@@ -207,7 +207,7 @@ def _first_error(stderr: str) -> str:
 
 
 def _errors(stderr: str) -> Iterator[tuple[str, str]]:
-    """The command (empty where it is of none) and the text of each error."""
+    """The command (empty where there is none) and the text of each error."""
     for line in stderr.splitlines():
         try:
             entry = json.loads(line)
@@ -232,7 +232,7 @@ def _in_one_line(message: str) -> str:
 
 
 def first_reachable(stores: list[ObjectStore], url: str) -> list[ObjectStore]:
-    """The stores, the first one that answers for `url` in front; each is asked twice.
+    """The stores, rotated so that the first that answers for `url` comes first; each is asked twice.
 
     Raises:
         LungsynthError: none answers, or none lets the public read.

@@ -1,4 +1,4 @@
-"""From a volume to its lungs: the configured backend, the check of what it found, and what happens if that fails."""
+"""Finds the lungs of a volume: by the configured backend, with a check of the mask, and a fallback if that fails."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,7 +30,7 @@ def find_lungs(volume: Volume, seg_folders: Sequence[Path], config: LungConfig) 
 
 
 def _by_backend(volume: Volume, seg_folders: Sequence[Path], config: LungConfig) -> LungMask:
-    # Each of the other backends brings its own weight in imports; workers that need none of it must not carry it.
+    # Backends are imported here, so that workers load torch and other large packages only where they need them.
     match config.backend:
         case "threshold":
             return _by_threshold(volume, config)
@@ -41,12 +41,12 @@ def _by_backend(volume: Volume, seg_folders: Sequence[Path], config: LungConfig)
         case "unet":
             from lungsynth.lungs import unet  # torch
 
-            assert config.weights is not None  # the configuration saw to it
-            return unet.lungs(volume.hu, volume.spacing_mm, config.weights)
+            assert config.weights is not None  # checked by the configuration
+            return unet.lungs(volume.hu, config.weights)
         case "lungmask":
             from lungsynth.lungs import r231
 
-            return r231.lungs(volume.hu, volume.spacing_mm)
+            return r231.lungs(volume.hu)
 
 
 def _by_threshold(volume: Volume, config: LungConfig) -> LungMask:

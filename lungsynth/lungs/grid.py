@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 CELL_MM = 3.2
-"""Aim for the side of a cell: noise and thin vessels average out, the tissue between lung and bowel does not."""
+"""Intended side of a cell: noise and thin vessels average out, the tissue between lung and bowel stays visible."""
 
 
 def cell_pixels(spacing_mm: tuple[float, float]) -> tuple[int, int]:
@@ -17,9 +17,9 @@ def cell_pixels(spacing_mm: tuple[float, float]) -> tuple[int, int]:
 
 
 def cell_means(hu: np.ndarray, cell_px: tuple[int, int]) -> np.ndarray:
-    """Mean HU of whole cells, int16 Z×⌊Y/r⌋×⌊X/c⌋, of int16 Z×Y×X; up to 3 HU too low, which no threshold minds.
+    """Mean HU of whole cells, int16 Z×⌊Y/r⌋×⌊X/c⌋, of int16 Z×Y×X; up to 3 HU too low, which thresholds tolerate.
 
-    Sums saturate (metal), and stay in 16 bits and in the cache: that is ten times as fast as a mean over axes.
+    Sums stay in 16 bits, and saturate at metal: this is ten times as fast as a mean over axes, since it fits the cache.
     """
     rows, columns = cell_px
     height, width = hu.shape[1] // rows * rows, hu.shape[2] // columns * columns
@@ -43,10 +43,10 @@ def cell_means(hu: np.ndarray, cell_px: tuple[int, int]) -> np.ndarray:
 class Enclosed:
     """The 4-connected components of a mask's slices that do not reach the border of their slice.
 
-    Few cells are, so they are listed: `cells` int64 N, flat indices into `labels`, and `part` int32 N, the component of
-    each. `labels` is int32 Z×(h+1)×(w+2): all slices stand in one tall picture, framed by lines that are marked too, so
-    that all that reaches a border is one component, number 1. `size` (int64) counts the cells of each component and is
-    0 for that one.
+    The enclosed cells are few, so they are listed: `cells` int64 N are flat indices into `labels`, and `part` int32 N
+    is the component of each. `labels` is int32 Z×(h+1)×(w+2): all slices are stacked to one tall image with marked
+    lines around each, so that everything that reaches a border is one component, number 1. `size` (int64) counts the
+    cells of each component; it is 0 for number 1.
     """
 
     labels: np.ndarray

@@ -1,4 +1,4 @@
-"""Lungs as somebody segmented them already: DICOM SEG (PS3.3 A.51) with lungs or their lobes among its segments.
+"""Lungs from published DICOM SEG (PS3.3 A.51) with lungs or lobes among their segments.
 
 IDC publishes TotalSegmentator's for NLST (doi:10.5281/zenodo.8347011): about a hundred organs a file, as bits.
 """
@@ -32,7 +32,7 @@ LUNG_CODES = {
 """Segmented property types that are lung: SNOMED CT, and the older SNOMED RT identifiers for the same."""
 LUNG_LABEL = re.compile(r"\b(lungs?|(upper|middle|lower) lobe)\b")
 OTHER_LABEL = re.compile(r"nodul|tumou?r|mass|lesion|cancer|vessel|airway|trachea|bronch|effusion|opacit|consolidat")
-"""Words in segment labels that make it lung, and those that make it something in or at the lung."""
+"""Words in labels of lung segments, and words in labels of other structures in or at the lung."""
 
 
 def lungs(volume: Volume, seg_folders: Sequence[Path]) -> LungMask:
@@ -64,7 +64,7 @@ def _add(mask: np.ndarray, volume: Volume, path: Path) -> int:
         seg = pydicom.dcmread(file, stop_before_pixels=True)
         offset = file.tell()
     if volume.series_uid not in {str(series.SeriesInstanceUID) for series in seg.ReferencedSeriesSequence}:
-        return 0  # of another reconstruction that has this one's number
+        return 0  # it belongs to another reconstruction with the same series number
     numbers = {int(segment.SegmentNumber) for segment in seg.SegmentSequence if is_lung(segment)}
     if seg.SegmentationType == "BINARY":
         lungs = _of_bits(seg, numbers, _bits(seg, path, offset))
@@ -88,7 +88,7 @@ def _add(mask: np.ndarray, volume: Volume, path: Path) -> int:
 
 
 def _bits(seg: pydicom.Dataset, path: Path, offset: int) -> np.ndarray:
-    """The packed pixels, uint8; of the 100 MB of an uncompressed file only what is looked at is read."""
+    """The packed pixels, uint8. Uncompressed files (100 MB) are mapped, so that only the pages in use are read."""
     syntax = seg.file_meta.TransferSyntaxUID
     if syntax == DeflatedExplicitVRLittleEndian:
         return np.frombuffer(pydicom.dcmread(path).PixelData, np.uint8)
@@ -114,7 +114,7 @@ def _of_bits(seg: pydicom.Dataset, numbers: set[int], bits: np.ndarray) -> Itera
 
 
 def _of_label_map(seg: pydicom.Dataset, numbers: set[int], path: Path) -> Iterator[tuple[pydicom.Dataset, np.ndarray]]:
-    """The frames whose pixels, the numbers of segments, are some of these, and where (uint8, 0 or 1)."""
+    """The frames of a label map that have pixels of these segment numbers, and these pixels (uint8, 0 or 1)."""
     header = read_header(path)
     if header.pixels_at is None:
         raise SeriesRejected(Reason.NO_LUNG_MASK, "no pixel data")
@@ -137,7 +137,7 @@ def is_lung(segment: pydicom.Dataset) -> bool:
 
 
 def _axes(frame: pydicom.Dataset, shared: pydicom.Dataset, volume: Volume) -> AxialAxes:
-    """The way from a frame to the volume's view: segmentations keep their images' grid, but it may run another way."""
+    """The axes that turn a frame into the volume's view: it has the same grid, perhaps with other directions."""
     orientation = functional_group("PlaneOrientationSequence", frame, shared).ImageOrientationPatient
     axes = AxialAxes.of(tuple(map(float, orientation)))
     spacing = tuple(map(float, functional_group("PixelMeasuresSequence", frame, shared).PixelSpacing))

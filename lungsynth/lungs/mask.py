@@ -1,4 +1,4 @@
-"""The lung mask: coarse cells for crops and areas, single pixels where somebody asks for them."""
+"""The lung mask: coarse cells for crops and areas, refined to pixels on demand."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ _AROUND = np.ones((3, 3), np.uint8)
 
 @dataclass(frozen=True)
 class Edges:
-    """What decides in the cells along the mask's surface: the volume (int16, Z×Y×X) and the HU below which is lung."""
+    """Refines the mask's surface: the volume (int16, Z×Y×X), and the HU below which a pixel is lung."""
 
     hu: np.ndarray
     threshold_hu: float
@@ -18,7 +18,7 @@ class Edges:
 
 @dataclass(frozen=True)
 class LungMask:
-    """Parenchyma with the vessels and nodules in it; neither trachea nor main bronchi, as far as backends tell them.
+    """Parenchyma with its vessels and nodules, without trachea and main bronchi as far as the backend separates them.
 
     `cells` is bool, Z×⌊Y/r⌋×⌊X/c⌋, where `cell_px` (r, c) is the size of a cell in pixels; the pixels of an incomplete
     last row or column of cells are no lung. `notes` say what was odd. Without `edges` whole cells are lung or are not.
@@ -47,9 +47,9 @@ class LungMask:
         return plane
 
     def _sharpen(self, z: int) -> np.ndarray:
-        """Let single pixels decide where cells of lung meet others.
+        """Refine the mask to pixels where cells of lung meet other cells.
 
-        Lung that is denser than the threshold (vessels, nodules) has no edge of its own there: its cells are rounded.
+        Dense lung (vessels, nodules) has no edge at the threshold, so its cells are only smoothed.
         """
         assert self.edges is not None
         cells = self.cells[z].view(np.uint8)
@@ -58,7 +58,7 @@ class LungMask:
         light = self.edges.hu[z, : size[1], : size[0]] < self.edges.threshold_hu
         light_cells = cv2.resize(light.view(np.uint8) * 255, cells.shape[::-1], interpolation=cv2.INTER_AREA) > 127
         inside = cv2.erode(cells, _AROUND).astype(bool)
-        # Air cells that the backend left out, such as the trachea's, are not for the pixels to bring back.
+        # Air cells that the backend left out, such as the trachea's, stay out.
         around = cv2.dilate(cells, _AROUND).astype(bool) & (self.cells[z] | ~light_cells)
         dense = self.cells[z] & ~light_cells
         smooth = cv2.resize(cells * 255, size, interpolation=cv2.INTER_LINEAR) > 127

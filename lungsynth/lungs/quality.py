@@ -1,4 +1,4 @@
-"""Whether a mask can be the lungs: their volume, two sides of like size, filled with air that the body encloses."""
+"""Checks whether a mask is plausible as lungs: volume, two sides of similar size, air that the body encloses."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -11,7 +11,7 @@ from lungsynth.lungs.grid import Enclosed, cell_pixels
 from lungsynth.lungs.mask import LungMask
 
 SLICES = 12
-"""At least so many of a series' slices are measured: faults of the kinds below fill more than a few."""
+"""Least number of slices that are measured, of a series with more; faults extend over more than a few slices."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Quality:
 
     @classmethod
     def of(cls, mask: LungMask, volume: Volume, threshold_hu: float) -> Self:
-        """Measure a mask that is not empty; but for the volume, on some slices, at one pixel a cell of about 3 mm."""
+        """Measure a mask that is not empty. All but the volume is measured on some slices, at a pixel per 3 mm."""
         row, column = mask.cell_px
         voxel_mm3 = volume.spacing_mm[0] * volume.spacing_mm[1] * volume.slice_spacing_mm
         down, across = (
@@ -48,13 +48,13 @@ class Quality:
         )
 
     def faults(self, limits: QualityConfig) -> str:
-        """Every limit that is broken, with its numbers; empty for a plausible mask."""
+        """A text with every violated limit; empty for a plausible mask."""
         faults = []
         if not limits.min_litres <= self.litres <= limits.max_litres:
             faults.append(f"{self.litres:.2f} litres, not {limits.min_litres:g} to {limits.max_litres:g}")
         if self.side_ratio < limits.min_side_ratio:
             faults.append(f"one side has {self.side_ratio:.2f} of the other's volume, not {limits.min_side_ratio:g}")
-        # A single lung has no thin place in its middle, and a mask in one piece may be one.
+        # A single lung, which min_side_ratio 0 admits, has no thin place in its middle.
         if self.bridge > limits.max_bridge and limits.min_side_ratio > 0:
             faults.append(
                 f"no two lungs: {self.bridge:.2f} of a lung's section between them, not {limits.max_bridge:g}"
@@ -67,9 +67,10 @@ class Quality:
 
 
 def _sides(profile: np.ndarray) -> tuple[float, float]:
-    """Volume ratio of the sides, and the section between them over the smaller side's largest, by cells per column.
+    """Volume ratio of the two sides, and the section between them relative to the smaller side's largest section.
 
-    The sides part at the smallest section in the middle two fifths of the mask's breadth, where the mediastinum is.
+    `profile` counts the mask's cells in each sagittal column. The sides are parted at the smallest section in the
+    middle two fifths of the mask's breadth, where the mediastinum is.
     """
     columns = np.flatnonzero(profile)
     profile = profile[columns[0] : columns[-1] + 1]
@@ -83,7 +84,7 @@ def _sides(profile: np.ndarray) -> tuple[float, float]:
 
 
 def _leak(cells: np.ndarray, air: np.ndarray) -> float:
-    """Share of the mask in air that reaches the border of its slice, or on that border itself."""
+    """Fraction of the mask in air that reaches the border of its slice, or on that border itself."""
     enclosed = Enclosed.of(air)
     outside = air & ~enclosed.mask(enclosed.size > 0)
     outside[:, [0, -1]] = outside[:, :, [0, -1]] = True

@@ -11,8 +11,8 @@ from lungsynth.lungs.mask import LungMask
 from lungsynth.progress import hub_progress
 
 
-def lungs(volume_hu: np.ndarray, spacing_mm: tuple[float, float]) -> LungMask:
-    """Both lungs on the pixels of `volume_hu` (int16, Z×Y×X); the package scales slices itself, whatever `spacing_mm`.
+def lungs(volume_hu: np.ndarray) -> LungMask:
+    """Both lungs on the pixels of `volume_hu` (int16, Z×Y×X); the package resizes slices itself.
 
     Raises:
         LungsynthError: the package is not installed, or its weights cannot be downloaded.

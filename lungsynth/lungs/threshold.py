@@ -9,25 +9,25 @@ from lungsynth.lungs.grid import Enclosed, cell_means, cell_pixels
 from lungsynth.lungs.mask import Edges, LungMask
 
 GAS_HU = -970
-"""Mean HU of a cell below which it is bare gas (airway, bowel): emphysema keeps some walls."""
-GAS_SHARE = 0.5
-"""Share of such cells from which a large part is bowel."""
-SMALL_GAS_SHARE = 0.08
-"""The same of a part as small as an airway, most of whose cells hold some of its wall."""
+"""Mean HU below which a cell is pure gas (airway, bowel); emphysema is denser, since some walls remain."""
+GAS_FRACTION = 0.5
+"""Least fraction of gas cells in a large component that is bowel."""
+SMALL_GAS_FRACTION = 0.08
+"""The same for components as small as an airway, whose wall reaches into most of its cells."""
 SMALL_CM2 = 8.0
-"""Area up to which a part may be an airway; tracheas have 2 to 4 cm²."""
+"""Greatest area of a component that may be an airway; tracheas have 2 to 4 cm²."""
 AIRWAY_MM = 30.0
-"""Least length of small parts of gas on top of each other that is an airway; bullae and bubbles are shorter."""
+"""Least length of a stack of small gas components that is an airway; bullae and bubbles are shorter."""
 LUNG_MM = 50.0
-"""Least depth of a lung, from front to back, where it is deepest: the foam in a table is flatter."""
+"""Least greatest depth of a lung, from front to back; the foam in a scanner's table is flatter."""
 SECOND_LUNG = 0.2
-"""Least volume of the second lung as a share of the first: a smaller one lies beside two lungs that are joined."""
+"""Least volume of the second lung as a fraction of the first; a smaller stack is no lung, the two lungs are joined."""
 CLOSING_MM = 12.0
-"""Radius of the closing that brings hilar vessels and nodules on the pleura inside."""
+"""Radius of the closing that includes hilar vessels and nodules at the pleura."""
 CANDIDATES = 4
-"""Stacks that are looked at, the largest first: two lungs, and what may be larger than one of them."""
+"""Number of the largest stacks that are examined: two lungs, and stacks that may be larger than one of them."""
 MAX_HOLE_CM2 = 20.0
-"""Largest enclosed area that counts as lung: a mass of 5 cm does; the heart between two joined lungs does not."""
+"""Largest enclosed hole that is filled: one of a 5 cm mass is, the heart between two joined lungs is not."""
 
 
 def lungs(
@@ -44,18 +44,18 @@ def lungs(
     cell_px = cell_pixels(spacing_mm)
     cell_mm = (spacing_mm[0] * cell_px[0], spacing_mm[1] * cell_px[1])
     means = cell_means(volume_hu, cell_px)
-    # Slice by slice, since in three dimensions the lungs open to the room through the airways and where the scan ends.
+    # Slice by slice: in 3-D the lungs are connected to the air outside through the airways and at the scan's ends.
     air = Enclosed.of(means < threshold_hu)
     links = _links(air)
     small = air.size * cell_mm[0] * cell_mm[1] < SMALL_CM2 * 100
-    gas = _gas_share(air, means) > np.where(small, SMALL_GAS_SHARE, GAS_SHARE)
+    gas = _gas_fraction(air, means) > np.where(small, SMALL_GAS_FRACTION, GAS_FRACTION)
     airways = air.mask(_airways(links, gas & small, slice_spacing_mm))
     cells = _fill(_largest(air, links, ~gas & (air.size > 0), cell_mm), cell_mm) & ~airways
     return LungMask(cells, cell_px, edges=Edges(volume_hu, threshold_hu))
 
 
 def _links(air: Enclosed) -> np.ndarray:
-    """The parts that overlap from one slice to the next, 2×M."""
+    """Pairs of components that overlap in neighbouring slices, 2×M."""
     above = air.cells + air.labels[0].size
     inside = int(np.searchsorted(above, air.labels.size))
     upper = air.labels.ravel().take(above[:inside])
@@ -66,53 +66,53 @@ def _links(air: Enclosed) -> np.ndarray:
 
 
 def _stacks(links: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Join the parts `keep` (bool, one a part) along the links: the number of each part's stack."""
+    """Join the components `keep` (bool) along the links; returns the stack number of each component."""
     lower, upper = links[:, keep[links].all(axis=0)]
     graph = coo_array((np.ones(len(lower), np.int32), (lower, upper)), shape=(len(keep), len(keep)))
     return connected_components(graph, directed=False)[1]
 
 
-def _gas_share(air: Enclosed, means: np.ndarray) -> np.ndarray:
-    """The share of each part's cells that are bare gas."""
+def _gas_fraction(air: Enclosed, means: np.ndarray) -> np.ndarray:
+    """The fraction of each component's cells that are pure gas."""
     tall = np.zeros(air.labels.shape, bool)
     np.less(means, GAS_HU, out=tall[:, 1:, 1:-1])
     return np.bincount(air.part[tall.ravel()[air.cells]], minlength=len(air.size)) / air.size.clip(min=1)
 
 
 def _airways(links: np.ndarray, small_gas: np.ndarray, slice_spacing_mm: float) -> np.ndarray:
-    """Which parts belong to trachea or main bronchi: long stacks of small parts of gas."""
+    """Which components belong to trachea or main bronchi: long stacks of small gas components."""
     stacks = _stacks(links, small_gas)
     parts = np.bincount(stacks[small_gas], minlength=len(stacks))  # one in a slice, or two below the fork
     return small_gas & (parts[stacks] * slice_spacing_mm >= AIRWAY_MM)
 
 
 def _largest(air: Enclosed, links: np.ndarray, keep: np.ndarray, cell_mm: tuple[float, float]) -> np.ndarray:
-    """The largest stack that may be a lung, and the next if it is large enough to be the other: bool Z×h×w."""
+    """The largest stack that may be a lung, and the second if it is large enough: bool Z×h×w."""
     stacks = _stacks(links, keep)
     size = np.bincount(stacks[keep], weights=air.size[keep], minlength=len(stacks))
-    found, first, count = np.zeros_like(keep), 0.0, 0
+    chosen, first, count = np.zeros_like(keep), 0.0, 0
     for stack in np.argsort(size)[::-1][:CANDIDATES]:
         if count == 2 or size[stack] <= SECOND_LUNG * first:
             break
         parts = keep & (stacks == stack)
         if air.mask(parts).sum(axis=1, dtype=np.uint16).max() * cell_mm[0] >= LUNG_MM:
-            found |= parts
+            chosen |= parts
             first, count = first or size[stack], count + 1
-    return air.mask(found)
+    return air.mask(chosen)
 
 
-def _fill(found: np.ndarray, cell_mm: tuple[float, float]) -> np.ndarray:
+def _fill(mask: np.ndarray, cell_mm: tuple[float, float]) -> np.ndarray:
     """Close each slice of the mask, then fill its small holes; bool Z×h×w."""
-    filled = np.zeros_like(found)
-    if not found.any():
+    filled = np.zeros_like(mask)
+    if not mask.any():
         return filled
-    shadow = np.logical_or.reduce(found)
-    lines = (found.any(axis=(1, 2)), shadow.any(axis=1), shadow.any(axis=0))
+    shadow = np.logical_or.reduce(mask)
+    lines = (mask.any(axis=(1, 2)), shadow.any(axis=1), shadow.any(axis=0))
     extents = [np.flatnonzero(line) for line in lines]
     box = tuple(slice(indices[0], indices[-1] + 1) for indices in extents)
     radii = [round(CLOSING_MM / size) for size in cell_mm]
-    # Padded, so that slices in the tall picture stay apart and what is open to the box's border is no hole.
-    tall = np.pad(found[box].view(np.uint8), ((0, 0), *((radius + 1, radius + 1) for radius in radii)))
+    # Padded, so that slices in the tall image stay apart and what is open to the box's border is no hole.
+    tall = np.pad(mask[box].view(np.uint8), ((0, 0), *((radius + 1, radius + 1) for radius in radii)))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radii[1] + 1, 2 * radii[0] + 1))
     closed = cv2.morphologyEx(tall.reshape(-1, tall.shape[2]), cv2.MORPH_CLOSE, disc).reshape(tall.shape)
     holes = Enclosed.of(closed == 0)

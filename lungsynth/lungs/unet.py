@@ -1,4 +1,4 @@
-"""Lungs by a small 2-D U-Net with Gaussian dropout, of CT slices or of single pictures such as radiographs.
+"""Lungs by a small 2-D U-Net with Gaussian dropout, of CT slices or of single images such as radiographs.
 
 U-Net: Ronneberger et al. 2015, arXiv:1505.04597. Gaussian dropout: Srivastava et al. 2014, section 10.
 """
@@ -15,14 +15,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lungsynth.config import Config
-from lungsynth.errors import LungsynthError
+from lungsynth.errors import LungsynthError, first_line
+from lungsynth.intensity import to_network
 from lungsynth.lungs.mask import LungMask
 
 WEIGHTS, CARD = "lungs.safetensors", "lungs.json"
 BATCH = 16
-"""Pictures per forward pass."""
+"""Images per forward pass."""
 MIN_PART = 0.01
-"""Share of a slice's mask below which a part of it is dropped as a speck."""
+"""Components of less than this fraction of a slice's mask are dropped as specks."""
 
 
 class UnetConfig(Config):
@@ -106,8 +107,8 @@ def _block(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(*layers, GaussianDropout(dropout))
 
 
-def lungs(volume_hu: np.ndarray, spacing_mm: tuple[float, float], weights: Path) -> LungMask:
-    """Both lungs, slice by slice; the network sees whole slices of int16 Z×Y×X, whatever their `spacing_mm`.
+def lungs(volume_hu: np.ndarray, weights: Path) -> LungMask:
+    """Both lungs, slice by slice, of int16 Z×Y×X; the network sees whole slices.
 
     Raises:
         LungsynthError: `weights` is no folder of a trained U-Net, or one that was not trained on CT.
@@ -121,14 +122,14 @@ def lungs(volume_hu: np.ndarray, spacing_mm: tuple[float, float], weights: Path)
     return LungMask(predict(network, card.unet.size, planes), (1, 1))
 
 
-def lungs_of_picture(picture: np.ndarray, weights: Path) -> np.ndarray:
-    """The lungs of one uint8 picture, Y×X of any size, such as a radiograph: bool Y×X.
+def lungs_of_image(image: np.ndarray, weights: Path) -> np.ndarray:
+    """The lungs of one uint8 image, Y×X of any size, such as a radiograph: bool Y×X.
 
     Raises:
         LungsynthError: `weights` is no folder of a trained U-Net.
     """
     network, card = load_unet(weights)
-    return predict(network, card.unet.size, [picture])[0]
+    return predict(network, card.unet.size, [image])[0]
 
 
 def load_unet(folder: Path) -> tuple[Unet, UnetCard]:
@@ -141,7 +142,7 @@ def load_unet(folder: Path) -> tuple[Unet, UnetCard]:
         card = UnetCard.model_validate_json((folder / CARD).read_text(encoding="utf-8"))
         state = load_file(folder / WEIGHTS)
     except (OSError, UnicodeDecodeError, ValidationError, SafetensorError) as error:
-        reason = type(error).__name__ if isinstance(error, ValidationError) else str(error).splitlines()[0]
+        reason = type(error).__name__ if isinstance(error, ValidationError) else first_line(error)
         raise LungsynthError(
             f"{folder}: no U-Net for lungs ({reason}); train one with `lungsynth train-lungs`"
         ) from error
@@ -154,28 +155,23 @@ def load_unet(folder: Path) -> tuple[Unet, UnetCard]:
     return network.eval().to("cuda" if torch.cuda.is_available() else "cpu"), card
 
 
-def to_input(picture: np.ndarray, size: int) -> np.ndarray:
-    """A uint8 picture as the network takes it: uint8 size×size, by averaging where it shrinks."""
-    shrinks = size <= min(picture.shape)
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+def to_input(image: np.ndarray, size: int) -> np.ndarray:
+    """A uint8 image as the network takes it: uint8 size×size, by averaging where it shrinks."""
+    shrinks = size <= min(image.shape)
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 @torch.inference_mode()
-def predict(network: Unet, size: int, pictures: list[np.ndarray]) -> np.ndarray:
-    """The masks of pictures (uint8, Y×X, all of one size): bool N×Y×X."""
+def predict(network: Unet, size: int, images: list[np.ndarray]) -> np.ndarray:
+    """The masks of images (uint8, Y×X, all of one size): bool N×Y×X."""
     device = next(network.parameters()).device
-    masks = np.zeros((len(pictures), *pictures[0].shape), bool)
-    for start in range(0, len(pictures), BATCH):
-        inputs = np.stack([to_input(picture, size) for picture in pictures[start : start + BATCH]])
-        logits = network(as_grey(torch.from_numpy(inputs).to(device)))[:, 0].cpu().numpy()
+    masks = np.zeros((len(images), *images[0].shape), bool)
+    for start in range(0, len(images), BATCH):
+        inputs = np.stack([to_input(image, size) for image in images[start : start + BATCH]])
+        logits = network(to_network(torch.from_numpy(inputs)[:, None].to(device)))[:, 0].cpu().numpy()
         for mask, logit in zip(masks[start:], logits, strict=False):
             mask[:] = _without_specks(cv2.resize(logit, mask.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0)
     return masks
-
-
-def as_grey(pictures: Tensor) -> Tensor:
-    """uint8 B×S×S to what the network takes, float B×1×S×S in [-1, 1]."""
-    return pictures[:, None].float() / 127.5 - 1
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:

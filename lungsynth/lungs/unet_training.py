@@ -1,4 +1,4 @@
-"""Train the lung U-Net on pictures and masks from anywhere: threshold masks of CT slices, outlines of radiographs."""
+"""Train the lung U-Net on images and masks from anywhere: threshold masks of CT slices, outlines of radiographs."""
 
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from torch import Tensor
 from lungsynth.config import Config, Seed
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.errors import LungsynthError
+from lungsynth.fit import fit
 from lungsynth.hashing import array_sha256, combine
+from lungsynth.intensity import to_network
 from lungsynth.locks import alone
-from lungsynth.lungs.unet import CARD, WEIGHTS, Unet, UnetCard, UnetConfig, as_grey, predict, to_input
-from lungsynth.progress import Progress
+from lungsynth.lungs.unet import CARD, WEIGHTS, Unet, UnetCard, UnetConfig, predict, to_input
 
 
 class LungTrainingConfig(Config):
@@ -73,7 +74,7 @@ def train_unet(
         masks: uint8 or bool.
         config: network and training.
         folder: created where it is missing.
-        window_hu: the HU that grey 0 and 255 stand for; none for pictures that are no CT.
+        window_hu: the HU that grey 0 and 255 stand for; none for images that are no CT.
         held_out: images and masks on which the card's Dice is measured.
 
     Raises:
@@ -98,10 +99,10 @@ def train_unet(
     return card
 
 
-def dice(found: np.ndarray, true: np.ndarray) -> float:
+def dice(predicted: np.ndarray, true: np.ndarray) -> float:
     """Dice coefficient of two masks of one shape, over all of their pixels."""
-    found, true = found.astype(bool), true.astype(bool)
-    return float(2 * (found & true).sum() / (found.sum() + true.sum()).clip(min=1))
+    predicted, true = predicted.astype(bool), true.astype(bool)
+    return float(2 * (predicted & true).sum() / (predicted.sum() + true.sum()).clip(min=1))
 
 
 def _check(images: np.ndarray, masks: np.ndarray) -> None:
@@ -115,7 +116,7 @@ def _check(images: np.ndarray, masks: np.ndarray) -> None:
 
 
 def _target(mask: np.ndarray, size: int) -> np.ndarray:
-    """Share of each pixel of the network's that is lung, uint8 0 to 255."""
+    """Fraction of each of the network's pixels that is lung, uint8 0 to 255."""
     return to_input(mask.astype(np.uint8) * 255, size)
 
 
@@ -125,30 +126,26 @@ def _train(inputs: Tensor, targets: Tensor, config: LungTrainingConfig) -> Unet:
     with torch.random.fork_rng(devices=[] if device == "cpu" else None):
         torch.manual_seed(config.seed)
         network = Unet(config.unet).to(device).train()
-        optimiser = torch.optim.AdamW(network.parameters(), lr=config.lr)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, config.steps + 1)
-        for _ in Progress(range(config.steps), "lung U-Net", leave=False):
+
+        def loss() -> Tensor:
             rows = torch.randint(len(inputs), (config.batch,))
-            pair = torch.stack([as_grey(inputs[rows])[:, 0], targets[rows].float() / 255], dim=1).to(device)
+            pair = torch.stack([to_network(inputs[rows]), targets[rows].float() / 255], dim=1).to(device)
             pair = _moved(pair, config)
-            logits, target = network(pair[:, :1]), pair[:, 1:]
-            loss = overlap_loss(logits, target)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
+            return overlap_loss(network(pair[:, :1]), pair[:, 1:])
+
+        fit(network, loss, steps=config.steps, lr=config.lr, weight_decay=0.01, title="lung U-Net")
     return network.eval()
 
 
 def overlap_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy plus soft Dice, of `logits` and `target` in 0 to 1, of one shape."""
-    found = logits.sigmoid()
-    overlap = 2 * (found * target).sum() / (found.sum() + target.sum()).clamp(min=1)
+    predicted = logits.sigmoid()
+    overlap = 2 * (predicted * target).sum() / (predicted.sum() + target.sum()).clamp(min=1)
     return F.binary_cross_entropy_with_logits(logits, target) + 1 - overlap
 
 
 def _moved(pair: Tensor, config: LungTrainingConfig) -> Tensor:
-    """Zoom and shift each picture (channel 0, grey in [-1, 1]) with its mask (channel 1); black comes in at edges."""
+    """Zoom and shift each image (channel 0, grey in [-1, 1]) with its mask (channel 1); black comes in at edges."""
     count, device = len(pair), pair.device
     zoom = torch.empty(count, 1, 1).uniform_(*config.zoom)
     shift = torch.empty(count, 2, 1).uniform_(-2 * config.shift, 2 * config.shift)

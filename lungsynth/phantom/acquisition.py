@@ -1,11 +1,11 @@
-"""What the scanner adds: table, blur of the kernel, noise with its texture, padding."""
+"""Effects of the scanner: table, blur of the kernel, textured noise, padding."""
 
 import numpy as np
 from scipy import fft
 
 from lungsynth.phantom.geometry import Grid
 from lungsynth.phantom.organs import back_mm
-from lungsynth.phantom.recipe import PhantomPatient
+from lungsynth.phantom.patient import PhantomPatient
 
 AIR_HU, PADDING_HU = -1000.0, -2000.0
 WATER_PER_MM = 0.0195
@@ -13,7 +13,7 @@ WATER_PER_MM = 0.0195
 
 
 def paint_table(hu: np.ndarray, patient: PhantomPatient, grid: Grid) -> None:
-    """Paint the couch: a curved shell filled with foam, a mat on top. It stays level when the patient rolls."""
+    """Paint the table: a curved shell filled with foam, with a mat on top. It stays level when the patient rolls."""
     x, y = grid.fine_axis[None], grid.fine_axis[:, None]
     bend = x**2 / (2 * patient.scanner.table_radius_mm)
     below = y - (back_mm(patient) + 9.0 - bend)
@@ -52,7 +52,7 @@ def acquire(hu: np.ndarray, patient: PhantomPatient, grid: Grid, rng: np.random.
 
 
 def noise_map(hu: np.ndarray, patient: PhantomPatient, grid: Grid) -> np.ndarray:
-    """Standard deviation of the noise (HU, Z×Y×X): fewer photons cross more tissue, so that shoulders are noisy."""
+    """Standard deviation of the noise (HU, Z×Y×X); it rises with the tissue that photons cross, as at the shoulders."""
     water = np.maximum(hu + 1000.0, 0.0) * (WATER_PER_MM * grid.spacing_mm / 1000.0)
     across, along = water.sum(2), water.sum(1)
     reference = WATER_PER_MM * 240.0

@@ -8,7 +8,7 @@ from lungsynth.phantom.acquisition import AIR_HU, acquire, pad, paint_table
 from lungsynth.phantom.geometry import Canvas, Grid
 from lungsynth.phantom.lesion import paint_granulomas, paint_nodule
 from lungsynth.phantom.organs import Organs, build_organs, paint_contents, paint_trunk
-from lungsynth.phantom.recipe import PhantomPatient
+from lungsynth.phantom.patient import PhantomPatient
 from lungsynth.phantom.skeleton import paint_skeleton
 from lungsynth.phantom.trees import grow_trees
 from lungsynth.phantom.tubes import deposit
@@ -45,20 +45,20 @@ def volume_hu(patient: PhantomPatient) -> tuple[np.ndarray, np.ndarray]:
 
 
 def lung_mask(patient: PhantomPatient) -> np.ndarray:
-    """What truly is lung in a patient's series, bool Z×Y×X: all within the pleura, but not trachea and main bronchi.
+    """The true lungs of a patient's series, bool Z×Y×X: all within the pleura, without trachea and main bronchi.
 
     Vessels, airways and nodules of the lungs belong to it; heart, great vessels and hila do not.
     """
     grid = Grid.of(patient)
     organs = build_organs(patient, grid, _streams(patient)[0])
     mask = np.zeros((len(grid.z), grid.matrix, grid.matrix), bool)
-    box, share = Canvas(grid, AIR_HU).cover(np.minimum(*organs.lungs.values()))
-    mask[box] = share > 0.5
+    box, filled = Canvas(grid, AIR_HU).cover(np.minimum(*organs.lungs.values()))
+    mask[box] = filled > 0.5
     return mask
 
 
 def _streams(patient: PhantomPatient) -> list[np.random.Generator]:
-    """Independent random numbers for shapes, paints, branches, specks and texture, so that one changes no other."""
+    """Independent random generators for shapes, paints, branches, specks and texture: none affects another."""
     return [np.random.default_rng((patient.seed, part)) for part in range(5)]
 
 

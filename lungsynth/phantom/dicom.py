@@ -12,10 +12,10 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from lungsynth.errors import LungsynthError
 from lungsynth.phantom.acquisition import PADDING_HU
 from lungsynth.phantom.anatomy import volume_hu
-from lungsynth.phantom.recipe import SIMULATOR_VERSION, PhantomPatient
+from lungsynth.phantom.patient import SIMULATOR_VERSION, PhantomPatient
 
 _DATE, _TIME = "20000102", "120000"
-"""Fixed, so that the same recipe gives the same bytes."""
+"""Fixed, so that the same patient gives the same bytes."""
 _MAKER = "lungsynth phantom"
 
 
@@ -82,7 +82,7 @@ def _ct_dataset(patient: PhantomPatient, shared: Dataset, pixels: np.ndarray, in
 
 
 def _shared_attributes(patient: PhantomPatient) -> Dataset:
-    """What all instances of the CT series have in common (PS3.3 A.3)."""
+    """The attributes that all instances of the CT series have in common (PS3.3 A.3)."""
     scanner = patient.scanner
     shared = Dataset()
     shared.SOPClassUID = CTImageStorage

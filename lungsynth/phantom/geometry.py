@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from scipy.sparse import csr_array
 
-from lungsynth.phantom.recipe import PhantomPatient
+from lungsynth.phantom.patient import PhantomPatient
 
 PITCH_MM = 4.0
 """Coarse grid pitch: half the smallest radius of curvature that is painted from it."""
@@ -21,7 +21,7 @@ Point = tuple[float, float, float]
 def cubic_weights(positions: np.ndarray, nodes: int) -> csr_array:
     """Matrix (positions×nodes) of Keys' cubic interpolation, exact for quadratics; positions in units of nodes.
 
-    Sparse also because dense products would wake BLAS threads, which costs more than it gains beside other processes.
+    It is sparse also because dense products would start BLAS threads, which slow down other processes.
     """
     base = np.clip(np.floor(positions).astype(int), 1, nodes - 3)
     t = positions - base
@@ -48,7 +48,7 @@ def interpolate(field: np.ndarray, rows: csr_array, columns: csr_array) -> np.nd
 
 @dataclass(frozen=True)
 class Grid:
-    """Where a series samples space: slices `z`, a fine matrix and a coarse one over the same field of view."""
+    """The sampling grid of a series: slices `z`, a fine and a coarse matrix over the same field of view."""
 
     z: np.ndarray
     matrix: int
@@ -130,9 +130,9 @@ class Canvas:
         self.hu = np.full((len(grid.z), grid.matrix, grid.matrix), hu, np.float32)
 
     def cover(self, distance: np.ndarray, softness_mm: float = 0.0) -> tuple[tuple[slice, ...], np.ndarray]:
-        """The box of voxels that a shape (signed distance, coarse, mm) reaches, and the share of each that it fills.
+        """The box of voxels that a shape (signed distance, coarse, mm) reaches, and the fraction of each that it fills.
 
-        A slanting surface is smeared over the slice thickness, as partial volume does.
+        Slanting surfaces are blurred over the slice thickness, as by partial volume.
         """
         grid = self.grid
         box, coarse_box = self.boxes(distance)

@@ -1,15 +1,15 @@
-"""The spiculated nodule and its harmless mimics."""
+"""The spiculated nodule, and granulomas that look like nodules."""
 
 import numpy as np
 
 from lungsynth.phantom.geometry import Canvas, Grid
 from lungsynth.phantom.organs import SIDES, Organs
-from lungsynth.phantom.recipe import NoduleRecipe, PhantomPatient
+from lungsynth.phantom.patient import Nodule, PhantomPatient
 from lungsynth.phantom.trees import spread_points
 from lungsynth.phantom.tubes import Samples, deposit, sample_segments
 
 
-def paint_nodule(canvas: Canvas, nodule: NoduleRecipe, organs: Organs, rng: np.random.Generator) -> np.ndarray:
+def paint_nodule(canvas: Canvas, nodule: Nodule, organs: Organs, rng: np.random.Generator) -> np.ndarray:
     """Paint the nodule and give its mask (Z×Y×X bool): the ball without the spicules, never empty."""
     grid = canvas.grid
     centre = _place(nodule, organs, grid)
@@ -18,7 +18,7 @@ def paint_nodule(canvas: Canvas, nodule: NoduleRecipe, organs: Organs, rng: np.r
     reach = 1.8 * radius + 3.0
     rows, columns = grid.window((centre[0] - reach, centre[0] + reach), (centre[1] - reach, centre[1] + reach))
     x, y = grid.fine(rows, columns)
-    # Slabs are averages over several heights, for a nodule may be hardly thicker than a slice.
+    # A slice is averaged over several heights, since a nodule may be hardly thicker than a slice.
     heights = grid.z[:, None] + grid.thickness_mm * (np.arange(5) - 2) / 5
     layers = np.flatnonzero(np.abs(grid.z - centre[2]) < reach + grid.thickness_mm)
     box = (slice(int(layers[0]), int(layers[-1]) + 1), rows, columns)
@@ -38,7 +38,7 @@ def paint_nodule(canvas: Canvas, nodule: NoduleRecipe, organs: Organs, rng: np.r
 
 
 def paint_granulomas(canvas: Canvas, patient: PhantomPatient, organs: Organs, rng: np.random.Generator) -> None:
-    """Healed specks of 2 to 4 mm, some of them calcified: the reason why not every dot is a vessel or a cancer."""
+    """Paint granulomas of 2 to 4 mm, some calcified, so that not every dot is a vessel or a nodule."""
     for _ in range(patient.granulomas):
         place = spread_points(organs.lungs[SIDES[int(rng.integers(2))]], canvas.grid, 1, 6.0, rng)
         radius, hu = rng.uniform(1.0, 2.0), rng.uniform(20.0, 350.0)
@@ -47,8 +47,8 @@ def paint_granulomas(canvas: Canvas, patient: PhantomPatient, organs: Organs, rn
         canvas.blend(*deposit(speck, canvas.grid), hu)
 
 
-def _place(nodule: NoduleRecipe, organs: Organs, grid: Grid) -> np.ndarray:
-    """Centre in mm: the node of the coarse grid that the recipe's preferences point to, deep enough in the lung."""
+def _place(nodule: Nodule, organs: Organs, grid: Grid) -> np.ndarray:
+    """Centre in mm: the node of the coarse grid that `height` and `place` select, deep enough in the lung."""
     lung = organs.lungs[1 if nodule.left else -1].copy()
     lung[[0, 1, -2, -1]] = 1.0
     room = np.maximum(lung.min() * 0.75, -0.55 * nodule.diameter_mm - 2.0)
@@ -60,7 +60,7 @@ def _place(nodule: NoduleRecipe, organs: Organs, grid: Grid) -> np.ndarray:
     return np.array([x[0, row[chosen], column[chosen]], y[0, row[chosen], column[chosen]], grid.z[layer]], float)
 
 
-def _spicules(nodule: NoduleRecipe, centre: np.ndarray, rng: np.random.Generator, grid: Grid) -> Samples:
+def _spicules(nodule: Nodule, centre: np.ndarray, rng: np.random.Generator, grid: Grid) -> Samples:
     direction = rng.normal(size=(nodule.spicules, 3)) * [1.0, 1.0, 0.7]
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     radius = nodule.diameter_mm / 2

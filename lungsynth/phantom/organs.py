@@ -1,4 +1,4 @@
-"""Soft shapes of a thorax as signed distances in mm on the coarse grid, and how they are painted.
+"""Soft organs of a thorax as signed distances in mm on the coarse grid, and how they are painted.
 
 Sizes follow the usual adult anatomy at the level of the carina (T5): cavity 256×176 mm inside the ribs, lungs 110 mm
 above and 90 to 170 mm below it, the right dome of the diaphragm a good centimetre higher than the left.
@@ -10,7 +10,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from lungsynth.phantom.geometry import Canvas, Grid, Point, ellipsoid, smooth_max, smooth_min, tube
-from lungsynth.phantom.recipe import PhantomPatient
+from lungsynth.phantom.patient import PhantomPatient
 
 FAT_HU, MUSCLE_HU, SKIN_HU, GAS_HU = -100.0, 52.0, 10.0, -985.0
 SIDES = (-1, 1)
@@ -68,18 +68,18 @@ class Organs:
 
 
 def profile(z: np.ndarray, values: tuple[float, ...], size: float) -> np.ndarray:
-    """Values given at `_HEIGHTS`, at the heights z of a patient of that size; Z×1×1."""
+    """Values given at `_HEIGHTS`, interpolated to the heights z of a patient of that size: Z×1×1."""
     inside = np.clip(z / size, _HEIGHTS[0], _HEIGHTS[-1])
     return PchipInterpolator(_HEIGHTS, values)(inside).astype(np.float32).reshape(-1, 1, 1)
 
 
 def cavity_shift(patient: PhantomPatient, z: np.ndarray) -> np.ndarray:
-    """y of the cavity's middle at heights z, Z×1×1: towards the neck it leans to the back."""
+    """y of the cavity's centre at heights z, Z×1×1; it moves backwards towards the neck."""
     return patient.size * profile(z, _SHIFT, patient.size)
 
 
 def spine_centre(patient: PhantomPatient, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centre (x, y) of the vertebral bodies at heights z: they stand into the cavity's back and follow its curve."""
+    """Centre (x, y) of the vertebral bodies at heights z; they protrude into the cavity's back and follow its curve."""
     s = patient.size
     depth = profile(z, _DEPTH, s).ravel()
     x = patient.sway_mm * np.sin(2 * np.pi * z / (260.0 * s))
@@ -134,7 +134,7 @@ def paint_trunk(canvas: Canvas, patient: PhantomPatient, organs: Organs, rng: np
 
 
 def paint_contents(canvas: Canvas, patient: PhantomPatient, organs: Organs, rng: np.random.Generator) -> None:
-    """What the cavity holds besides the lungs: mediastinal fat, heart, great vessels, and the upper abdomen."""
+    """Paint the cavity's contents besides the lungs: mediastinal fat, heart, great vessels, upper abdomen."""
     grid, s = canvas.grid, patient.size
     contrast = patient.blood_hu > 60
     canvas.paint(organs.cavity + 1.0, -88.0 + 10.0 * grid.lattice_noise(rng, 12.0))
@@ -254,7 +254,7 @@ def _vessels(patient: PhantomPatient, grid: Grid) -> np.ndarray:
 
 
 def _mediastinum(patient: PhantomPatient, grid: Grid, organs: list[np.ndarray]) -> np.ndarray:
-    """All between the lungs: the organs, a little fat, the windpipe, the hila, the spine and the midline fold."""
+    """The region between the lungs: organs, some fat, trachea, hila, spine and the midline fold."""
     s = patient.size
     x, y, z = grid.coarse
     union = organs[0]

@@ -4,7 +4,7 @@ import numpy as np
 
 from lungsynth.phantom.geometry import Canvas
 from lungsynth.phantom.organs import SIDES, Organs, cavity_shift, front_of_cavity, profile, spine_centre
-from lungsynth.phantom.recipe import PhantomPatient
+from lungsynth.phantom.patient import PhantomPatient
 from lungsynth.phantom.tubes import Samples, deposit, sample_chain, sample_sheet
 
 CORTEX_HU, MARROW_HU, CARTILAGE_HU, DISC_HU, CORD_HU = 620.0, 190.0, 115.0, 85.0, 38.0

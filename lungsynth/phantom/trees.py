@@ -1,6 +1,6 @@
 """Airways, arteries and veins of the lungs as branching trees.
 
-Each tree grows from its hilum to points spread over the lung, the nearest first; each is joined to the node from which
+Each tree grows from its hilum to random points in the lung, the nearest first. A point is joined to the node from which
 it is reached with the least length and turning. Radii follow Murray's law with exponent 2.4.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from lungsynth.phantom.geometry import Grid, Point
 from lungsynth.phantom.organs import SIDES, Organs
-from lungsynth.phantom.recipe import PhantomPatient
+from lungsynth.phantom.patient import PhantomPatient
 from lungsynth.phantom.tubes import Samples, sample_chain, sample_segments
 
 MURRAY_EXPONENT = 2.4
@@ -34,7 +34,7 @@ class Tree:
     def samples(self, grid: Grid, extra_mm: float = 0.0) -> Samples:
         """Samples of all branches, thickened by `extra_mm`."""
         child, parent = np.arange(1, len(self.nodes)), self.parents[1:]
-        # A branch begins as thin as it goes on, so that it does not swell at its fork.
+        # A branch has one radius along its length, so that it does not swell at its fork.
         radii = self.radii[child] + extra_mm
         return sample_segments(self.nodes[parent], self.nodes[child], radii, radii, grid)
 

@@ -1,6 +1,6 @@
-"""Thin structures by mass: every sample brings a little volume, and voxels add them up.
+"""Thin structures by volume: each sample stands for a small volume, and voxels sum the samples in them.
 
-A vessel thinner than a pixel keeps exactly its share of a voxel, which no test of «inside or outside» would give.
+So a vessel thinner than a pixel fills the right fraction of a voxel; an inside-or-outside test would not give that.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def sample_chain(points: np.ndarray, radii: np.ndarray, grid: Grid) -> Samples:
 
 
 def sample_segments(starts: np.ndarray, ends: np.ndarray, first: np.ndarray, last: np.ndarray, grid: Grid) -> Samples:
-    """Samples of many tapering tubes (starts and ends N×3, radii N, mm), without what lies far from all slices."""
+    """Samples of many tapering tubes (starts and ends N×3, radii N, mm), without those far from all slices."""
     step = 0.6 * grid.spacing_mm
     lengths = np.linalg.norm(ends - starts, axis=1)
     counts = np.maximum(1, np.ceil(lengths / step)).astype(int)
@@ -56,7 +56,7 @@ def sample_segments(starts: np.ndarray, ends: np.ndarray, first: np.ndarray, las
     angle = (k + 7 * owner) * _GOLDEN_ANGLE
     segment = which[owner]
     offset = (reach * np.cos(angle))[:, None] * side[segment] + (reach * np.sin(angle))[:, None] * up[segment]
-    # Spread along the axis too: a thin slice would else catch a varying number of whole discs.
+    # Samples are spread along the axis too, else a thin slice would contain a varying number of whole discs.
     along = ((k * np.sqrt(2)) % 1 - 0.5) * (lengths / counts)[segment]
     offset += along[:, None] * axis[segment]
     return Samples(centres[owner] + offset, (volumes / discs)[owner])
@@ -81,7 +81,7 @@ def sample_sheet(corners: np.ndarray, thickness_mm: float, grid: Grid) -> Sample
 
 
 def deposit(samples: Samples, grid: Grid) -> tuple[tuple[slice, ...], np.ndarray]:
-    """The box of voxels that the samples reach, and the share of each (float32, 0 to 1) that they fill.
+    """The box of voxels that the samples reach, and the fraction of each (float32, 0 to 1) that they fill.
 
     Slices are slabs with a rectangular profile; in a slice each sample is spread over the four nearest pixels.
     """
@@ -105,11 +105,11 @@ def deposit(samples: Samples, grid: Grid) -> tuple[tuple[slice, ...], np.ndarray
     box = tuple(slice(int(a.min()), int(a.max()) + extra) for a, extra in ((layer, 1), (r0, 2), (c0, 2)))
     shape = tuple(side.stop - side.start for side in box)
     corner = ((layer - box[0].start) * shape[1] + r0 - box[1].start) * shape[2] + c0 - box[2].start
-    share = samples.volumes[hit] / (spacing * spacing * grid.thickness_mm)
-    right, down = share * dc, dr
+    filled = samples.volumes[hit] / (spacing * spacing * grid.thickness_mm)
+    right, down = filled * dc, dr
     total = np.bincount(
         np.concatenate([corner, corner + 1, corner + shape[2], corner + shape[2] + 1]),
-        np.concatenate([(share - right) * (1 - down), right * (1 - down), (share - right) * down, right * down]),
+        np.concatenate([(filled - right) * (1 - down), right * (1 - down), (filled - right) * down, right * down]),
         int(np.prod(shape)),
     )
     return box, np.minimum(total, 1.0).astype(np.float32).reshape(shape)

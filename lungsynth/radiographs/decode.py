@@ -21,16 +21,16 @@ from lungsynth.radiographs.raster import (
 from lungsynth.radiographs.tiff import read_tiff
 
 FORMATS = ("PNG", "JPEG", "TIFF")
-"""What Pillow may open; each decoder more is one more for hostile files."""
+"""Formats that Pillow may open. Others stay closed, since each decoder is a target for hostile files."""
 PNG, TIFF = b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""How files of these kinds start; the last two are BigTIFF."""
+"""First bytes of PNG and TIFF files; the last two are BigTIFF."""
 
 
 def open_raster(content: bytes, notes: list[str]) -> Raster:
     """The first picture of a file.
 
     Raises:
-        SeriesRejected: it is none of the kinds, is damaged, or claims too many pixels.
+        SeriesRejected: it is of another format, is damaged, or claims too many pixels.
     """
     try:
         if content.startswith(TIFF) and (raster := read_tiff(content, notes)) is not None:
@@ -62,7 +62,7 @@ def _by_pillow(content: bytes, notes: list[str]) -> Raster:
 
 
 def _on_black(image: Image.Image, notes: list[str]) -> Image.Image:
-    """The image without palette or alpha; where it is transparent, black, as the field around a radiograph is."""
+    """The image without palette or alpha; transparent parts become black, like the field around a radiograph."""
     keyed = "transparency" in image.info and image.mode in ("1", "L", "RGB")
     if not keyed and image.mode not in ("P", "PA", "LA", "La", "RGBA", "RGBa"):
         return image

@@ -1,4 +1,4 @@
-"""Grey values of pictures, and what stands for black and white where a file does not say."""
+"""Grey values of pictures, and the range that becomes black to white where a file does not say."""
 
 from typing import NamedTuple
 
@@ -7,14 +7,14 @@ import numpy as np
 PERCENTILES = (0.5, 99.5)
 """Grey values that become 0 and 255 where more than 8 bit come without a window.
 
-Such files mostly hold 12 or 14 bit and do not say so: over the full 16 bit they would be almost black, and from least
-to greatest value a lead marker or a dead pixel would set the scale. nnU-Net (Isensee 2021,
+Such files mostly hold 12 or 14 bit without saying so. Scaled by the full 16 bit they would be almost black; scaled by
+their least and greatest values, one lead marker or dead pixel would set the scale. nnU-Net (Isensee 2021,
 doi:10.1038/s41592-020-01008-z) and most loaders of 16-bit radiographs clip the same tails.
 """
 LUMA = (0.299, 0.587, 0.114)
 """Red, green and blue in grey (ITU-R BT.601), as Pillow has it."""
 COLOURFUL = 32
-"""Of 255: difference of the channels above which an image is no grey one that was stored in colour."""
+"""Difference of the channels, of 255, above which an image counts as coloured rather than as grey stored in colour."""
 GREY_FROM_COLOURS = "colours became grey"
 
 

@@ -1,4 +1,4 @@
-"""Pixels of PNG, JPEG and TIFF files as they are stored, and what all of their readers check and note."""
+"""Pixels of PNG, JPEG and TIFF files as they are stored, and the checks and notes that their readers have in common."""
 
 from typing import NamedTuple
 
@@ -12,10 +12,11 @@ TRANSPARENT = "transparent pixels were laid on black"
 
 
 class Raster(NamedTuple):
-    """A picture as its file has it, upright: `pixels` Y×X, or Y×X×3 where it has colours.
+    """The pixels of a file, upright: `pixels` is Y×X, or Y×X×3 for colours.
 
-    `deep` pixels have more than 8 bit, or no bounds; others are uint8. `opacity` (float32, 0 to 1, Y×X) is none where
-    all is opaque or lies on black already. `orientation` is the EXIF orientation by which it was turned upright.
+    Pixels that are not `deep` are uint8; `deep` ones have more than 8 bit, or are floats. `opacity` (float32, 0 to 1,
+    Y×X) is none if the picture is opaque or already laid on black. `orientation` is the file's EXIF orientation, which
+    has been applied.
     """
 
     pixels: np.ndarray
@@ -25,7 +26,7 @@ class Raster(NamedTuple):
 
 
 def check_size(width: int, height: int) -> None:
-    """Reject what claims no pixels or more than `MAX_PIXELS`, before any of it is decoded."""
+    """Reject a size of no pixels or more than `MAX_PIXELS`, before anything is decoded."""
     if not 0 < width * height <= MAX_PIXELS:
         raise SeriesRejected(Reason.UNREADABLE, f"claims {width}×{height} pixels")
 
@@ -45,7 +46,7 @@ def say_turned(orientation: object, notes: list[str]) -> int:
 
 
 def turned(image: np.ndarray, orientation: int) -> np.ndarray:
-    """An image (Y×X or Y×X×…) upright that is stored in this EXIF orientation."""
+    """An image (Y×X or Y×X×…) stored in this EXIF orientation, turned upright."""
     if orientation >= 5:
         image = np.swapaxes(image, 0, 1)
     down, across = (orientation in (3, 4, 7, 8)), (orientation in (2, 3, 6, 7))
@@ -58,7 +59,7 @@ def flat(pixels: np.ndarray) -> np.ndarray:
 
 
 def opacity_of(alpha: np.ndarray | None, notes: list[str]) -> np.ndarray | None:
-    """A deep alpha channel as a share of its own greatest value, as writers of 12-bit files may mean 4095 by opaque."""
+    """A deep alpha channel divided by its greatest value, since 4095 may mean opaque in files of 12 bits."""
     if alpha is None or alpha.min() == alpha.max() != 0:
         return None
     notes.append(TRANSPARENT)

@@ -16,7 +16,7 @@ from lungsynth.radiographs.grey import COLOURFUL, GREY_FROM_COLOURS, LUMA, Pictu
 from lungsynth.radiographs.raster import Raster, turned
 
 JPEG = b"\xff\xd8"
-"""How a JPEG file starts."""
+"""First bytes of a JPEG file."""
 SAME_SHAPE = 0.01
 """Relative difference up to which the sides of mask and image are in the same ratio."""
 
@@ -34,7 +34,7 @@ def read_picture(path: Path, uid: str) -> Picture:
     if picture_uid(hashlib.sha256(content).hexdigest()) != uid:
         raise SeriesRejected(Reason.UNREADABLE, "the file has changed since the cohort was selected: select it again")
     with warnings.catch_warnings():
-        # Both libraries warn of odd metadata, which are not used, and Pillow of large images, which are checked for.
+        # pydicom and Pillow warn of odd metadata, which are not used, and of large images, which are rejected.
         warnings.simplefilter("ignore")
         picture = _read_dicom(path) if is_dicom(content[:4096]) else _read_image(content)
     if not picture.grey.max() > picture.grey.min():
@@ -81,7 +81,7 @@ def _exact(values: np.ndarray) -> np.ndarray:
 def read_mask(path: Path, picture: Picture) -> np.ndarray:
     """A mask file as bool, of its own size, on a picture whose sides must be in the same ratio.
 
-    What is not black belongs to the mask; in a JPEG, whose compression dirties the black, what is above half.
+    Pixels that are not black belong to the mask. In a JPEG, whose compression makes black noisy, those above half do.
 
     Raises:
         SeriesRejected: `NO_MASK`, where the file cannot be read or does not fit.
@@ -106,10 +106,10 @@ def read_mask(path: Path, picture: Picture) -> np.ndarray:
 
 
 def _turned_like(picture: Picture, mask: np.ndarray) -> np.ndarray:
-    """A mask without orientation of its own, on an image that its EXIF orientation turned.
+    """A mask without EXIF orientation for an image that was turned upright by its own.
 
-    It may have been drawn on the pixels as they are stored or as they are seen, and a wrong guess trains on a mask that
-    lies elsewhere. Only where one of both is impossible, or both are the same, nobody has to guess.
+    The mask may fit the pixels as stored or as seen. It is used if only one of these fits, or if both are equal;
+    otherwise it is rejected, since a wrong guess would put the mask at another place.
     """
     upright = turned(mask, picture.orientation)
     as_stored, as_seen = _fits(upright, picture), _fits(mask, picture)
@@ -127,6 +127,6 @@ def _turned_like(picture: Picture, mask: np.ndarray) -> np.ndarray:
 
 
 def _fits(mask: np.ndarray, picture: Picture) -> bool:
-    """Whether the sides are in the same ratio: published masks may be smaller, JSRT's are 1024² of 2048²."""
+    """Whether the sides are in the same ratio. Published masks may be smaller: JSRT has 1024² for images of 2048²."""
     rows, columns = picture.grey.shape
     return abs(mask.shape[0] * columns / (mask.shape[1] * rows) - 1) <= SAME_SHAPE

@@ -22,7 +22,7 @@ RADIOGRAPHS = ("CR", "DX", "RG")
 """DICOM modalities: computed, digital and digitised film radiography."""
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 MIN_SHOWN = 32
-"""Of 255: a window in which the values differ by less fits another image: 12 bits in a window of 16 give 16."""
+"""Least range of grey values, of 255, for a window to fit the image: 12-bit values in a window of 16 bits give 16."""
 
 
 def read_radiograph(path: Path) -> Picture:
@@ -53,7 +53,7 @@ def read_radiograph(path: Path) -> Picture:
 
 
 def _check(dataset: Dataset, header: Header) -> None:
-    """Reject what is no radiograph, what may show a name, and what cannot be decoded."""
+    """Reject files that are no radiograph, may show a name, or cannot be decoded."""
     modality = str(dataset.get("Modality", ""))
     if modality not in RADIOGRAPHS:
         raise SeriesRejected(Reason.NOT_CT, f"modality {modality[:16] or 'missing'} is no radiograph's")
@@ -83,7 +83,7 @@ def _colours(path: Path, notes: list[str]) -> np.ndarray:
 
 
 def _grey(path: Path, header: Header, dataset: Dataset, notes: list[str]) -> np.ndarray:
-    """Grey values, 0 to 255; padding around the image is black, whichever way its values run."""
+    """Grey values, 0 to 255; padding around the image is black, even in inverted images."""
     assert header.pixels_at is not None  # as checked
     layout = layout_of(header.values, header.transfer_syntax, header.pixels_at, header.pixel_bytes)
     stored = next(read_stored(path, layout, [0], bytearray(layout.rows * layout.columns * 4)))
@@ -106,7 +106,7 @@ def _grey(path: Path, header: Header, dataset: Dataset, notes: list[str]) -> np.
 
 
 def _modality_values(stored: np.ndarray, dataset: Dataset, notes: list[str]) -> np.ndarray:
-    """What the stored values mean, float64: by the modality LUT, or else by slope and intercept."""
+    """The stored values after the modality LUT, or else slope and intercept: float64."""
     if dataset.get("ModalityLUTSequence"):
         return _looked_up(stored, dataset.ModalityLUTSequence[0], dataset)
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
@@ -119,7 +119,7 @@ def _modality_values(stored: np.ndarray, dataset: Dataset, notes: list[str]) -> 
 
 
 def _looked_up(values: np.ndarray, lut: Dataset, dataset: Dataset) -> np.ndarray:
-    """What a LUT (PS3.3 C.11.1.1) gives for values, float64; beyond its ends these go on."""
+    """Values after a LUT (PS3.3 C.11.1.1), float64; values beyond its ends get its first or last entry."""
     entries, first, _ = map(int, lut.LUTDescriptor)
     entries = entries or 1 << 16
     if isinstance(data := lut.LUTData, bytes):
@@ -132,7 +132,7 @@ def _looked_up(values: np.ndarray, lut: Dataset, dataset: Dataset) -> np.ndarray
 
 
 def _in_window(values: np.ndarray, counted: np.ndarray | None, dataset: Dataset, notes: list[str]) -> np.ndarray | None:
-    """The values as the first of the file's VOI LUTs and windows shows them in which they differ; none: in none."""
+    """Grey values by the first of the file's VOI LUTs and windows in which the image shows anything; none: by none."""
     if dataset.get("VOILUTSequence"):
         bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
         looked_up = _looked_up(values, dataset.VOILUTSequence[0], dataset)
@@ -152,7 +152,7 @@ def _in_window(values: np.ndarray, counted: np.ndarray | None, dataset: Dataset,
 
 
 def _differ(grey: np.ndarray, counted: np.ndarray | None) -> bool:
-    """Whether an image shows anything: on every few pixels, as it is asked of every file."""
+    """Whether an image shows anything: a range of `MIN_SHOWN` grey values in a sample of its pixels."""
     step = max(1, math.isqrt(grey.size // 250_000))
     thin = (slice(None, None, step),) * 2
     sample = grey[thin] if counted is None else grey[thin][counted[thin]]
@@ -181,10 +181,10 @@ def _windowed(values: np.ndarray, centre: float, width: float, function: str) ->
 
 
 def _inverted(dataset: Dataset, notes: list[str]) -> bool:
-    """Whether small values are to be bright.
+    """Whether small values have to be shown bright.
 
-    Raw images, that viewers do not show, may run either way; the sign of their relation to the dose says which. Shown
-    as radiographs are, dense tissue, that lets little dose through, is bright.
+    Dense tissue, which lets little dose through, is bright in radiographs. In raw images, which viewers do not show,
+    its values may be small or large; the sign of their relation to the dose says which.
     """
     sign = dataset.get("PixelIntensityRelationshipSign")
     if str(dataset.get("PresentationIntentType", "")) == "FOR PROCESSING":

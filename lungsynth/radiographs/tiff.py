@@ -1,4 +1,4 @@
-"""TIFF files that Pillow does not read as they are: deep, signed, of floats, or of a kind that it does not know.
+"""TIFF files that Pillow reads wrongly or not at all: with more than 8 bit, signed values, floats or deep palettes.
 
 Numbers of tags and of their values are those of TIFF 6.0.
 """
@@ -13,24 +13,24 @@ from lungsynth.dataset.rejection import Reason, SeriesRejected
 from lungsynth.radiographs.raster import MAX_PIXELS, Raster, check_size, flat, opacity_of, say_pages, say_turned, turned
 
 COMPRESSIONS = {1: "none", 5: "LZW", 8: "Deflate", 32946: "Deflate", 32773: "PackBits", 50000: "Zstandard"}
-"""What is decoded; all of these decoders fill a buffer of a size that is known before."""
+"""Compressions that are decoded: their decoders fill a buffer of known size."""
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK = 0, 1, 2, 3, 5
 COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4}
-"""Photometric interpretations, and the samples that each takes of a pixel."""
+"""Photometric interpretations, with their samples per pixel."""
 UNSIGNED = 1
 ASSOCIATED, UNASSOCIATED = 1, 2
-"""Alpha by which the colours were multiplied already, and alpha by which they were not."""
+"""Kinds of alpha: colours are multiplied by it already, or not."""
 ORIENTATION = 274
 
 
 def read_tiff(content: bytes, notes: list[str]) -> Raster | None:
-    """The first page; none where Pillow reads it as well, or knows better what is wrong with it.
+    """The first page; none if Pillow reads the file correctly, or gives a better reason for rejecting it.
 
     Raises:
         SeriesRejected: it is of a kind that is not read, is cut short, or claims too many pixels.
         Exception: nearly any, where it is damaged.
     """
-    logging.getLogger("tifffile").disabled = True  # it logs what it finds odd in files, and paths with it
+    logging.getLogger("tifffile").disabled = True  # its log shows paths, which may name patients
     with TiffFile(BytesIO(content)) as file:
         page = file.pages.first
         assert isinstance(page, TiffPage)
@@ -52,9 +52,9 @@ def _needs_care(page: TiffPage) -> bool:
 
 
 def _of_8_bits(colormap: np.ndarray) -> bool:
-    """Whether a colour map, whose entries are of 16 bit by the standard, holds colours of 8 in its upper half.
+    """Whether a colour map holds colours of 8 bit in the upper half of its entries, which have 16 bit by the standard.
 
-    Maps of 8 bit in the lower half are as old as TIFF, and images of 12 or 14 bit come with maps of as many.
+    Some files have 8 bit in the lower half, and images of 12 or 14 bit have maps of 12 or 14 bit.
     """
     scaled_up = not (colormap % 256).any() or not (colormap % 257).any()
     return bool(colormap.max() >= 1 << 14 or (scaled_up and colormap.max() > 255))

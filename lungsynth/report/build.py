@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from io import BytesIO
 from itertools import zip_longest
 from pathlib import Path
 
@@ -15,8 +14,9 @@ from matplotlib.font_manager import findfont
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from lungsynth.dataset.store import HU_BINS, SliceDataset, replace_whole
+from lungsynth.dataset.store import HU_BINS, SliceDataset
 from lungsynth.dataset.vocabulary import SPLITS
+from lungsynth.files import whole_file
 from lungsynth.report.figures import INKS, OTHER, OUTLINE, SHEET_GREYS, SYNTHETIC
 
 PICTURES = ("contact_sheet.png", "rejected.png", "histograms.png")
@@ -35,7 +35,7 @@ def draw_build(dataset: SliceDataset) -> None:
 
     What they show was collected while the slices were cut; see `slicing.contact`.
     """
-    folder, arrays = dataset.folder, dataset.pictures
+    folder, arrays = dataset.folder, dataset.figures
     if all((folder / name).exists() for name in PICTURES):
         return
     captions = arrays.get("captions", np.array([], str))
@@ -52,9 +52,8 @@ def draw_build(dataset: SliceDataset) -> None:
 
 def _save(sheet: Image.Image, path: Path) -> None:
     """Whole or not at all: another run may be copying the folder."""
-    content = BytesIO()
-    sheet.save(content, "png", optimize=True)
-    replace_whole(path, content.getvalue())
+    with whole_file(path, beside=path.parent) as part:
+        sheet.save(part, "png", optimize=True)
 
 
 def contact_sheet(
@@ -98,9 +97,8 @@ def histograms(slices: pd.DataFrame, hu_histograms: Mapping[str, np.ndarray], pa
             hu.stairs(share, HU_BINS, color=COLOURS[split], linewidth=1.8, label=split)
     hu.set_yscale("log")
     _style(hu, "HU of the slices taken", "share of voxels")
-    content = BytesIO()
-    figure.savefig(content, format="png")
-    replace_whole(path, content.getvalue())
+    with whole_file(path, beside=path.parent) as part:
+        figure.savefig(part, format="png")
 
 
 def _series_histogram(axes: Axes, scans: pd.DataFrame, column: str, edges: np.ndarray, label: str) -> None:

@@ -1,29 +1,28 @@
-"""What the pictures of a build show: a few slices of each shard, and of these as many of each kind as there is room."""
+"""Arrays for the figures of a build's report: histograms of HU, a few slices of each shard, some rejected cases."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import pandas as pd
 
 from lungsynth.dataset.rejection import SeriesRejected
 from lungsynth.dataset.store import HU_BINS, Shard
 from lungsynth.dataset.vocabulary import SPLITS
-from lungsynth.slicing.series import PREVIEW, Preview, SeriesSlices
+from lungsynth.slicing.series import Preview, SeriesSlices
 
 KEPT = 24
 """Previews that a shard keeps: a contact sheet even where it is the only one."""
 SHOWN = 48
 """Slices on a contact sheet."""
 REJECTED_A_SHARD = 6
-SHARDS_WITH_PICTURES = 64
-"""A contact sheet shows a few slices: it need not open every shard of thousands."""
+SHARDS_SHOWN = 64
+"""Shards that are opened for a contact sheet: it shows a few slices, and there may be thousands of shards."""
 
 
 class Kind(NamedTuple):
-    """What a preview shows; a shard keeps them as three arrays of these names."""
+    """Split, class and patient of a preview; a shard keeps them as three arrays of these names."""
 
     split: str
     label: str
@@ -31,14 +30,14 @@ class Kind(NamedTuple):
 
 
 def previews_a_series(series: int) -> int:
-    """How many each of so many series in a shard gives: enough even where a third of them is rejected."""
+    """Previews that each of a shard's series gives: enough for `KEPT` even if a third of the series is rejected."""
     return max(1, -(-3 * KEPT // (2 * series)))
 
 
 def spread(kinds: Sequence[Kind], most: int) -> list[int]:
-    """Places of at most `most` of `kinds`: as many of each split and class, and of as many patients, as can be.
+    """Indices of at most `most` of `kinds`, balanced over splits and classes, and spread over patients.
 
-    Which, is drawn at random, always the same; they come sorted by split and class.
+    The choice is random with a fixed seed. The places are sorted by split and class.
     """
     again, turn = Counter[Kind](), Counter[tuple[str, str]]()
     ranked = []
@@ -54,12 +53,12 @@ def spread(kinds: Sequence[Kind], most: int) -> list[int]:
     return sorted(chosen, key=lambda place: (SPLITS.index(kinds[place].split), *kinds[place][1:], place))
 
 
-def pictures_of(
+def figures_of(
     slices: Mapping[str, SeriesSlices], rejected: Mapping[str, SeriesRejected], images: pd.DataFrame
 ) -> dict[str, np.ndarray]:
-    """A shard's pictures: histograms of HU by split, `KEPT` previews with what they are, and some rejected cases.
+    """A shard's figures: histograms of HU by split, `KEPT` previews with what they are, and some rejected cases.
 
-    `slices` and `rejected` go by series UID; `images` are the rows of these in the cohort.
+    `slices` and `rejected` go by series UID; previews of the latter are P×P. `images` are their rows in the cohort.
     """
     split, patient = (dict(zip(images["series_uid"], images[name], strict=True)) for name in ("split", "patient_key"))
     arrays = {f"hu_{split}": np.zeros(len(HU_BINS) - 1, np.int64) for split in SPLITS}
@@ -69,33 +68,33 @@ def pictures_of(
         shown += [(uid, preview) for preview in slices[uid].previews]
     kinds = [Kind(split[uid], preview.label, patient[uid]) for uid, preview in shown]
     some = spread(kinds, KEPT)
-    cases = [case for case in sorted(rejected.items()) if case[1].picture is not None][:REJECTED_A_SHARD]
+    cases = [case for case in sorted(rejected.items()) if case[1].preview is not None][:REJECTED_A_SHARD]
     return arrays | {
         "images": np.array([shown[index][1].image for index in some], np.uint8),
         "outlines": np.array([shown[index][1].outline for index in some], bool),
         "captions": np.array([shown[index][1].caption for index in some], str),
         "shown_uids": np.array([shown[index][0] for index in some], str),
         **_arrays([kinds[index] for index in some]),
-        "rejected": np.array([_tile(one.picture) for _, one in cases], np.uint8),
+        "rejected": np.array([one.preview for _, one in cases], np.uint8),
         "rejected_uids": np.array([uid for uid, _ in cases], str),
     }
 
 
-def merged_pictures(shards: Sequence[Shard]) -> dict[str, np.ndarray]:
-    """Histograms of all shards, and the pictures of some: of one shard at a time only those that a sheet shows."""
+def merged_figures(shards: Sequence[Shard]) -> dict[str, np.ndarray]:
+    """Histograms of all shards, and previews from some: of one shard at a time only those that a sheet shows."""
     sums: dict[str, np.ndarray] = {}
     for shard in shards:
-        for name, array in shard.pictures("hu_").items():
+        for name, array in shard.figures("hu_").items():
             sums[name] = sums.get(name, 0) + array
-    order = np.random.default_rng(0).permutation(len(shards))[:SHARDS_WITH_PICTURES]
+    order = np.random.default_rng(0).permutation(len(shards))[:SHARDS_SHOWN]
     some = [shards[index] for index in np.sort(order)]
     kinds, places = list[Kind](), list[tuple[int, int]]()
     for number, shard in enumerate(some):
-        found = [
-            Kind(*one) for one in zip(*(shard.pictures(name)[name].tolist() for name in Kind._fields), strict=True)
+        of_shard = [
+            Kind(*one) for one in zip(*(shard.figures(name)[name].tolist() for name in Kind._fields), strict=True)
         ]
-        kinds += found
-        places += [(number, row) for row in range(len(found))]
+        kinds += of_shard
+        places += [(number, row) for row in range(len(of_shard))]
     chosen = spread(kinds, SHOWN)
     if not chosen:
         return sums
@@ -103,10 +102,10 @@ def merged_pictures(shards: Sequence[Shard]) -> dict[str, np.ndarray]:
     for name in ("images", "outlines", "captions"):
         rows: dict[int, np.ndarray] = {}
         for number in {places[index][0] for index in chosen}:
-            array = some[number].pictures(name)[name]
+            array = some[number].figures(name)[name]
             rows |= {index: array[places[index][1]].copy() for index in chosen if places[index][0] == number}
         merged[name] = np.stack([rows[index] for index in chosen])
-    rejected = [shard.pictures("rejected") for shard in some]
+    rejected = [shard.figures("rejected") for shard in some]
     for name in ("rejected", "rejected_uids"):
         if kept := [one[name] for one in rejected if len(one[name])]:
             merged[name] = np.concatenate(kept)
@@ -115,12 +114,3 @@ def merged_pictures(shards: Sequence[Shard]) -> dict[str, np.ndarray]:
 
 def _arrays(kinds: Sequence[Kind]) -> dict[str, np.ndarray]:
     return {name: np.array([getattr(one, name) for one in kinds], str) for name in Kind._fields}
-
-
-def _tile(picture: np.ndarray | None) -> np.ndarray:
-    """The picture of a rejected case in a square of one size, as wide as it is high."""
-    assert picture is not None  # or it is none of the cases
-    scale = PREVIEW / max(picture.shape)
-    height, width = (max(1, round(scale * side)) for side in picture.shape)
-    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-    return cv2.copyMakeBorder(small, 0, PREVIEW - height, 0, PREVIEW - width, cv2.BORDER_CONSTANT, value=0)

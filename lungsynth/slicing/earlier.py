@@ -1,4 +1,4 @@
-"""What a shard has already, for the one that takes its place when a series has arrived that it lacked."""
+"""Results of an earlier shard, reused by the one that replaces it after a missing series has arrived."""
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,9 @@ Fate = SeriesSlices | SeriesRejected
 
 
 def fates_of(shard: Shard, part: Cohort, config: SliceConfig) -> dict[str, Fate]:
-    """By UID, the series of the shard that need not be fetched and cut again: all of which nothing is missing.
+    """By UID, the series of the shard that need not be fetched and cut again: those of which nothing was missing.
 
-    None at all, where slices of a patient were left out for their number: a series more makes it others.
+    Empty where the number of slices of a patient is limited: one more series changes which slices are chosen.
     """
     wanting = {one.image_uid for one in shard.undelivered}
     if config.max_slices_per_patient is not None:
@@ -23,38 +23,38 @@ def fates_of(shard: Shard, part: Cohort, config: SliceConfig) -> dict[str, Fate]
     fates = shard.series[~shard.series["series_uid"].isin(wanting)].fillna({"reason": "", "detail": "", "notes": ""})
     table = pd.read_parquet(shard.folder / "slices.parquet")
     arrays = {path.stem: load_file(path)["slices"] for path in shard.folder.glob("*.safetensors")}
-    pictures = shard.pictures()
-    cases = dict(zip(pictures["rejected_uids"], pictures["rejected"], strict=True))
+    figures = shard.figures()
+    cases = dict(zip(figures["rejected_uids"], figures["rejected"], strict=True))
     splits = dict(zip(part.images["series_uid"], part.images["split"], strict=True))
-    found: dict[str, Fate] = {}
+    kept: dict[str, Fate] = {}
     for fate in fates.to_dict("records"):
         uid = fate["series_uid"]
         if fate["state"] == "rejected":
-            found[uid] = SeriesRejected(Reason(fate["reason"]), fate["detail"], cases.get(uid))
+            kept[uid] = SeriesRejected(Reason(fate["reason"]), fate["detail"], cases.get(uid))
             continue
         rows = np.flatnonzero(table["series_uid"] == uid)
-        found[uid] = SeriesSlices(
+        kept[uid] = SeriesSlices(
             images=arrays["images"][rows],
             masks=arrays["masks"][rows] if "masks" in arrays else None,
             table=table.iloc[rows],
             notes=tuple(fate["notes"].split("\n")) if fate["notes"] else (),
-            hu_histogram=pictures[f"hu_{splits[uid]}"] if _first_of_split(uid, fates, splits) else _NONE,
-            previews=_previews(pictures, uid),
+            hu_histogram=figures[f"hu_{splits[uid]}"] if _first_of_split(uid, fates, splits) else _NONE,
+            previews=_previews(figures, uid),
             lesion_mm=fate["lesion_mm"],
         )
-    return found
+    return kept
 
 
 _NONE = np.zeros(len(HU_BINS) - 1, np.int64)
 
 
 def _first_of_split(uid: str, fates: pd.DataFrame, splits: dict[str, str]) -> bool:
-    """Whether it stands for its split in the histograms, of which a shard keeps the sum alone."""
+    """Whether it is its split's first built series: that one gets the split's histogram, as shards keep sums only."""
     built = fates.loc[fates["state"] == "built", "series_uid"]
     return uid == next(one for one in built if splits[one] == splits[uid])
 
 
-def _previews(pictures: dict[str, np.ndarray], uid: str) -> list[Preview]:
+def _previews(figures: dict[str, np.ndarray], uid: str) -> list[Preview]:
     names = ("images", "outlines", "captions", "label")
-    rows = np.flatnonzero(pictures["shown_uids"] == uid)
-    return [Preview(*(pictures[name][row] for name in names)) for row in rows]
+    rows = np.flatnonzero(figures["shown_uids"] == uid)
+    return [Preview(*(figures[name][row] for name in names)) for row in rows]

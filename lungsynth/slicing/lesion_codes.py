@@ -64,11 +64,11 @@ NAMES: dict[Code, str] = {
     ("SCT", "49755003"): "another finding",
     ("SRT", "M-01000"): "another finding",
 }
-"""What a note calls a category; its own text may say anything."""
+"""Names of categories in notes; the file's own text is not quoted, since it may contain anything."""
 
 
 def is_lesion(segment: pydicom.Dataset) -> bool:
-    """Whether an item of the Segment Sequence is a nodule, a mass or another tumour, or may be one."""
+    """Whether an item of the Segment Sequence is, or may be, a nodule, a mass or another tumour."""
     category, kind = category_of(segment), _code(segment, "SegmentedPropertyTypeCodeSequence")
     if kind in LESIONS or category in LESIONS:
         return True
@@ -102,7 +102,7 @@ def _code(segment: pydicom.Dataset, keyword: str) -> Code:
 
 
 def named(segments: Iterable[pydicom.Dataset]) -> str:
-    """How many segments of each category there are, for a note: no text of the file's own."""
+    """The number of segments of each category, for a note; it quotes no text of the file."""
     counts = Counter(_name(category_of(segment)) for segment in segments)
     return ", ".join(f"{count} {name}" for name, count in counts.most_common(6))
 

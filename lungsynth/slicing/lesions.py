@@ -1,4 +1,4 @@
-"""Where the lesions of a series lie, from DICOM SEG: which slices, and where in them."""
+"""Positions of a series' lesions, from DICOM SEG: the slices, and the places in them."""
 
 import warnings
 from collections.abc import Iterator
@@ -37,14 +37,14 @@ class Lesion:
 
 @dataclass(frozen=True)
 class LesionSeg:
-    """What one segmentation outlines, and a line on segments of it that are no lesions and were left out."""
+    """The lesions of one segmentation, and a note about segments that are no lesions and were left out."""
 
     lesions: tuple[Lesion, ...]
     notes: tuple[str, ...]
 
 
 def find_lesions(volume: Volume, path: Path) -> LesionSeg:
-    """What a DICOM SEG (PS3.3 A.51, binary, fractional or label map) outlines as lesion in the slices of `volume`.
+    """The lesions in the slices of `volume` that a DICOM SEG outlines (PS3.3 A.51: binary, fractional or label map).
 
     Raises:
         SeriesRejected: `NO_LESION_EVIDENCE`, where the file cannot be read or placed, or holds no lesion.
@@ -83,12 +83,12 @@ def _lesions(volume: Volume, seg: pydicom.Dataset, wanted: set[int]) -> Iterator
 def _masks(
     seg: pydicom.Dataset, frame: pydicom.Dataset, shared: pydicom.Dataset, values: np.ndarray, wanted: set[int]
 ) -> Iterator[np.ndarray]:
-    """The masks (bool, not empty) of the wanted segments in a frame, of which a label map's may show many."""
+    """The masks (bool, not empty) of the wanted segments in a frame; a frame of a label map may show several."""
     if seg.SegmentationType == "LABELMAP":
         for number in wanted & set(np.unique(values).tolist()):
             yield values == number
     elif functional_group("SegmentIdentificationSequence", frame, shared).ReferencedSegmentNumber in wanted:
-        # Fractions run from 0 to a maximum; half of it is where a binary mask would change.
+        # Fractions run from 0 to a maximum; half of it corresponds to the edge of a binary mask.
         mask = values >= (seg.MaximumFractionalValue / 2 if seg.SegmentationType == "FRACTIONAL" else 1)
         if mask.any():
             yield mask
@@ -113,7 +113,7 @@ def _outlines(
 def _longest(part: np.ndarray, down: np.ndarray, across: np.ndarray) -> float:
     """Longest distance in mm across a part of a frame (bool, not empty), between middles of outer edges of its pixels.
 
-    There runs the contour that marching squares would draw, of which PyRadiomics takes `Maximum2DDiameter`.
+    These middles lie on the contour of marching squares, from which PyRadiomics takes `Maximum2DDiameter`.
     """
     middles = np.argwhere(part)[:, None] + [(-0.5, 0), (0.5, 0), (0, -0.5), (0, 0.5)]
     hull = cv2.convexHull(middles.reshape(-1, 2).astype(np.float32))[:, 0] @ np.stack([down, across])

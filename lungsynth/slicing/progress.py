@@ -1,4 +1,4 @@
-"""The progress of series across processes: workers add a line to a file, and the parent's bar follows it."""
+"""Progress across processes: workers append a line to a file for each series, and the parent's bar reads the file."""
 
 import tempfile
 import threading
@@ -13,14 +13,14 @@ POLL_S = 0.2
 
 
 def report_series(journal: Path, downloaded: int, *, rejected: bool) -> None:
-    """Say that a series is done, for which so many bytes were fetched."""
+    """Record that a series is done, and how many bytes were fetched for it."""
     with journal.open("a") as file:  # short lines that are appended do not mix
         file.write(f"{downloaded} {int(rejected)}\n")
 
 
 @contextmanager
 def series_bar(total: int) -> Iterator[Path]:
-    """A bar with series and MB a second, time left, and what was rejected; gives the journal that it follows."""
+    """A bar with series and MB per second, time left and rejected series; yields the journal that it reads."""
     stop = threading.Event()
     with tempfile.TemporaryDirectory() as folder, Progress(total=total, unit="series", desc="slices") as bar:
         journal = Path(folder) / "series"

@@ -1,4 +1,4 @@
-"""From a radiograph or a ready slice in an image file to one slice of the dataset."""
+"""From an image file, a radiograph or a ready slice, to one slice of the dataset."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from lungsynth.slicing.render import outline
 from lungsynth.slicing.series import PREVIEW, Preview, SeriesJob, SeriesSlices, SliceConfig
 
 MARGIN = 0.05
-"""Around the lungs' bounding box, as a share of its longer side; about 15 mm of an adult chest."""
+"""Around the lungs' bounding box, as a fraction of its longer side; about 15 mm of an adult chest."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Square:
 
     @classmethod
     def whole(cls, shape: tuple[int, ...]) -> "Square":
-        """All of the image, centred: a crop would cut off lung apices or costophrenic angles."""
+        """All of the image, centred. A crop would cut off lung apices or costophrenic angles."""
         side = max(shape)
         return cls((shape[0] - side) / 2, (shape[1] - side) / 2, side)
 
@@ -64,8 +64,8 @@ def slices_of_image(job: SeriesJob, config: SliceConfig, classes: tuple[str, ...
         mask = _mask(job, picture, config)
         square, lung_fraction = _place(shape, mask, config)
     except SeriesRejected as rejected:
-        thumbnail = _resized(picture.grey, Square.whole(shape), PREVIEW)
-        raise SeriesRejected(rejected.reason, rejected.detail, thumbnail) from rejected
+        preview = _resized(picture.grey, Square.whole(shape), PREVIEW)
+        raise SeriesRejected(rejected.reason, rejected.detail, preview) from rejected
 
     label = _label(job, classes)
     masks = (
@@ -86,9 +86,9 @@ def _mask(job: SeriesJob, picture: Picture, config: SliceConfig) -> np.ndarray |
     if job.mask_file is not None:
         return read_mask(job.mask_file, picture)
     if config.lungs.weights is not None and (config.masks or config.view == "lungs"):
-        from lungsynth.lungs.unet import lungs_of_picture  # torch, which other views do without
+        from lungsynth.lungs.unet import lungs_of_image  # torch, which other views do without
 
-        return lungs_of_picture(picture.grey.round().astype(np.uint8), config.lungs.weights)
+        return lungs_of_image(picture.grey.round().astype(np.uint8), config.lungs.weights)
     if config.view == "lungs":
         raise LungsynthError(
             "slices.view lungs has nothing that finds the lungs of pictures: give the cohort masks of the lungs, set "
@@ -100,7 +100,7 @@ def _mask(job: SeriesJob, picture: Picture, config: SliceConfig) -> np.ndarray |
 
 
 def _place(shape: tuple[int, ...], mask: np.ndarray | None, config: SliceConfig) -> tuple[Square, float]:
-    """The square to show, and the share of it that is lung: NaN where the mask need not be of the lungs."""
+    """The square to show, and the fraction of it that is lung; NaN where the mask may be of something else."""
     if config.view == "whole":
         return Square.whole(shape), np.nan
     if config.view == "lungs" and mask is not None:

@@ -1,4 +1,4 @@
-"""From a crop of a slice in Hounsfield units to a picture of 8 bits."""
+"""From a crop of a slice in Hounsfield units to an image of 8 bits."""
 
 import math
 
@@ -12,8 +12,8 @@ from lungsynth.slicing.crop import Crop
 def render(hu: np.ndarray, crop: Crop, size: int, window_hu: tuple[float, float]) -> np.ndarray:
     """Resample the crop of a slice (int16 Y×X, HU), then window it: uint8 size×size.
 
-    In this order, as HU are linear in the attenuation of what a pixel holds: a scanner whose pixels are larger averages
-    HU. Windowing first would average values that are clipped already, and darken thin bone and calcification.
+    HU are averaged before they are windowed, as a scanner with larger pixels would do: HU are linear in attenuation.
+    Windowing first would average clipped values, and so darken thin bone and calcification.
     """
     low, high = window_hu
     averaged = np.maximum(resample(hu, crop, size, AIR_HU), np.int16(math.floor(low)))
@@ -23,8 +23,8 @@ def render(hu: np.ndarray, crop: Crop, size: int, window_hu: tuple[float, float]
 
 def render_mask(mask: np.ndarray, crop: Crop, size: int) -> np.ndarray:
     """The crop of a mask (bool Y×X): uint8 size×size, 1 where the mask covers at least half of a pixel, else 0."""
-    share = resample(mask.view(np.uint8) * np.int16(256), crop, size, 0)
-    return (share >= 128).view(np.uint8)
+    covered = resample(mask.view(np.uint8) * np.int16(256), crop, size, 0)
+    return (covered >= 128).view(np.uint8)
 
 
 def outline(mask: np.ndarray) -> np.ndarray:
@@ -35,10 +35,10 @@ def outline(mask: np.ndarray) -> np.ndarray:
 def resample(plane: np.ndarray, crop: Crop, size: int, outside: int) -> np.ndarray:
     """Resample the crop of `plane` (int16 Y×X) to size×size; `outside` lies beyond the image.
 
-    An output pixel is the mean of n×n bilinear samples evenly spread over it, with n so large that no pixel of the scan
-    is skipped. That comes within the scan's noise of exact area averaging, at half its price for odd ratios. Enlarging
-    is bicubic, as bilinear facets would show; its overshoot at edges is windowed away or stays below that of a sharp
-    reconstruction kernel.
+    An output pixel is the mean of n×n bilinear samples spread evenly over it, with n so large that no pixel of the scan
+    is skipped. The result differs from exact area averaging by less than the scan's noise, and takes half the time at
+    odd ratios. Enlarging is bicubic, because bilinear interpolation shows facets. Its overshoot at edges is smaller
+    than that of a sharp reconstruction kernel, or lies outside the window.
     """
     region = _cut(plane, crop, outside)
     samples = size * math.ceil(max(region.shape) / size)

@@ -1,4 +1,4 @@
-"""What is known of a series before it is cut into slices, how it is to be cut, and what comes out."""
+"""Records of cutting: the configuration, a series as the input, its slices as the result."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from lungsynth.config import Config
 from lungsynth.lungs.config import LungConfig
 
 PREVIEW = 224
-"""Pixels a side of a picture in the report of a build."""
+"""Pixels a side of a preview in the report of a build."""
 
 
 class SliceConfig(Config):
@@ -81,10 +81,10 @@ class SliceConfig(Config):
 
 @dataclass(frozen=True)
 class SeriesJob:
-    """One series or picture with all that it takes to turn it into slices.
+    """One series or picture, with all inputs from which its slices are made.
 
-    `label` and `evidence` are the patient's, `slice_labels` the rows of `Cohort.slice_labels` about this series. Each
-    of the lesion and lung folders holds one segmentation of it; `mask_file` is the mask of a picture. About `previews`
+    `label` and `evidence` are the patient's; `slice_labels` are the rows of `Cohort.slice_labels` for this series. Each
+    lesion and lung folder holds one segmentation of the series; `mask_file` is the mask of a picture. About `previews`
     slices of a scan are kept for the contact sheet.
     """
 

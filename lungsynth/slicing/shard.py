@@ -1,4 +1,4 @@
-"""One shard of the slice dataset: a few patients, fetched, read, cut and written in one go."""
+"""One shard of the slice dataset: the series of a few patients, fetched, read, cut and written."""
 
 import logging
 from collections import defaultdict
@@ -23,7 +23,7 @@ from lungsynth.fetching.delivery import Delivery
 from lungsynth.fetching.fetch import FetchConfig, deliver, free
 from lungsynth.hashing import combine, file_sha256
 from lungsynth.locks import alone
-from lungsynth.slicing.contact import pictures_of, previews_a_series
+from lungsynth.slicing.contact import figures_of, previews_a_series
 from lungsynth.slicing.earlier import fates_of
 from lungsynth.slicing.progress import report_series
 from lungsynth.slicing.radiographs import slices_of_image
@@ -47,7 +47,7 @@ PLACE_ONLY = {"root", "workers", "patients_per_shard"}
 
 @dataclass(frozen=True)
 class BuiltShard:
-    """A shard, and what it took: `bytes` were fetched or simulated for it now; none where it was there already."""
+    """A shard, its counts of series, and the `bytes` fetched or simulated for it in this run: 0 if it was `reused`."""
 
     shard: Shard
     series: int
@@ -68,11 +68,11 @@ def build_shard(
     journal: Path | None = None,
     arrived: Set[str] = frozenset(),
 ) -> BuiltShard:
-    """One shard: the slices of `part`, a few patients with all that belongs to them; `journal` takes the progress.
+    """One shard: the slices of `part`, a few patients with all of their series; progress goes to the file `journal`.
 
-    The shard's folder is named by what it is made from, so that it is built once, by whichever process comes first.
-    Where it lacks series of which some have `arrived` (UIDs), one with these takes its place, in a folder of its own:
-    another run may be reading the old one.
+    The shard's folder is named by the hash of its inputs, so that the first process builds it and others reuse it. If
+    series that it lacks have `arrived` (UIDs), a new shard with these replaces it, in another folder: another run may
+    be reading the old one.
 
     Raises:
         LungsynthError: the object store cannot be reached, the disk is full, or a weight file is wrong.
@@ -95,8 +95,8 @@ def _build(
     journal: Path | None,
     before: Shard | None,
 ) -> BuiltShard:
-    """The shard of `part` anew, or what is to take the place of `before`."""
-    cv2.setNumThreads(1)  # the pool's processes share the cores already
+    """Build the shard of `part`, or the one that replaces `before`."""
+    cv2.setNumThreads(1)  # the pool's processes fill the cores already
     work = _Work(part, config)
     series = work.left_of(before)
     for group, delivered in _groups(series, deliver(series, fetch, phantoms)):
@@ -124,14 +124,14 @@ def writing(root: Path) -> Iterator[None]:
 
 def find_shard(part: Cohort, config: SliceConfig) -> BuiltShard | None:
     """The newest shard of `part`, if there is one."""
-    found, folder = None, _folder(part, config)
+    newest, folder = None, _folder(part, config)
     while shard := Shard.open(folder):
-        found, folder = shard, _next(folder)
-    return _built(found, downloaded=0, reused=True) if found else None
+        newest, folder = shard, _next(folder)
+    return _built(newest, downloaded=0, reused=True) if newest else None
 
 
 def _next(folder: Path) -> Path:
-    """The folder of what takes a shard's place: a name, then name.2, name.3 and so on."""
+    """The folder of the shard that replaces one: name.2 after name, then name.3 and so on."""
     name, _, number = folder.name.partition(".")
     return folder.with_name(f"{name}.{int(number or 1) + 1}")
 
@@ -150,7 +150,7 @@ class _Group:
 
 
 def _groups(series: pd.DataFrame, deliveries: Iterable[Delivery]) -> Iterator[tuple[_Group, dict[str, Delivery]]]:
-    """Each image series with the deliveries of its group, as soon as the last of them is there."""
+    """Each image series with the deliveries of its group, as soon as the last of them has arrived."""
     owner = _owner(series)
     groups = dict(list(series.groupby(owner)))
     waiting = {uid: set(rows["series_uid"]) for uid, rows in groups.items()}
@@ -172,7 +172,7 @@ def _owner(series: pd.DataFrame) -> pd.Series:
 
 @dataclass
 class _Work:
-    """What a shard holds so far, by series UID: series arrive in any order, and are written in one."""
+    """The results for a shard so far, by series UID: series arrive in any order and are written in order of UID."""
 
     part: Cohort
     config: SliceConfig
@@ -182,7 +182,7 @@ class _Work:
     bytes: int = 0
 
     def left_of(self, before: Shard | None) -> pd.DataFrame:
-        """The rows of the cohort that have to be delivered; what an earlier shard has of the others is taken over."""
+        """The rows of the cohort that have to be delivered; results of an earlier shard are taken over."""
         series = self.part.series
         for uid, fate in fates_of(before, self.part, self.config).items() if before else ():
             if isinstance(fate, SeriesRejected):
@@ -192,7 +192,7 @@ class _Work:
         return series[~_owner(series).isin([*self.slices, *self.rejected])]
 
     def add(self, group: _Group, delivered: dict[str, Delivery]) -> None:
-        """Cut one series, or note why it gives nothing."""
+        """Cut one series, or record why it is rejected."""
         self.bytes += sum(one.bytes for one in delivered.values())
         missing = [one for one in delivered.values() if one.folder is None]
         uid, now = group.image["series_uid"], utc_now()
@@ -206,14 +206,14 @@ class _Work:
             self.rejected[uid] = rejected
         except LungsynthError:
             raise
-        except Exception as error:  # one series must not cost the others; its texts may be a patient's, so no message
+        except Exception as error:  # must not stop the other series; its message may quote a patient
             place = extract_tb(error.__traceback__)[-1]
             detail = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
             log.warning("series %s failed: %s; please report this", uid, detail)
             self.rejected[uid] = SeriesRejected(Reason.FAILED, detail)
 
     def _require(self, group: _Group, missing: list[Delivery]) -> None:
-        """Without its images, its masks or the outlines of its lesions a series is of no use."""
+        """Reject a series whose images, masks or lesion segmentations are missing."""
         roles = dict(zip(group.rows["series_uid"], group.rows["role"], strict=True))
         for one in missing:
             role = roles[one.series_uid]
@@ -227,7 +227,7 @@ class _Work:
         for role, uid in zip(group.rows["role"], group.rows["series_uid"], strict=True):
             if folder := delivered[uid].folder:
                 places[role].append(folder)
-        [folder] = places["image"]  # without it the series was rejected before
+        [folder] = places["image"]  # a series without images is rejected by now
         return SeriesJob(
             series_uid=image["series_uid"],
             patient_key=image["patient_key"],
@@ -244,7 +244,7 @@ class _Work:
         )
 
     def write(self, before: Shard | None) -> Shard:
-        """The shard on disk; where it lacks no less than `before`, that one with newer notes."""
+        """Write the shard; if it lacks as many series as `before`, keep that one and renew its notes."""
         lacked = {one.series_uid: one for one in before.undelivered} if before else {}
         if before and not self.undelivered.keys() < lacked.keys():
             return before.noted(self.undelivered.get(uid, one) for uid, one in lacked.items())
@@ -254,15 +254,15 @@ class _Work:
         kept_masks = [np.empty((0, size, size), np.uint8), *(part.masks for part in parts if part.masks is not None)]
         masks = np.concatenate(kept_masks) if self.config.masks else None
         table = pd.concat([_no_slices(), *(part.table for part in parts)], ignore_index=True)
-        for name in ("sop_uid", "manufacturer"):  # as DICOM has them, which may hold anything
+        for name in ("sop_uid", "manufacturer"):  # copied from DICOM, where they may contain anything
             table[name] = table[name].map(printable, na_action="ignore")
         kept = within_patient_cap(table, self.config.max_slices_per_patient)
         if len(kept) < len(table):
             images, table = images[kept], table.iloc[kept].reset_index(drop=True)
             masks = None if masks is None else masks[kept]
         folder = _next(before.folder) if before else _folder(self.part, self.config)
-        pictures = pictures_of(self.slices, self.rejected, self.part.images)
-        return write_shard(folder, images, masks, table, self._fates(table), pictures, tuple(self.undelivered.values()))
+        figures = figures_of(self.slices, self.rejected, self.part.images)
+        return write_shard(folder, images, masks, table, self._fates(table), figures, tuple(self.undelivered.values()))
 
     def _fates(self, table: pd.DataFrame) -> pd.DataFrame:
         counts = table["series_uid"].value_counts()

@@ -23,7 +23,7 @@ from lungsynth.fetching.asking import ask
 from lungsynth.fetching.fetch import FetchConfig, require_space
 from lungsynth.hashing import combine
 from lungsynth.locks import alone
-from lungsynth.slicing.contact import merged_pictures
+from lungsynth.slicing.contact import merged_figures
 from lungsynth.slicing.progress import series_bar
 from lungsynth.slicing.series import SliceConfig
 from lungsynth.slicing.shard import BuiltShard, build_shard, find_shard, writing
@@ -42,17 +42,17 @@ def build_slices(
 ) -> SliceDataset:
     """The slices of the whole cohort, as a dataset under `config.root`; shards that lie there already are used.
 
-    The result does not depend on the number of workers. A crash costs no more than the shards at work.
+    The result does not depend on the number of workers. After a crash, finished shards are reused.
 
     Raises:
         LungsynthError: nothing can be fetched, no series gave slices, or a class has no slice in some split.
     """
     count = shard_count(cohort, config)
     parts = [part for part in cohort.shards(count) if len(part.images)]
-    fetch = _share(fetch, config.workers)
+    fetch = _per_process(fetch, config.workers)
     meta = SliceMeta(config.size, _window(cohort, config), cohort.sha256, config.view, cohort.classes)
-    found, arrived = _asked_again(parts, fetch, config)
-    there = [one for one in found.values() if not one.lacks(arrived)]
+    shards, arrived = _asked_again(parts, fetch, config)
+    there = [one for one in shards.values() if not one.lacks(arrived)]
     if len(there) < len(parts) or not _dataset_folder(there, meta, config).exists():
         with writing(config.root):
             (config.root / "shards").mkdir(parents=True, exist_ok=True)
@@ -63,13 +63,13 @@ def build_slices(
     else:
         _log(there, cohort)
     folder = _dataset_folder(there, meta, config)
-    with suppress(OSError):  # a cache of others, to read
+    with suppress(OSError):  # another user's cache, read-only
         write_notes(folder, [note for one in _sorted(there) for note in one.shard.undelivered])
     return SliceDataset(folder)
 
 
 def _key(parts: list[Cohort], meta: SliceMeta) -> str:
-    """Of two runs with the same key the second waits, and finds what the first has made."""
+    """Names the lock of a build: a second run of the same build waits, then reuses what the first one built."""
     return combine([repr(meta), *(part.sha256 for part in parts)])[:16]
 
 
@@ -83,12 +83,12 @@ def _dataset_folder(built: list[BuiltShard], meta: SliceMeta, config: SliceConfi
 
 
 def _assemble(built: list[BuiltShard], meta: SliceMeta, config: SliceConfig, cohort: Cohort) -> None:
-    """Make a dataset of the shards, unless it is there."""
+    """Make a dataset of the shards, unless it exists."""
     folder, shards = _dataset_folder(built, meta, config), [one.shard for one in _sorted(built)]
     if not folder.exists():
         _check_classes(shards, cohort)
         with writing(config.root):
-            assemble(folder, shards, meta, merged_pictures(shards))
+            assemble(folder, shards, meta, merged_figures(shards))
 
 
 def build_some(
@@ -102,7 +102,7 @@ def build_some(
 ) -> None:
     """Build every `count`-th of the cohort's shards from number `index` on; without `count`, this one alone.
 
-    Workers that together have every index below `count` leave `build_slices` nothing to do but to open the shards.
+    Once workers have run every index below `count`, `build_slices` only has to open the shards.
 
     Raises:
         LungsynthError: there is no such index; or as `build_shard`.
@@ -116,8 +116,8 @@ def build_some(
             _, arrived = _asked_again([part], fetch, config)
             built = build_shard(part, fetch, config, phantoms, arrived=arrived)
             there = ", was there already" if built.reused else ""
-            found = (built.shard.rows, built.series, built.rejected, there)
-            log.info("shard %d of %d: %d slices of %d series, %d rejected%s", number, shards, *found)
+            counts = (built.shard.rows, built.series, built.rejected, there)
+            log.info("shard %d of %d: %d slices of %d series, %d rejected%s", number, shards, *counts)
 
 
 def _window(cohort: Cohort, config: SliceConfig) -> tuple[float, float] | None:
@@ -131,10 +131,10 @@ def _build_all(
     phantoms: PhantomCohortConfig | None,
     arrived: frozenset[str],
 ) -> Iterator[BuiltShard]:
-    """Every shard, in the order in which they get ready."""
-    found = [(part, find_shard(part, config)) for part in parts]  # now: another run may have built some meanwhile
-    yield from (one for _, one in found if one and not one.lacks(arrived))
-    left = [(part, one) for part, one in found if not one or one.lacks(arrived)]
+    """Every shard, in the order in which they are finished."""
+    shards = [(part, find_shard(part, config)) for part in parts]  # now: another run may have built some meanwhile
+    yield from (one for _, one in shards if one and not one.lacks(arrived))
+    left = [(part, one) for part, one in shards if not one or one.lacks(arrived)]
     if left:
         wanted = pd.concat([_to_fetch(part, one) for part, one in left])
         require_space(wanted, fetch)
@@ -153,7 +153,7 @@ def _build_missing(
     # loky's workers do not import the main module again: under ZenML that alone takes them ten seconds.
     pool = Parallel(n_jobs=config.workers, return_as="generator_unordered", pre_dispatch="n_jobs")
     with warnings.catch_warnings(), series_bar(series) as journal:
-        # loky replaces a worker whose memory has grown, as it does by the scan that it keeps room for.
+        # loky replaces workers whose memory has grown; theirs does, by the buffer that is kept for the next scan.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
         try:
             yield from pool(delayed(build_shard)(part, fetch, config, phantoms, journal, arrived) for part in parts)
@@ -165,7 +165,7 @@ def _build_missing(
 
 
 def _to_fetch(part: Cohort, built: BuiltShard | None) -> pd.DataFrame:
-    """Rows of a part that are not in its shard, more or less: what a disk needs room for."""
+    """Rows of a part that are not in its shard, about: the disk needs room for these."""
     lacked = {one.series_uid for one in built.shard.undelivered} if built else set(part.series["series_uid"])
     return part.series[part.series["series_uid"].isin(lacked)]
 
@@ -173,28 +173,28 @@ def _to_fetch(part: Cohort, built: BuiltShard | None) -> pd.DataFrame:
 def _asked_again(
     parts: Sequence[Cohort], fetch: FetchConfig, config: SliceConfig
 ) -> tuple[dict[int, BuiltShard], frozenset[str]]:
-    """The shards that are there, by the number of their part, and which of the series that they lack can be had now.
+    """The existing shards, by the number of their part, and the UIDs of lacking series that can be fetched now.
 
-    All series that any run could not have are asked for again, at once; the answers are noted.
+    The stores are asked again for all series that no earlier run could fetch; their answers are written to the notes.
     """
-    found = {index: shard for index, part in enumerate(parts) if (shard := find_shard(part, config))}
-    lacking = {index: {one.series_uid for one in built.shard.undelivered} for index, built in found.items()}
+    shards = {index: shard for index, part in enumerate(parts) if (shard := find_shard(part, config))}
+    lacking = {index: {one.series_uid for one in built.shard.undelivered} for index, built in shards.items()}
     if not any(lacking.values()):
-        return found, frozenset()
+        return shards, frozenset()
     rows = [parts[index].series for index, uids in lacking.items() if uids]
     series = pd.concat(rows).drop_duplicates("series_uid")
     series = series[series["series_uid"].isin(set().union(*lacking.values()))]
     answers, now = ask(series, fetch), utc_now()
-    for index, built in found.items():
+    for index, built in shards.items():
         notes = [
             replace(one, answer=answers.refused[one.series_uid], asked=now)
             if one.series_uid in answers.refused
             else one
             for one in built.shard.undelivered
         ]
-        found[index] = replace(built, shard=built.shard.noted(notes))
+        shards[index] = replace(built, shard=built.shard.noted(notes))
     known = answers.there | answers.refused.keys()
-    silent = [one for built in found.values() for one in built.shard.undelivered if one.series_uid not in known]
+    silent = [one for built in shards.values() for one in built.shard.undelivered if one.series_uid not in known]
     if known:
         log.info(
             "%d series that no store gave before were asked for again: %d can be had now",
@@ -208,11 +208,11 @@ def _asked_again(
             answers.silent,
             min(one.asked for one in silent),
         )
-    return found, answers.there
+    return shards, answers.there
 
 
-def _share(fetch: FetchConfig, processes: int) -> FetchConfig:
-    """What each of several processes may take of the network and the disk."""
+def _per_process(fetch: FetchConfig, processes: int) -> FetchConfig:
+    """The limits of each of several processes: they divide connections and disk budget among them."""
     budget = fetch.disk_budget_gb and fetch.disk_budget_gb / processes
     connections = max(1, fetch.connections // processes)
     return fetch.model_copy(update={"disk_budget_gb": budget, "connections": connections})
@@ -245,10 +245,10 @@ def _check_classes(shards: list[Shard], cohort: Cohort) -> None:
         counts.update(zip(table["split"], table["label"], strict=True))
     lacking = [f"no {name} slice in {split}" for split in SPLITS for name in cohort.classes if not counts[split, name]]
     if lacking:
-        found = ", ".join(
+        story = ", ".join(
             f"{split} {'/'.join(str(counts[split, name]) for name in cohort.classes)}" for split in SPLITS
         )
         raise LungsynthError(
-            f"{', '.join(lacking)} ({'/'.join(cohort.classes)} slices: {found}; rejected series: {rejections}): take "
+            f"{', '.join(lacking)} ({'/'.join(cohort.classes)} slices: {story}; rejected series: {rejections}): take "
             "more patients into the cohort, change the splits' salt or shares, or lower slices.min_lung_fraction"
         )

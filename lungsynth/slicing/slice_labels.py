@@ -1,4 +1,4 @@
-"""The label of each slice of a CT series, from the best evidence that there is about this very slice."""
+"""The label of each slice of a CT series, from the best evidence about that slice."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,10 +14,9 @@ from lungsynth.slicing.series import SeriesJob
 
 @dataclass(frozen=True)
 class SliceLabels:
-    """Label and evidence of each slice, none where nothing says; the lesions that segmentations outline; oddities.
+    """Label and evidence of each slice, none where unknown; the lesions that segmentations outline; notes.
 
-    `lesion_mm` is the longest diameter of the lesions that are outlined, or else of those that the slice labels name;
-    NaN where neither is there or says.
+    `lesion_mm` is the longest diameter of the outlined lesions, or else of those in the slice labels; NaN: unknown.
     """
 
     labels: list[str | None]
@@ -36,10 +35,10 @@ def label_slices(
 ) -> SliceLabels:
     """Label the slices of a series.
 
-    A slice that a lesion's segmentation covers has the positive class. About any other slice the cohort's slice labels
-    decide, and else the patient's label if that is not the positive one: a lesion's outline says nothing about the
-    patient's other slices, unless `other_slices_of_cancer` says that those `lesion_margin_mm` or more away are
-    `non_cancer`.
+    A slice that a lesion's segmentation covers has the positive class. Any other slice has the label that the cohort's
+    slice labels give it, or else its patient's label if that is not the positive one. So the other slices of a cancer
+    patient have no label, unless `other_slices_of_cancer` is `non_cancer`: then those at `lesion_margin_mm` or more
+    from a lesion are negative.
 
     Raises:
         SeriesRejected: `NO_LESION_EVIDENCE`, where a cancer patient has no usable evidence.
@@ -48,7 +47,7 @@ def label_slices(
     lesions, unusable, partial = _lesions(volume, job)
     labels: list[str | None] = [None] * len(volume.sop_uids)
     evidence: list[str | None] = [None] * len(volume.sop_uids)
-    if job.label != positive and job.evidence != "slice_labels":  # those speak of single slices only
+    if job.label != positive and job.evidence != "slice_labels":  # slice labels hold for single slices only
         labels, evidence = [job.label] * len(labels), [job.evidence] * len(labels)
     named, void = _named_slices(volume, job.slice_labels, positive)
     for index, label, source in named:
@@ -70,28 +69,28 @@ def label_slices(
 
 
 def _lesions(volume: Volume, job: SeriesJob) -> tuple[tuple[Lesion, ...], list[str], list[str]]:
-    """The lesions of all segmentations, a line for each that is of no use, and for each that holds other things too."""
+    """The lesions of all segmentations, a note for each unusable one, and notes about segments that are no lesions."""
     lesions: list[Lesion] = []
     unusable: list[str] = []
     partial: list[str] = []
     for folder in job.lesion_folders:
         for path in sorted(folder.iterdir()):
             try:
-                found = find_lesions(volume, path)
+                seg = find_lesions(volume, path)
             except SeriesRejected as rejected:
                 unusable.append(f"lesion segmentation {rejected.detail}")
             else:
-                lesions += found.lesions
-                partial += found.notes
+                lesions += seg.lesions
+                partial += seg.notes
     return tuple(lesions), unusable, partial
 
 
 def _named_slices(
     volume: Volume, table: pd.DataFrame, positive: str
 ) -> tuple[list[tuple[int, str, str]], tuple[str, ...]]:
-    """(index, label, evidence) of each row that names one slice of the series, the best evidence last; void rows."""
+    """(index, label, evidence) of each row that names one slice, the best evidence last; a note on rows that do not."""
     by_uid, by_number = _places(volume.sop_uids), _places(volume.instance_numbers)
-    found: list[tuple[int, str, str]] = []
+    named: list[tuple[int, str, str]] = []
     void: list[str] = []
     for sop_uid, number, label, source in zip(
         *(table[name] for name in ("sop_uid", "instance_number", "label", "evidence")), strict=True
@@ -99,11 +98,11 @@ def _named_slices(
         by_name = pd.notna(sop_uid)
         places = by_uid.get(sop_uid, []) if by_name else by_number.get(number, [])
         if len(places) == 1:
-            found.append((places[0], label, source))
+            named.append((places[0], label, source))
         else:
             void.append(f"SOP instance {sop_uid}" if by_name else f"instance number {number}")
-    found.sort(key=lambda one: (-EVIDENCE.index(one[2]), one[1] == positive))
-    return found, (f"{len(void)} slice labels are void: no single slice has {void[0]}",) if void else ()
+    named.sort(key=lambda one: (-EVIDENCE.index(one[2]), one[1] == positive))
+    return named, (f"{len(void)} slice labels are void: no single slice has {void[0]}",) if void else ()
 
 
 def _places(names: tuple) -> dict[object, list[int]]:

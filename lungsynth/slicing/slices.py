@@ -6,7 +6,7 @@ from hashlib import sha256
 import numpy as np
 import pandas as pd
 
-from lungsynth.dataset.rejection import Reason, SeriesRejected, picture
+from lungsynth.dataset.rejection import Reason, SeriesRejected, preview_of
 from lungsynth.dataset.store import COLUMNS, HU_BINS
 from lungsynth.dicom.read import Volume, read_series
 from lungsynth.lungs.find import find_lungs
@@ -18,7 +18,7 @@ from lungsynth.slicing.slice_labels import SliceLabels, label_slices
 
 
 def slices_of_series(job: SeriesJob, config: SliceConfig, classes: tuple[str, ...]) -> SeriesSlices:
-    """The slices of one CT series; what is drawn at random depends on its UID alone.
+    """The slices of one CT series; random choices depend on its UID alone.
 
     Args:
         job: the series.
@@ -26,34 +26,34 @@ def slices_of_series(job: SeriesJob, config: SliceConfig, classes: tuple[str, ..
         classes: the labels; the last is the positive one.
 
     Raises:
-        SeriesRejected: the series gives no slice; with a picture, uint8 P×P (`PREVIEW`), if it could be read.
+        SeriesRejected: the series gives no slice; with a preview, uint8 P×P (`PREVIEW`), where it could be read.
     """
     volume = None
     try:
         volume = read_series(job.folder)
         return _slices(volume, job, config, classes)
     except SeriesRejected as rejected:
-        shown = rejected.picture if volume is None else picture(volume.hu[len(volume.hu) // 2])
-        small = None if shown is None else _thumbnail(shown)
-        raise SeriesRejected(rejected.reason, rejected.detail, small) from rejected
+        preview = rejected.preview if volume is None else preview_of(volume.hu[len(volume.hu) // 2])
+        squared = None if preview is None else _squared(preview)
+        raise SeriesRejected(rejected.reason, rejected.detail, squared) from rejected
 
 
-def _thumbnail(shown: np.ndarray) -> np.ndarray:
-    """A picture (uint8 Y×X), padded with black to a square: uint8 P×P."""
-    rows, columns = shown.shape
+def _squared(preview: np.ndarray) -> np.ndarray:
+    """A preview (uint8 Y×X), padded with black to a square and resampled: uint8 P×P."""
+    rows, columns = preview.shape
     side = max(rows, columns)
     square = Crop((rows - side) // 2, (columns - side) // 2, side, side)
-    return resample(shown.astype(np.int16), square, PREVIEW, 0).clip(0, 255).astype(np.uint8)
+    return resample(preview.astype(np.int16), square, PREVIEW, 0).clip(0, 255).astype(np.uint8)
 
 
 def _slices(volume: Volume, job: SeriesJob, config: SliceConfig, classes: tuple[str, ...]) -> SeriesSlices:
     if volume.series_uid != job.series_uid:
         raise SeriesRejected(Reason.MIXED_SERIES, f"the files belong to series {volume.series_uid}")
-    found = label_slices(volume, job, classes, config.other_slices_of_cancer, config.lesion_margin_mm)
+    labelled = label_slices(volume, job, classes, config.other_slices_of_cancer, config.lesion_margin_mm)
     lungs = find_lungs(volume, job.lung_folders, config.lungs)
-    crops = _crops(volume, lungs, found, classes[-1], config)
+    crops = _crops(volume, lungs, labelled, classes[-1], config)
     fractions = _lung_fractions(crops, lungs)
-    chosen = _choose(volume, found.labels, fractions, config, classes)
+    chosen = _choose(volume, labelled.labels, fractions, config, classes)
     views = [(index, crop) for index in chosen if (crop := crops[index])]
     shape = (len(views), config.size, config.size)
     images, masks = np.empty(shape, np.uint8), np.empty(shape, np.uint8) if config.masks else None
@@ -64,35 +64,35 @@ def _slices(volume: Volume, job: SeriesJob, config: SliceConfig, classes: tuple[
     return SeriesSlices(
         images=images,
         masks=masks,
-        table=_table(volume, job, config, found, views, fractions),
-        notes=(*volume.notes, *found.notes, *lungs.notes),
+        table=_table(volume, job, config, labelled, views, fractions),
+        notes=(*volume.notes, *labelled.notes, *lungs.notes),
         hu_histogram=_hu_histogram(volume.hu[chosen, ::16, ::16]),
-        previews=_previews(volume, job, config, found.labels, lungs, views),
-        lesion_mm=found.lesion_mm,
+        previews=_previews(volume, job, config, labelled.labels, lungs, views),
+        lesion_mm=labelled.lesion_mm,
     )
 
 
 def _crops(
-    volume: Volume, lungs: LungMask, found: SliceLabels, positive: str, config: SliceConfig
+    volume: Volume, lungs: LungMask, labelled: SliceLabels, positive: str, config: SliceConfig
 ) -> Sequence[Crop | None]:
-    """What part of each slice to show; none where the view has no place in a slice, or the slice no label."""
+    """The part of each slice to show; none where a slice has no label, or no place for the view."""
     if config.view == "whole":
         return [whole_slice(volume)] * len(volume.hu)
     if config.view == "lungs":
         return [lung_box(volume, lungs, config.margin_mm)] * len(volume.hu)
-    return [_patch(volume, lungs, found, index, positive, config) for index in range(len(volume.hu))]
+    return [_patch(volume, lungs, labelled, index, positive, config) for index in range(len(volume.hu))]
 
 
 def _patch(
-    volume: Volume, lungs: LungMask, found: SliceLabels, index: int, positive: str, config: SliceConfig
+    volume: Volume, lungs: LungMask, labelled: SliceLabels, index: int, positive: str, config: SliceConfig
 ) -> Crop | None:
-    label = found.labels[index]
+    label = labelled.labels[index]
     if label == positive:
-        here = [lesion for lesion in found.lesions if lesion.index == index]
+        here = [lesion for lesion in labelled.lesions if lesion.index == index]
         return lesion_patch(here, config.patch_mm, volume.spacing_mm) if here else None
-    placed = {lesion.index for lesion in found.lesions}
-    # Where in its slice a lesion lies is not known to evidence that only names the slice.
-    somewhere = [z for z, name in enumerate(found.labels) if name == positive and z not in placed]
+    placed = {lesion.index for lesion in labelled.lesions}
+    # Evidence that only names a slice does not tell where in the slice the lesion lies.
+    somewhere = [z for z, name in enumerate(labelled.labels) if name == positive and z not in placed]
     distances = np.abs(volume.positions_mm[somewhere] - volume.positions_mm[index])
     if label is None or (distances < config.lesion_margin_mm).any():
         return None
@@ -100,7 +100,7 @@ def _patch(
         volume,
         lungs,
         index,
-        found.lesions,
+        labelled.lesions,
         patch_mm=config.patch_mm,
         margin_mm=config.lesion_margin_mm,
         min_lung_fraction=config.min_lung_fraction,
@@ -113,15 +113,15 @@ def _random(series_uid: str, index: int) -> np.random.Generator:
 
 
 def _lung_fractions(crops: Sequence[Crop | None], lungs: LungMask) -> np.ndarray:
-    """Share of each slice's crop that is lung, float64 Z; NaN where there is no crop."""
+    """Fraction of each slice's crop that is lung, float64 Z; NaN where there is no crop."""
     first = crops[0]
     if first is not None and all(crop is first for crop in crops):
         return first.lung_fractions(lungs.cells, lungs.cell_px)
-    shares = np.full(len(crops), np.nan)
+    fractions = np.full(len(crops), np.nan)
     for index, crop in enumerate(crops):
         if crop:
-            shares[index] = crop.lung_fractions(lungs.cells[index : index + 1], lungs.cell_px)[0]
-    return shares
+            fractions[index] = crop.lung_fractions(lungs.cells[index : index + 1], lungs.cell_px)[0]
+    return fractions
 
 
 def _choose(
@@ -131,10 +131,12 @@ def _choose(
     enough = fractions >= config.min_lung_fraction
     chosen = []
     for name in classes:
-        found = np.flatnonzero(enough & [label == name for label in labels])
+        indices_of_class = np.flatnonzero(enough & [label == name for label in labels])
         if config.stride_mm:
-            found = _thin(found, volume.positions_mm, config.stride_mm - volume.slice_spacing_mm / 2)
-        chosen.append(_evenly(found, config.max_slices_per_series))
+            indices_of_class = _thin(
+                indices_of_class, volume.positions_mm, config.stride_mm - volume.slice_spacing_mm / 2
+            )
+        chosen.append(_evenly(indices_of_class, config.max_slices_per_series))
     indices = np.sort(np.concatenate(chosen))
     if not len(indices):
         labelled, placed = sum(label is not None for label in labels), int(np.isfinite(fractions).sum())
@@ -146,7 +148,7 @@ def _choose(
 
 
 def _thin(indices: np.ndarray, positions_mm: np.ndarray, least_mm: float) -> np.ndarray:
-    """The first slice, then always the next at `least_mm` or more."""
+    """The first slice, then each next one that is `least_mm` or more above the last one kept."""
     kept: list[int] = []
     for index in indices:
         if not kept or positions_mm[index] - positions_mm[kept[-1]] >= least_mm:
@@ -174,7 +176,7 @@ def _table(
     volume: Volume,
     job: SeriesJob,
     config: SliceConfig,
-    found: SliceLabels,
+    labelled: SliceLabels,
     views: Sequence[tuple[int, Crop]],
     fractions: np.ndarray,
 ) -> pd.DataFrame:
@@ -184,8 +186,8 @@ def _table(
         "series_uid": job.series_uid,
         "sop_uid": [volume.sop_uids[index] for index in indices],
         "position_mm": volume.positions_mm[indices],
-        "label": [found.labels[index] for index in indices],
-        "evidence": [found.evidence[index] for index in indices],
+        "label": [labelled.labels[index] for index in indices],
+        "evidence": [labelled.evidence[index] for index in indices],
         "split": job.split,
         "spacing_mm": [crop.pixel_mm(volume.spacing_mm, config.size) for _, crop in views],
         "pixel_mm": float(np.sqrt(volume.spacing_mm[0] * volume.spacing_mm[1])),
@@ -210,7 +212,7 @@ def _previews(
     lungs: LungMask,
     views: Sequence[tuple[int, Crop]],
 ) -> list[Preview]:
-    """Some of the slices, as many of each class, so that the sheet shows rare classes too; from all of the scan."""
+    """Some of the slices, equally many of each class so that rare ones are shown too, from all parts of the scan."""
     rng = _random(volume.series_uid, len(volume.hu))
     names = rng.permutation(sorted({str(labels[index]) for index, _ in views})).tolist()
     previews = []

@@ -46,7 +46,7 @@ def test_rows_match_the_written_series(tmp_path):
     }
     [path] = (tmp_path / "seg").iterdir()
     assert pydicom.dcmread(path).SeriesInstanceUID == seg["series_uid"]
-    assert seg["url"] == f"phantom://{patient.recipe_sha256}/{seg['series_uid']}/"
+    assert seg["url"] == f"phantom://{patient.sha256}/{seg['series_uid']}/"
 
 
 def test_cohort_grows_without_changing():

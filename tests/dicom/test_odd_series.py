@@ -104,8 +104,8 @@ def test_gaps_are_noted_and_wide_ones_reject(write_ct):
     for lost in ((10, 11, 12, 13), (5, 10, 15)):  # one gap of 25 mm; 12 % of the slices
         outcome = rejected(without(write_ct(STORED), *lost))
         assert outcome.reason is Reason.MISSING_SLICES
-        assert outcome.picture is not None
-        assert (outcome.picture.dtype, outcome.picture.shape) == (np.uint8, (12, 20))
+        assert outcome.preview is not None
+        assert (outcome.preview.dtype, outcome.preview.shape) == (np.uint8, (12, 20))
 
 
 def test_uneven_spacing_is_noted_and_interleaved_scans_reject(write_ct):

@@ -3,9 +3,11 @@ import pytest
 import torch
 import torch_fidelity
 from torch.utils.data import Dataset
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.registry import register_feature_extractor
 
 from lungsynth.errors import LungsynthError
-from lungsynth.evaluation.extractor import ExtractorConfig, register_lung_extractor, relative_level, train_extractor
+from lungsynth.evaluation.extractor import ExtractorConfig, relative_level, train_extractor
 from lungsynth.evaluation.fidelity.distances import DistancesConfig, fid, kernels, kid
 
 QUICK = ExtractorConfig(steps=30)
@@ -47,7 +49,7 @@ def test_level_runs_from_0_to_1_within_each_series(toy):
     assert relative_level(toy.table.iloc[:1])[0] == 0.5
 
 
-def test_torch_fidelity_computes_the_same_from_the_registered_extractor(toy, extractor):
+def test_torch_fidelity_computes_the_same_from_these_features(toy, extractor):
     class Slices(Dataset):
         def __init__(self, images):
             self.images = images
@@ -58,12 +60,23 @@ def test_torch_fidelity_computes_the_same_from_the_registered_extractor(toy, ext
         def __getitem__(self, index):
             return torch.from_numpy(np.array(self.images[index])).expand(3, -1, -1)
 
-    register_lung_extractor()
-    register_lung_extractor()
+    class Lung(FeatureExtractorBase):
+        """The extractor under torch-fidelity's interface."""
+
+        get_provided_features_list = staticmethod(lambda: ("64",))
+        get_default_feature_layer_for_metric = staticmethod(lambda metric: "64")
+
+        def __init__(self, name, features_list, **options):
+            super().__init__(name, features_list)
+
+        def forward(self, input):
+            return extractor.network.module(input)
+
+    register_feature_extractor("lung", Lung)
     sides = toy.images[toy.rows("train")], toy.images[toy.rows("test")]
     theirs = torch_fidelity.calculate_metrics(
         input1=Slices(sides[1]), input2=Slices(sides[0]), feature_extractor="lung", cuda=False, fid=True, kid=True,
-        feature_extractor_weights_path=str(extractor.weights), kid_subset_size=100, rng_seed=0, verbose=False,
+        kid_subset_size=100, rng_seed=0, verbose=False,
         save_cpu_ram=True,
     )  # fmt: skip
     real, other = (extractor.features(side) for side in sides)

@@ -103,9 +103,9 @@ def test_a_series_that_arrives_later_is_taken_in_as_if_it_had_always_been_there(
     fresh = whole(cohort, tmp_path, endpoint, **slices)
     assert third.sha256 == fresh.sha256
     assert (third.images[:] == fresh.images[:]).all()
-    for name, array in fresh.pictures.items():
+    for name, array in fresh.figures.items():
         if name.startswith("hu_"):
-            assert (third.pictures[name] == array).all()
+            assert (third.figures[name] == array).all()
     assert (first.images[:].shape, second.images[:].shape) != (third.images[:].shape, third.images[:].shape)
 
 

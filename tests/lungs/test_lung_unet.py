@@ -10,7 +10,7 @@ import torch
 from lungsynth.errors import LungsynthError
 from lungsynth.lungs import threshold
 from lungsynth.lungs.config import LungConfig
-from lungsynth.lungs.unet import CARD, WEIGHTS, GaussianDropout, Unet, UnetConfig, load_unet, lungs_of_picture
+from lungsynth.lungs.unet import CARD, WEIGHTS, GaussianDropout, Unet, UnetConfig, load_unet, lungs_of_image
 from lungsynth.lungs.unet import lungs as unet_lungs
 from lungsynth.lungs.unet_training import LungTrainingConfig, dice, train_lungs, train_unet
 from lungsynth.phantom import draw_patient, lung_mask, volume_hu
@@ -45,7 +45,7 @@ def test_trained_on_threshold_masks_it_finds_the_lungs_of_others(tmp_path):
     )
     torch.set_num_threads(1)
     train_unet(images, masks, config, tmp_path, WINDOW)
-    found = [unet_lungs(hu, (2.8, 2.8), tmp_path).pixels(hu.shape) for hu, _, _ in held_out]
+    found = [unet_lungs(hu, tmp_path).pixels(hu.shape) for hu, _, _ in held_out]
     assert dice(np.concatenate(found), np.concatenate([mask for _, mask, _ in held_out])) >= 0.97
     assert dice(np.concatenate(found), np.concatenate([truth for _, _, truth in held_out])) >= 0.95
 
@@ -72,7 +72,7 @@ def test_same_seed_same_bytes(squares, tiny, tmp_path):
 
 
 def test_pictures_of_any_size_keep_it(tiny):
-    mask = lungs_of_picture(np.full((61, 83), 100, np.uint8), tiny)
+    mask = lungs_of_image(np.full((61, 83), 100, np.uint8), tiny)
     assert (mask.shape, mask.dtype) == ((61, 83), bool)
 
 
@@ -140,7 +140,7 @@ def test_damage_is_said_in_one_line(squares, tmp_path, damage):
 def test_a_network_for_pictures_is_refused_for_ct(tiny):
     assert LungConfig(backend="unet", weights=tiny).weights == tiny
     with pytest.raises(LungsynthError, match="without HU"):
-        unet_lungs(np.zeros((1, 40, 48), np.int16), (1.0, 1.0), tiny)
+        unet_lungs(np.zeros((1, 40, 48), np.int16), tiny)
 
 
 @pytest.mark.parametrize(

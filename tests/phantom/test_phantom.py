@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from lungsynth.errors import LungsynthError
 from lungsynth.phantom import PhantomPatient, draw_patient, volume_hu, write_ct, write_seg
-from lungsynth.phantom.recipe import SCANNERS
+from lungsynth.phantom.patient import SCANNERS
 
 
 def draw(index: int, with_nodule: bool = False, diameter_mm: tuple[float, float] = (8.0, 30.0)) -> PhantomPatient:
@@ -149,7 +149,7 @@ def test_patients_differ_in_anatomy_and_scanner():
     patients = [draw(index) for index in range(40)]
     assert {p.scanner for p in patients} == set(SCANNERS)
     assert {p.sex for p in patients} == {"F", "M"}
-    assert len({p.recipe_sha256 for p in patients}) == 40
+    assert len({p.sha256 for p in patients}) == 40
     assert np.ptp([p.pixel_spacing_mm for p in patients]) > 0.2
     first, second = (volume_hu(replace(patients[0], seed=seed))[0] for seed in (1, 2))
     assert (first != second).mean() > 0.5

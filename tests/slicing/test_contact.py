@@ -6,7 +6,7 @@ import pytest
 
 from lungsynth.dataset.store import COLUMNS, HU_BINS, write_shard
 from lungsynth.slicing import contact
-from lungsynth.slicing.contact import KEPT, SHOWN, Kind, merged_pictures, pictures_of, previews_a_series, spread
+from lungsynth.slicing.contact import KEPT, SHOWN, Kind, figures_of, merged_figures, previews_a_series, spread
 from lungsynth.slicing.series import Preview, SeriesSlices
 
 SPLITS = ("train", "val", "test")
@@ -53,8 +53,8 @@ def shard_of(folder, number, series, previews):
         rows.append((uid, split, f"p{number}.{n}"))
     images = pd.DataFrame(rows, columns=["series_uid", "split", "patient_key"])
     empty = pd.DataFrame(columns=list(COLUMNS))
-    pictures = pictures_of(slices, {}, images)
-    return write_shard(folder / str(number), np.empty((0, 8, 8), np.uint8), None, empty, pictures=pictures)
+    pictures = figures_of(slices, {}, images)
+    return write_shard(folder / str(number), np.empty((0, 8, 8), np.uint8), None, empty, figures=pictures)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def shard_of(folder, number, series, previews):
 )
 def test_a_sheet_has_its_slices_whatever_the_number_of_shards(tmp_path, monkeypatch, shards, series, shown):
     made = [shard_of(tmp_path, number, series, previews_a_series(max(1, series))) for number in range(shards)]
-    found = merged_pictures(made)
+    found = merged_figures(made)
     assert sum(found[f"hu_{split}"].sum() for split in SPLITS) == shards * series * (len(HU_BINS) - 1)
     assert len(found.get("captions", ())) == len(found.get("images", ())) == shown
     if shown:
@@ -73,11 +73,11 @@ def test_a_sheet_has_its_slices_whatever_the_number_of_shards(tmp_path, monkeypa
             f"{label}, {split}" for label, split in zip(found["label"], found["split"], strict=True)
         ]
         assert len(set(found["patient"])) == min(shards * series, shown)
-        again = merged_pictures(made)
+        again = merged_figures(made)
         assert all((array == again[name]).all() for name, array in found.items())
 
 
 def test_no_more_shards_are_opened_for_their_pictures_than_a_sheet_needs(tmp_path, monkeypatch):
-    monkeypatch.setattr(contact, "SHARDS_WITH_PICTURES", 2)
+    monkeypatch.setattr(contact, "SHARDS_SHOWN", 2)
     made = [shard_of(tmp_path, number, 2, 24) for number in range(5)]
-    assert len(set(merged_pictures(made)["images"][:, 0, 0])) == 2
+    assert len(set(merged_figures(made)["images"][:, 0, 0])) == 2

@@ -13,7 +13,7 @@ from lungsynth.cohort.pictures import PictureCohortConfig, select_pictures
 from lungsynth.cohort.splits import SplitConfig
 from lungsynth.dataset.rejection import Reason, SeriesRejected
 from lungsynth.errors import LungsynthError
-from lungsynth.lungs.unet import lungs_of_picture
+from lungsynth.lungs.unet import lungs_of_image
 from lungsynth.lungs.unet_training import LungTrainingConfig, train_unet
 from lungsynth.slicing.series import SliceConfig
 
@@ -91,7 +91,7 @@ def test_masks_that_do_not_fit_are_rejected_with_a_picture(radiograph):
         rejected = rejection(radiograph, MASKS, mask_file=radiograph.with_name(name))
         assert rejected.reason == Reason.NO_MASK
         assert detail in rejected.detail
-        assert rejected.picture.std() > 0
+        assert rejected.preview.std() > 0
     assert "cannot be opened" in rejection(radiograph, MASKS, mask_file=radiograph.with_name("none.png")).detail
     assert rejection(radiograph, MASKS).reason == Reason.NO_MASK
 
@@ -186,7 +186,7 @@ def test_the_unet_finds_lungs_where_no_mask_shows_them(radiograph, tmp_path):
     train_unet(many, masks, LungTrainingConfig(unet={"size": 32, "width": 4}, steps=10, batch=4), tmp_path / "unet")
     config = SliceConfig(size=64, view="lungs", masks=True, lungs={"backend": "unet", "weights": tmp_path / "unet"})
     found = cut(radiograph, config)
-    same = mask_file(tmp_path / "m.png", lungs_of_picture(chest(), tmp_path / "unet"))
+    same = mask_file(tmp_path / "m.png", lungs_of_image(chest(), tmp_path / "unet"))
     expected = cut(radiograph, SliceConfig(size=64, view="lungs", masks=True), mask_file=same)
     np.testing.assert_array_equal(found.images, expected.images)
     np.testing.assert_array_equal(found.masks, expected.masks)

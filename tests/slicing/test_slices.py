@@ -106,8 +106,8 @@ def test_rejections_have_a_reason_and_a_picture(chest_folder):
         with pytest.raises(SeriesRejected) as caught:
             slices_of_series(job(chest_folder, **changes), config, CLASSES)
         assert caught.value.reason is reason
-        assert (caught.value.picture.dtype, caught.value.picture.shape) == (np.uint8, (PREVIEW, PREVIEW))
-        assert np.ptp(caught.value.picture) > 100
+        assert (caught.value.preview.dtype, caught.value.preview.shape) == (np.uint8, (PREVIEW, PREVIEW))
+        assert np.ptp(caught.value.preview) > 100
 
 
 def test_a_series_that_cannot_be_placed_still_has_a_picture(write_ct, chest_hu):
@@ -118,8 +118,8 @@ def test_a_series_that_cannot_be_placed_still_has_a_picture(write_ct, chest_hu):
     with pytest.raises(SeriesRejected) as caught:
         slices_of_series(job(folder), CONFIG, CLASSES)
     assert caught.value.reason is Reason.DUPLICATE_POSITIONS
-    assert caught.value.picture.shape == (PREVIEW, PREVIEW)
-    assert (caught.value.picture[:15] == 0).all()  # padding of an image that is no square
+    assert caught.value.preview.shape == (PREVIEW, PREVIEW)
+    assert (caught.value.preview[:15] == 0).all()  # padding of an image that is no square
 
 
 def test_the_cap_of_a_patient_spans_series_and_is_kept_by_class():

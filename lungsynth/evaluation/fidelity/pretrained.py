@@ -18,6 +18,7 @@ from torchvision.models import resnet50
 
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.features import FeatureExtractor
+from lungsynth.intensity import to_network
 from lungsynth.progress import hub_progress
 
 DOWNLOAD_TIMEOUT_S = 10
@@ -83,7 +84,7 @@ class RadImageNet(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
         """Features N×2048 of uint8 N×3×H×W; grey values go to -1 to 1, as in its training."""
-        grey = images.float() / 127.5 - 1
+        grey = to_network(images)
         scaled = interpolate(grey, (RADIMAGENET_SIZE,) * 2, mode="bilinear", antialias=True)
         return (self.backbone(scaled).flatten(1),)
 

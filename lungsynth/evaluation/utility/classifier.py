@@ -1,7 +1,10 @@
-"""The classifier whose test scores tell what an arm's slices are worth, and its training."""
+"""The classifier that is trained on each arm's slices, and the training of an arm's models."""
 
 import math
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -11,6 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lungsynth.config import Config
+from lungsynth.fit import fit
+from lungsynth.intensity import to_network
 
 Architecture = Literal["vgg-small", "resnet18"]
 
@@ -78,8 +83,8 @@ class Pool(NamedTuple):
     labels: np.ndarray
 
 
-class Recipe(NamedTuple):
-    """What a batch is made of; `synthetic` is the share of synthetic slices, 0 to 1."""
+class BatchPlan(NamedTuple):
+    """What batches are made of, and how they are augmented; `synthetic` is the fraction of synthetic slices, 0 to 1."""
 
     balanced: bool = True
     classical: bool = True
@@ -96,37 +101,56 @@ def new_classifier(config: ClassifierConfig, seed: int, device: str) -> nn.Modul
 
 
 def train_classifier(
-    model: nn.Module, real: Pool, synthetic: Pool | None, recipe: Recipe, seed: int, config: ClassifierConfig
+    model: nn.Module, real: Pool, synthetic: Pool | None, plan: BatchPlan, seed: int, config: ClassifierConfig
 ) -> nn.Module:
-    """Train `model` on batches of `recipe`, in the number of threads that torch has; ready for evaluation.
-
-    With one `seed`, the classifiers of all recipes share real slices and augmentation.
-    """
-    device = next(model.parameters()).device
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, config.steps + 1)
-    # One stream for each choice: arms with synthetic slices then see the same real ones and augmentation as the others.
-    choose_real, choose_synthetic, change = (torch.Generator().manual_seed(3 * seed + i) for i in range(3))
+    """Train `model`, from `new_classifier`, on batches of `plan`; see `train`."""
     mixing = np.random.default_rng(seed)
-    sources = [_on(pool, device) for pool in (real, synthetic) if pool is not None]
-    draw = _balanced if recipe.balanced else _at_random
-    for _ in range(config.steps):
-        images, targets = draw(sources[0], config.batch, choose_real)
-        if recipe.synthetic:
-            swap = torch.rand(config.batch, generator=choose_synthetic).to(device) < recipe.synthetic
-            others, their_targets = draw(sources[1], config.batch, choose_synthetic)
-            images = torch.where(swap[:, None, None], others, images)
-            targets = torch.where(swap, their_targets, targets)
-        inputs = normalise(images)
-        if recipe.classical:
-            inputs = augment(inputs, config.classical, change)
-        if recipe.mixed:
+
+    def loss(images: Tensor, classes: Tensor, rng: torch.Generator) -> Tensor:
+        inputs, targets = to_input(images), classes.float()
+        if plan.classical:
+            inputs = augment(inputs, config.classical, rng)
+        if plan.mixed:
             inputs, targets = mix(inputs, targets, config.classical, mixing)
-        loss = F.binary_cross_entropy_with_logits(model(inputs)[:, 0], targets)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
+        return F.binary_cross_entropy_with_logits(model(inputs)[:, 0], targets)
+
+    pick = balanced if plan.balanced else at_random
+    return train(model, real, synthetic, plan, seed, config, pick=pick, loss=loss)
+
+
+def train(
+    model: nn.Module,
+    real: Pool,
+    synthetic: Pool | None,
+    plan: BatchPlan,
+    seed: int,
+    config: ClassifierConfig,
+    *,
+    pick: "Pick",
+    loss: Callable[[Tensor, Tensor, torch.Generator], Tensor],
+) -> nn.Module:
+    """Train `model` in the number of threads that torch has, and return it ready for evaluation.
+
+    With one `seed`, the models of all plans see the same real slices and the same augmentation.
+
+    Args:
+        pick: indices of the slices of a batch: `balanced` or `at_random`.
+        loss: of uint8 slices B×H×W and their labels, with the random numbers of the augmentation.
+    """
+    # One stream for each choice, so that a plan with synthetic slices changes neither real ones nor augmentation.
+    choose_real, choose_synthetic, change = (torch.Generator().manual_seed(3 * seed + i) for i in range(3))
+    device = next(model.parameters()).device
+    sources = [Source.of(pool, device) for pool in (real, synthetic) if pool is not None]
+
+    def batch_loss() -> Tensor:
+        images, labels = sources[0].at(pick(sources[0], config.batch, choose_real))
+        if plan.synthetic:
+            swap = torch.rand(config.batch, generator=choose_synthetic).to(device) < plan.synthetic
+            others, their_labels = sources[1].at(pick(sources[1], config.batch, choose_synthetic))
+            images, labels = _swapped(images, others, swap), _swapped(labels, their_labels, swap)
+        return loss(images, labels, change)
+
+    fit(model, batch_loss, steps=config.steps, lr=config.lr, weight_decay=config.weight_decay)
     return model.eval()
 
 
@@ -135,14 +159,14 @@ def scores(model: nn.Module, images: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         device = next(model.parameters()).device
         pieces = torch.from_numpy(images).split(256)
-        found = [torch.sigmoid(model(normalise(piece.to(device)))[:, 0]).cpu() for piece in pieces]
-    return torch.cat(found).double().numpy()
+        probabilities = [torch.sigmoid(model(to_input(piece.to(device)))[:, 0]).cpu() for piece in pieces]
+    return torch.cat(probabilities).double().numpy()
 
 
 def build_classifier(architecture: Architecture) -> nn.Module:
     """A torchvision classifier of one-channel slices N×1×H×W; one logit N×1, higher for the positive class.
 
-    `vgg-small` ends in a global maximum: a nodule covers few pixels, and a mean over the slice would drown it.
+    `vgg-small` ends in a global maximum: a nodule covers few pixels and would be lost in a mean over the slice.
     """
     if architecture == "resnet18":
         resnet = torchvision.models.resnet18(num_classes=1)
@@ -153,18 +177,18 @@ def build_classifier(architecture: Architecture) -> nn.Module:
     return nn.Sequential(features, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(64, 1))
 
 
-def normalise(images: Tensor) -> Tensor:
+def to_input(images: Tensor) -> Tensor:
     """uint8 N×H×W to float32 N×1×H×W in -1 to 1."""
-    return (images[:, None].float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+    return to_network(images[:, None]).contiguous(memory_format=torch.channels_last)
 
 
 def augment(images: Tensor, config: ClassicalConfig, rng: torch.Generator) -> Tensor:
-    """Rotated, shifted, scaled and noised slices, N×1×H×W in -1 to 1; air fills what comes in from outside."""
+    """Rotated, shifted, scaled and noised slices, N×1×H×W in -1 to 1; air enters from outside."""
     return add_noise(move(images, config, rng), config, rng)
 
 
 def move(images: Tensor, config: ClassicalConfig, rng: torch.Generator) -> Tensor:
-    """Rotated, shifted and scaled slices, N×C×H×W in -1 to 1, all channels of one alike; -1 comes in from outside."""
+    """Rotated, shifted and scaled slices, N×C×H×W in -1 to 1, all channels in the same way; -1 enters from outside."""
     count = len(images)
     angle, right, down, growth = (2 * torch.rand(4, count, generator=rng) - 1).unbind()
     angle, zoom = angle * math.radians(config.rotation), 1 + growth * config.scale
@@ -185,8 +209,8 @@ def mix(images: Tensor, targets: Tensor, config: ClassicalConfig, rng: np.random
     """Slices N×1×H×W of -1 to 1 and targets N, each mixed with another of the batch: all by MixUp, or all by CutMix."""
     order = torch.from_numpy(rng.permutation(len(images))).to(images.device)
     if rng.random() < 0.5:
-        share = float(rng.beta(config.mixup, config.mixup))
-        images = share * images + (1 - share) * images[order]
+        kept = float(rng.beta(config.mixup, config.mixup))
+        images = kept * images + (1 - kept) * images[order]
     else:
         height, width = images.shape[2:]
         side = math.sqrt(1 - rng.beta(config.cutmix, config.cutmix))
@@ -194,36 +218,51 @@ def mix(images: Tensor, targets: Tensor, config: ClassicalConfig, rng: np.random
         rows = slice(max(0, round(y - side * height / 2)), min(height, round(y + side * height / 2)))
         columns = slice(max(0, round(x - side * width / 2)), min(width, round(x + side * width / 2)))
         pasted = images[order, :, rows, columns]
-        share = 1 - pasted[0].numel() / images[0].numel()
+        kept = 1 - pasted[0].numel() / images[0].numel()
         images = images.clone()
         images[:, :, rows, columns] = pasted
-    return images, share * targets + (1 - share) * targets[order]
+    return images, kept * targets + (1 - kept) * targets[order]
 
 
-class _Source(NamedTuple):
-    """A pool on the device, and the indices of each class on the CPU."""
+@dataclass(frozen=True)
+class Source:
+    """A pool on the device on which a model trains."""
 
     images: Tensor
     labels: Tensor
-    members: tuple[Tensor, Tensor]
+
+    @classmethod
+    def of(cls, pool: Pool, device: torch.device) -> Self:
+        """Copy a pool to the device."""
+        return cls(torch.from_numpy(pool.images).to(device), torch.from_numpy(pool.labels).to(device))
+
+    @cached_property
+    def members(self) -> tuple[Tensor, Tensor]:
+        """Indices of the slices of class 0 and of class 1, on the CPU."""
+        negative, positive = ((self.labels.cpu() == code).nonzero()[:, 0] for code in range(2))
+        return negative, positive
+
+    def at(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The slices of these indices, and their labels."""
+        return self.images[rows], self.labels[rows]
 
 
-def _on(pool: Pool, device: torch.device) -> _Source:
-    labels = torch.from_numpy(pool.labels)
-    negative, positive = ((labels == code).nonzero()[:, 0] for code in range(2))
-    images = torch.from_numpy(pool.images).to(device)
-    return _Source(images, labels.float().to(device), (negative, positive))
+Pick = Callable[[Source, int, torch.Generator], Tensor]
+"""Indices of as many slices of a source, drawn at random."""
 
 
-def _balanced(source: _Source, batch: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Slices of the classes 0, 1, 0, 1, …, drawn with replacement, and their classes."""
-    draws = torch.rand(batch, generator=rng)
-    picks = [members[int(d * len(members))] for d, members in zip(draws, source.members * (batch // 2), strict=True)]
-    chosen = torch.stack(picks)
-    return source.images[chosen], source.labels[chosen]
+def balanced(source: Source, batch: int, rng: torch.Generator) -> Tensor:
+    """Indices of slices of the classes 0, 1, 0, 1, …, drawn with replacement."""
+    at = torch.rand(batch, generator=rng)
+    classes = source.members * (batch // 2)
+    return torch.stack([members[int(x * len(members))] for x, members in zip(at, classes, strict=True)])
 
 
-def _at_random(source: _Source, batch: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Slices in the mix of classes that the pool has, drawn with replacement, and their classes."""
-    chosen = torch.randint(len(source.images), (batch,), generator=rng)
-    return source.images[chosen], source.labels[chosen]
+def at_random(source: Source, batch: int, rng: torch.Generator) -> Tensor:
+    """Indices of slices drawn with replacement, whatever their labels."""
+    return torch.randint(len(source.images), (batch,), generator=rng)
+
+
+def _swapped(values: Tensor, others: Tensor, swap: Tensor) -> Tensor:
+    """`values` B×…, and `others` where `swap` (bool B)."""
+    return torch.where(swap.view(-1, *[1] * (values.ndim - 1)), others, values)

@@ -1,6 +1,6 @@
-"""Synthetic slices picked before use: by the discriminator, by a classifier, or because no training slice is like them.
+"""Filters of synthetic slices: by the discriminator, by a classifier, or by novelty.
 
-What a filter is worth is measured by an arm of its own. It decides nothing: what is registered draws unfiltered.
+Each filter is measured by an arm of its own, for information: the registered generator samples without filters.
 """
 
 from copy import deepcopy
@@ -15,11 +15,11 @@ from lungsynth.cpus import torch_threads
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.privacy.copies import detail_correlation
 from lungsynth.evaluation.sampler import Realness
-from lungsynth.evaluation.utility.classifier import ClassifierConfig, Pool, Recipe, scores, train_classifier
+from lungsynth.evaluation.utility.classifier import BatchPlan, ClassifierConfig, Pool, scores, train_classifier
 
 Filter = Literal["discriminator", "confidence", "novelty"]
 LEAST = 10
-"""Slices of each class that have to pass, for an arm to be trained on them."""
+"""Least number of slices of each class that must pass; with fewer, the filter's arm is left out."""
 
 
 class FilterConfig(Config):
@@ -53,7 +53,9 @@ class FilterConfig(Config):
 
 
 class Sieve:
-    """The filters of a run. `shares`: of the candidates, which pass each filter, by seed; `poor`: of which too few do.
+    """The filters of a run.
+
+    `fractions` are those of the candidates that pass each filter, by seed; `poor` are the filters that too few pass.
 
     Args:
         filters: which ones, and their limits.
@@ -76,66 +78,67 @@ class Sieve:
             raise LungsynthError(
                 "utility.filters.use names discriminator, but this generator came without one: leave it out"
             )
-        self.shares: dict[Filter, list[float]] = {name: [] for name in filters.use}
+        self.fractions: dict[Filter, list[float]] = {name: [] for name in filters.use}
         self.poor: set[str] = set()
 
     def sift(self, candidates: Pool, untrained: nn.Module, seed: int) -> dict[str, Pool]:
-        """What passes each filter, by `synthetic+FILTER`: as many as `real` has, or all where fewer pass.
+        """The slices that pass each filter, by `synthetic+FILTER`: as many as `real` has, or all if fewer pass.
 
         Args:
             candidates: synthetic slices.
             untrained: classifier of this seed.
             seed: of the classifier's training.
         """
-        found = {}
+        pools = {}
         for name in self.filters.use:
-            with torch_threads(1):  # as for every classifier: with more, sums depend on how many there are
+            with torch_threads(1):  # as for every classifier: sums depend on the number of threads
                 passed = self._passed(name, candidates, untrained, seed)
-            self.shares[name].append(float(passed.mean()))
+            self.fractions[name].append(float(passed.mean()))
             pool = _first(candidates, passed, len(self.real.labels))
             if np.bincount(pool.labels, minlength=2).min() < LEAST:
                 self.poor.add(f"synthetic+{name}")
-            found[f"synthetic+{name}"] = pool
-        return found
+            pools[f"synthetic+{name}"] = pool
+        return pools
 
     @property
     def notes(self) -> tuple[str, ...]:
         """How many candidates passed each filter, for the scorecard."""
         lines = []
-        for name, shares in self.shares.items():
+        for name, fractions in self.fractions.items():
             poor = f"; its arm was left out, for want of {LEAST} of each class" * (f"synthetic+{name}" in self.poor)
-            lines.append(f"filter {name}: {np.mean(shares):.1%} of the synthetic slices pass{poor}")
+            lines.append(f"filter {name}: {np.mean(fractions):.1%} of the synthetic slices pass{poor}")
         return tuple(lines)
 
     def _passed(self, name: Filter, candidates: Pool, untrained: nn.Module, seed: int) -> np.ndarray:
         if name == "discriminator":
             assert self.realness is not None
-            drawn = self.realness(*candidates)
-            assert drawn is not None
+            realness = self.realness(*candidates)
+            assert realness is not None
             assert self.val_realness is not None
-            return real_enough(drawn, self.val_realness, self.filters.least_realness)
+            return real_enough(realness, self.val_realness, self.filters.least_realness)
         if name == "confidence":
-            judge = train_classifier(deepcopy(untrained), self.real, None, Recipe(), seed, self.classifier)
+            judge = train_classifier(deepcopy(untrained), self.real, None, BatchPlan(), seed, self.classifier)
             positive = scores(judge, candidates.images)
             return np.where(candidates.labels == 1, positive, 1 - positive) >= self.filters.least_confidence
         return detail_correlation(candidates.images, self.real.images).correlation <= self.filters.most_alike
 
 
-def real_enough(drawn: np.ndarray, held_out: np.ndarray, least: float) -> np.ndarray:
-    """Which slices, bool N, look more real than a share of `least` of unseen real ones do, by a discriminator's scores.
+def real_enough(synthetic: np.ndarray, held_out: np.ndarray, least: float) -> np.ndarray:
+    """Which slices, bool N, score higher with a discriminator than the fraction `least` of unseen real slices.
 
-    Its probabilities are no measure: a relativistic or Wasserstein score is none, and that of cross-entropy is far off
-    0.5 for slices that cannot be told from real ones (Turner 2019, arXiv 1811.11357).
+    Scores are compared by rank, since they are no probabilities: relativistic and Wasserstein scores by definition, and
+    those of cross-entropy are far from 0.5 for slices that cannot be told from real ones (Turner 2019, arXiv
+    1811.11357).
 
     Args:
-        drawn: scores N of the slices.
-        held_out: scores M of real slices that it was not trained on.
+        synthetic: scores N of the slices.
+        held_out: scores M of real slices that the discriminator was not trained on.
     """
-    return np.searchsorted(np.sort(held_out), drawn) / len(held_out) >= least
+    return np.searchsorted(np.sort(held_out), synthetic) / len(held_out) >= least
 
 
 def _first(pool: Pool, passed: np.ndarray, count: int) -> Pool:
-    """The first `count` slices that passed, bool N, half of either class, or as many as there are."""
+    """The first `count` slices that passed (bool N), half of each class, or as many as there are."""
     of_class = [np.flatnonzero(passed & (pool.labels == code))[: count // 2] for code in range(2)]
     rows = np.sort(np.concatenate(of_class))
     return Pool(pool.images[rows], pool.labels[rows])

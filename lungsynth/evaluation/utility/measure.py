@@ -1,4 +1,4 @@
-"""Whether synthetic slices make a classifier or segmenter better: arms differ only in what batches are made of."""
+"""Measures whether synthetic slices improve a classifier or segmenter: arms differ only in their batches."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ from lungsynth.config import Seed
 from lungsynth.cpus import side_by_side
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.sampler import PairSampler, Realness, Sampler
-from lungsynth.evaluation.utility.classifier import ClassifierConfig, Pool, Recipe
+from lungsynth.evaluation.utility.classifier import BatchPlan, ClassifierConfig, Pool
 from lungsynth.evaluation.utility.filters import FilterConfig, Sieve
 from lungsynth.evaluation.utility.predictions import Predictions, Role
 from lungsynth.evaluation.utility.tasks import TASKS, Task, TaskName
@@ -23,11 +23,11 @@ from lungsynth.progress import Progress
 
 Baseline = Literal["real", "real+balanced", "real+classical", "real+classical+mix"]
 Control = Literal["shuffled", "synthetic only"]
-BASELINES: dict[Baseline, Recipe] = {
-    "real": Recipe(balanced=False, classical=False),
-    "real+balanced": Recipe(classical=False),
-    "real+classical": Recipe(),
-    "real+classical+mix": Recipe(mixed=True),
+BASELINES: dict[Baseline, BatchPlan] = {
+    "real": BatchPlan(balanced=False, classical=False),
+    "real+balanced": BatchPlan(classical=False),
+    "real+classical": BatchPlan(),
+    "real+classical+mix": BatchPlan(mixed=True),
 }
 """Arms without synthetic slices. In batches of `real` classes are as common as in `train`, elsewhere equally common."""
 
@@ -93,7 +93,7 @@ class Arm(NamedTuple):
 
     name: str
     role: Role
-    recipe: Recipe
+    plan: BatchPlan
     sampler: str = ""
     ratio: float = 0.0
     shuffled: bool = False
@@ -102,22 +102,22 @@ class Arm(NamedTuple):
 def arms(config: UtilityConfig, samplers: Iterable[str]) -> list[Arm]:
     """Every arm of a run with samplers of these names; controls are of `synthetic`."""
     plain = TASKS[config.task].plain
-    found = [Arm(name, "baseline", BASELINES[name]) for name in config.baselines if name in plain]
+    chosen = [Arm(name, "baseline", BASELINES[name]) for name in config.baselines if name in plain]
     for name in samplers:
         role: Role = "champion" if name == "champion" else "candidate"
         for ratio in config.ratios:
-            recipe = Recipe(synthetic=ratio / (1 + ratio))
-            found.append(Arm(f"real+classical+{name}@{ratio:g}", role, recipe, name, ratio))
+            plan = BatchPlan(synthetic=ratio / (1 + ratio))
+            chosen.append(Arm(f"real+classical+{name}@{ratio:g}", role, plan, name, ratio))
     if "synthetic" in samplers:
         if "shuffled" in config.controls:
-            recipe = Recipe(synthetic=0.5)
-            found.append(Arm("real+classical+shuffled@1", "control", recipe, "synthetic", 1.0, shuffled=True))
+            plan = BatchPlan(synthetic=0.5)
+            chosen.append(Arm("real+classical+shuffled@1", "control", plan, "synthetic", 1.0, shuffled=True))
         if "synthetic only" in config.controls:
-            found.append(Arm("synthetic+classical", "control", Recipe(synthetic=1.0), "synthetic", 1.0))
+            chosen.append(Arm("synthetic+classical", "control", BatchPlan(synthetic=1.0), "synthetic", 1.0))
         for name in config.filters.use:
-            recipe = Recipe(synthetic=0.5)
-            found.append(Arm(f"real+classical+synthetic@1+{name}", "control", recipe, f"synthetic+{name}", 1.0))
-    return found
+            plan = BatchPlan(synthetic=0.5)
+            chosen.append(Arm(f"real+classical+synthetic@1+{name}", "control", plan, f"synthetic+{name}", 1.0))
+    return chosen
 
 
 def measure_utility(
@@ -128,7 +128,7 @@ def measure_utility(
 ) -> Predictions:
     """Train every arm's classifiers or segmenters on `train` and score `val` and `test`.
 
-    All take the same number of steps; those of one seed share initial weights, real slices, synthetic slices and
+    All take the same number of steps; those of one seed have the same initial weights, real and synthetic slices, and
     augmentation. On a CPU each trains in one thread, several side by side: their number does not change a score.
 
     Args:
@@ -146,33 +146,33 @@ def measure_utility(
     sieve = Sieve(config.filters, config, real, task.pool(dataset.rows("val")), realness)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     workers = 1 if device == "cuda" else config.workers
-    found, table, parts = arms(config, samplers), dataset.table.iloc[held_out], []
-    with Progress(total=len(found) * config.seeds, unit="classifier", desc="utility") as bar:
+    trained, table, parts = arms(config, samplers), dataset.table.iloc[held_out], []
+    with Progress(total=len(trained) * config.seeds, unit="classifier", desc="utility") as bar:
         for seed in range(config.seeds):
-            drawn = {
-                name: _drawn(task, sampler, len(train) * config.most_drawn, config.pool_seed + seed)
+            pools = {
+                name: _pool(task, sampler, len(train) * config.most_drawn, config.pool_seed + seed)
                 for name, sampler in samplers.items()
             }
             untrained = task.new(seed, device)
-            if "synthetic" in drawn:
-                drawn |= sieve.sift(drawn["synthetic"], untrained, seed)
-                found = [arm for arm in found if arm.sampler not in sieve.poor]
+            if "synthetic" in pools:
+                pools |= sieve.sift(pools["synthetic"], untrained, seed)
+                trained = [arm for arm in trained if arm.sampler not in sieve.poor]
 
-            def work(arm: Arm, seed: int = seed, drawn: Pools = drawn, model: nn.Module = untrained) -> np.ndarray:
-                synthetic = _synthetic(arm, drawn, len(train), seed)
-                return task.score(task.train(deepcopy(model), real, synthetic, arm.recipe, seed), unseen)
+            def work(arm: Arm, seed: int = seed, pools: Pools = pools, model: nn.Module = untrained) -> np.ndarray:
+                synthetic = _synthetic(arm, pools, len(train), seed)
+                return task.score(task.train(deepcopy(model), real, synthetic, arm.plan, seed), unseen)
 
-            for arm, result in zip(found, side_by_side(work, found, workers), strict=True):
+            for arm, result in zip(trained, side_by_side(work, trained, workers), strict=True):
                 facts = {"arm": arm.name, "role": arm.role, "seed": seed, "split": table["split"], "row": held_out}
                 facts |= {"patient": table["patient"], "label": dataset.labels[held_out], "score": result}
                 parts.append(pd.DataFrame(facts))
                 bar.update()
     scored = pd.concat(parts)
-    kept = scored[scored["arm"].isin([arm.name for arm in found])]
+    kept = scored[scored["arm"].isin([arm.name for arm in trained])]
     return Predictions(kept, dataset.meta.classes, task.measure, sieve.notes)
 
 
-def _drawn(task: Task, sampler: Any, count: float, seed: int) -> Pool:
+def _pool(task: Task, sampler: Any, count: float, seed: int) -> Pool:
     """At least `count` slices, of all classes in turn."""
     classes = len(task.dataset.meta.classes)
     labels = np.arange(math.ceil(count / classes) * classes) % classes

@@ -1,4 +1,4 @@
-"""The predictions record: what each trained classifier said about each held-out slice, or how well it outlined it."""
+"""Predictions: the score of each trained classifier for each held-out slice, or the Dice of each segmenter."""
 
 import json
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from lungsynth.evaluation.statistics import Measure
 from lungsynth.hashing import combine, table_sha256
 
 Role = Literal["baseline", "candidate", "champion", "control"]
-"""Of an arm: without synthetic slices; with those to judge; with the champion's; to see what is behind an effect."""
+"""Roles of arms: without synthetic slices, with the candidate's, with the champion's, controls."""
 COLUMNS = {
     "arm": "string",  # what the model was trained on, as in `real+classical+synthetic@1`
     "role": "string",  # of the arm: one of `Role`
@@ -40,7 +40,7 @@ class Scores(NamedTuple):
 class Predictions:
     """`table`: one row for each arm, seed and held-out slice (`COLUMNS`); `classes`: (negative, positive).
 
-    `measure` says by what arms are compared, and so what a score is; where it is Dice, there may be other `classes`.
+    `measure` is what scores are; with Dice, any number of `classes` is allowed.
     `notes` are remarks for whoever reads the scorecard.
     """
 

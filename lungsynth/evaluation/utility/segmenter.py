@@ -1,10 +1,19 @@
-"""The U-Net whose Dice on test slices tells what an arm's pairs of image and mask are worth, and its training."""
+"""The U-Net that is trained on each arm's pairs of image and mask, and its Dice."""
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lungsynth.evaluation.utility.classifier import ClassifierConfig, Pool, Recipe, add_noise, move
+from lungsynth.evaluation.utility.classifier import (
+    BatchPlan,
+    ClassifierConfig,
+    Pool,
+    add_noise,
+    at_random,
+    move,
+    train,
+)
+from lungsynth.intensity import to_network
 from lungsynth.lungs.unet import Unet, UnetConfig
 from lungsynth.lungs.unet_training import overlap_loss
 
@@ -16,67 +25,48 @@ def new_segmenter(config: ClassifierConfig, size: int, seed: int, device: str) -
     """An untrained U-Net for slices of `size` pixels a side, whose weights follow from `seed`."""
     with torch.random.fork_rng():  # weights can only be drawn from torch's global generator
         torch.manual_seed(seed)
-        model = Unet(UnetConfig(size=size, width=config.unet_width, dropout=0))  # whose noise would be global as well
+        model = Unet(
+            UnetConfig(size=size, width=config.unet_width, dropout=0)
+        )  # dropout would use the global generator as well
     return model.to(device).to(memory_format=torch.channels_last)
 
 
 def train_segmenter(
-    model: nn.Module, real: Pool, synthetic: Pool | None, recipe: Recipe, seed: int, config: ClassifierConfig
+    model: nn.Module, real: Pool, synthetic: Pool | None, plan: BatchPlan, seed: int, config: ClassifierConfig
 ) -> nn.Module:
-    """Train `model` on batches of `recipe`, in the number of threads that torch has; ready for evaluation.
+    """Train `model`, from `new_segmenter`, on batches of `plan`; see `train`.
 
-    Slices are drawn at random, whatever their class. With one `seed`, the segmenters of all recipes share real slices
-    and augmentation, which moves image and mask alike.
+    Slices are drawn at random, whatever their class; augmentation moves image and mask alike.
 
     Args:
-        model: from `new_segmenter`.
         real: slices with masks uint8 N×H×W of 0 and 1 as their labels; and so is `synthetic`.
-        recipe: neither `balanced` nor `mixed` means anything here.
+        plan: `balanced` and `mixed` have no effect here.
     """
-    device = next(model.parameters()).device
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, config.steps + 1)
-    # One stream for each choice: arms with synthetic slices then see the same real ones and augmentation as the others.
-    choose_real, choose_synthetic, change = (torch.Generator().manual_seed(3 * seed + i) for i in range(3))
-    pairs = [_pairs(pool, device) for pool in (real, synthetic) if pool is not None]
-    for _ in range(config.steps):
-        batch = _at_random(pairs[0], config.batch, choose_real)
-        if recipe.synthetic:
-            swap = torch.rand(config.batch, generator=choose_synthetic).to(device) < recipe.synthetic
-            batch = torch.where(swap[:, None, None, None], _at_random(pairs[1], config.batch, choose_synthetic), batch)
-        images, masks = (batch.float() / 127.5 - 1).split(1, dim=1)
-        if recipe.classical:
-            images, masks = move(torch.cat([images, masks], dim=1), config.classical, change).split(1, dim=1)
-            images = add_noise(images, config.classical, change)
-        loss = overlap_loss(model(images), (masks + 1) / 2)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-    return model.eval()
+
+    def loss(images: Tensor, masks: Tensor, rng: torch.Generator) -> Tensor:
+        pair = torch.stack([to_network(images), 2 * masks.float() - 1], dim=1)
+        if plan.classical:
+            pair = move(pair, config.classical, rng)
+        inputs, targets = pair.split(1, dim=1)
+        if plan.classical:
+            inputs = add_noise(inputs, config.classical, rng)
+        return overlap_loss(model(inputs), (targets + 1) / 2)
+
+    return train(model, real, synthetic, plan, seed, config, pick=at_random, loss=loss)
 
 
 def dice(model: nn.Module, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Dice coefficients float64 N of what `model` finds in slices uint8 N×H×W, against masks N×H×W of 0 and 1.
+    """Dice coefficients float64 N of the masks that `model` predicts for slices uint8 N×H×W, with masks of 0 and 1.
 
-    Where a slice shows nothing and nothing is found, it is 1; where the model gives no numbers, it is no number.
+    Dice is 1 if both masks are empty, and NaN if the model's output is not finite.
     """
     device = next(model.parameters()).device
-    found = []
+    scores = []
     with torch.inference_mode():
         for image, mask in zip(torch.from_numpy(images).split(64), torch.from_numpy(masks).split(64), strict=True):
-            logits = model(image[:, None].to(device).float() / 127.5 - 1)[:, 0].cpu()
+            logits = model(to_network(image[:, None].to(device)))[:, 0].cpu()
             inside, truth = logits > 0, mask > 0
             both, either = (inside & truth).sum((1, 2)), inside.sum((1, 2)) + truth.sum((1, 2))
             overlap = torch.where(either > 0, 2 * both / either.clamp(min=1), 1.0).double()
-            found.append(overlap.where(logits.isfinite().all(dim=(1, 2)), torch.nan))
-    return torch.cat(found).numpy()
-
-
-def _pairs(pool: Pool, device: torch.device) -> Tensor:
-    """Image and mask, 0 and 255, as two channels, uint8 N×2×H×W."""
-    return torch.from_numpy(np.stack([pool.images, 255 * pool.labels], axis=1)).to(device)
-
-
-def _at_random(pairs: Tensor, batch: int, rng: torch.Generator) -> Tensor:
-    return pairs[torch.randint(len(pairs), (batch,), generator=rng)]
+            scores.append(overlap.where(logits.isfinite().all(dim=(1, 2)), torch.nan))
+    return torch.cat(scores).numpy()

@@ -1,4 +1,4 @@
-"""What synthetic slices are to be useful for: telling two classes apart, or outlining what the masks outline."""
+"""Tasks for which synthetic slices may be useful: classification of two classes, or segmentation of the masks."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.sampler import draw, draw_pairs
 from lungsynth.evaluation.statistics import Measure
 from lungsynth.evaluation.utility.classifier import (
+    BatchPlan,
     ClassifierConfig,
     Pool,
-    Recipe,
     new_classifier,
     scores,
     train_classifier,
@@ -27,33 +27,33 @@ TaskName = Literal["classification", "segmentation"]
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """What every arm's models learn on the slices of a dataset, and how they are judged."""
+    """The training and the scoring of every arm's models on a dataset."""
 
     dataset: SliceDataset
     config: ClassifierConfig
     measure: ClassVar[Measure]
     plain: ClassVar[tuple[str, ...]]
-    """Arms without synthetic slices that mean something."""
+    """Arms without synthetic slices that apply to the task."""
 
     @abstractmethod
     def check(self) -> None:
-        """Raise a LungsynthError where the dataset does not allow the task."""
+        """Raise a LungsynthError if the dataset does not allow the task."""
 
     @abstractmethod
     def pool(self, rows: np.ndarray) -> Pool:
-        """Some of the dataset's slices, with what is to be learnt of them."""
+        """The dataset's slices of these rows, with their labels or masks."""
 
     @abstractmethod
     def draw(self, sampler: Any, labels: np.ndarray, seed: int) -> Pool:
-        """Synthetic slices of these class codes, of a `Sampler`, or a `PairSampler` where masks are learnt."""
+        """Synthetic slices of these class codes, from a `Sampler`, or from a `PairSampler` where masks are learnt."""
 
     @abstractmethod
     def new(self, seed: int, device: str) -> nn.Module:
         """An untrained model, whose weights follow from `seed`."""
 
     @abstractmethod
-    def train(self, model: nn.Module, real: Pool, synthetic: Pool | None, recipe: Recipe, seed: int) -> nn.Module:
-        """Train `model` on batches of `recipe`; with one `seed`, those of all recipes share real slices."""
+    def train(self, model: nn.Module, real: Pool, synthetic: Pool | None, plan: BatchPlan, seed: int) -> nn.Module:
+        """Train `model` on batches of `plan`; with one `seed`, all plans see the same real slices."""
 
     @abstractmethod
     def score(self, model: nn.Module, slices: Pool) -> np.ndarray:
@@ -91,15 +91,15 @@ class Classification(Task):
     def new(self, seed: int, device: str) -> nn.Module:
         return new_classifier(self.config, seed, device)
 
-    def train(self, model: nn.Module, real: Pool, synthetic: Pool | None, recipe: Recipe, seed: int) -> nn.Module:
-        return train_classifier(model, real, synthetic, recipe, seed, self.config)
+    def train(self, model: nn.Module, real: Pool, synthetic: Pool | None, plan: BatchPlan, seed: int) -> nn.Module:
+        return train_classifier(model, real, synthetic, plan, seed, self.config)
 
     def score(self, model: nn.Module, slices: Pool) -> np.ndarray:
         return scores(model, slices.images)
 
 
 class Segmentation(Task):
-    """What the dataset's masks outline, whatever the class; a slice's score is its Dice coefficient."""
+    """The masks are learnt, whatever the classes; a slice's score is its Dice coefficient."""
 
     measure = "Dice"
     plain = ("real", "real+classical")
@@ -126,8 +126,8 @@ class Segmentation(Task):
     def new(self, seed: int, device: str) -> nn.Module:
         return new_segmenter(self.config, self.dataset.meta.size, seed, device)
 
-    def train(self, model: nn.Module, real: Pool, synthetic: Pool | None, recipe: Recipe, seed: int) -> nn.Module:
-        return train_segmenter(model, real, synthetic, recipe, seed, self.config)
+    def train(self, model: nn.Module, real: Pool, synthetic: Pool | None, plan: BatchPlan, seed: int) -> nn.Module:
+        return train_segmenter(model, real, synthetic, plan, seed, self.config)
 
     def score(self, model: nn.Module, slices: Pool) -> np.ndarray:
         return dice(model, slices.images, slices.labels)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lungsynth.evaluation.utility.classifier import ClassicalConfig, ClassifierConfig, Pool, Recipe, augment, move
+from lungsynth.evaluation.utility.classifier import BatchPlan, ClassicalConfig, ClassifierConfig, Pool, augment, move
 from lungsynth.evaluation.utility.segmenter import dice, new_segmenter, train_segmenter
 
 CONFIG = ClassifierConfig(steps=3, batch=4, unet_width=4)
@@ -54,7 +54,7 @@ def trained(seed, synthetic=None, share=0.0):
     rng = np.random.default_rng(0)
     real = Pool(rng.integers(0, 256, (6, 32, 32), np.uint8), squares(*range(4, 10)))
     model = new_segmenter(CONFIG, 32, seed, "cpu")
-    return train_segmenter(model, real, synthetic, Recipe(synthetic=share), seed, CONFIG).state_dict()["head.weight"]
+    return train_segmenter(model, real, synthetic, BatchPlan(synthetic=share), seed, CONFIG).state_dict()["head.weight"]
 
 
 def test_weights_follow_from_the_seed():
@@ -73,5 +73,5 @@ def test_the_share_of_synthetic_slices_is_the_recipe_s():
 def test_slices_that_cannot_be_told_apart_from_their_masks_are_learnt():
     masks = squares(*range(4, 28))
     config = CONFIG.model_copy(update={"steps": 40, "lr": 0.02})
-    model = train_segmenter(new_segmenter(config, 32, 0, "cpu"), Pool(200 * masks, masks), None, Recipe(), 0, config)
+    model = train_segmenter(new_segmenter(config, 32, 0, "cpu"), Pool(200 * masks, masks), None, BatchPlan(), 0, config)
     assert dice(model, 200 * masks, masks).mean() > 0.8

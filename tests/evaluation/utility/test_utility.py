@@ -8,7 +8,7 @@ from lungsynth.dataset.store import SliceDataset
 from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.utility.classifier import ClassicalConfig, augment, build_classifier, mix
-from lungsynth.evaluation.utility.measure import UtilityConfig, _drawn, _synthetic, arms, measure_utility
+from lungsynth.evaluation.utility.measure import UtilityConfig, _pool, _synthetic, arms, measure_utility
 from lungsynth.evaluation.utility.predictions import Predictions
 from lungsynth.evaluation.utility.tasks import Classification
 
@@ -112,7 +112,7 @@ def test_slices_and_their_targets_are_mixed_alike():
 
 
 def test_shuffled_labels_keep_their_counts(toy, fresh_sampler):
-    pool = _drawn(Classification(toy, QUICK), fresh_sampler, 101, 0)
+    pool = _pool(Classification(toy, QUICK), fresh_sampler, 101, 0)
     arm = arms(QUICK, ["synthetic"])[-2]
     shuffled = _synthetic(arm, {"synthetic": pool}, 101, seed=0)
     assert (arm.name, arm.role) == ("real+classical+shuffled@1", "control")

@@ -1,4 +1,4 @@
-"""Who a pretend patient is: all that is random about them and their scan, drawn before any voxel is simulated."""
+"""A simulated patient: all random parameters of body and scan, drawn before any voxel is simulated."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,12 +10,12 @@ from pydicom.uid import generate_uid
 from lungsynth.hashing import combine
 
 SIMULATOR_VERSION = "1"
-"""Raise it whenever the same recipe would give other pixels: it is part of every UID and folder name."""
+"""Raise it whenever the same parameters give other pixels: it is part of every UID and folder name."""
 
 
 @dataclass(frozen=True)
 class Scanner:
-    """A pretend make of scanner with one chest protocol."""
+    """A simulated scanner with one chest protocol."""
 
     manufacturer: str
     model: str
@@ -40,16 +40,16 @@ SCANNERS = (
 
 
 @dataclass(frozen=True)
-class NoduleRecipe:
-    """A spiculated nodule. Where exactly it lies follows from the patient's lungs and these preferences."""
+class Nodule:
+    """A spiculated nodule. Its exact place follows from the patient's lungs and these parameters."""
 
     diameter_mm: float
     hu: float
     spicules: int
     irregularity: float  # relative standard deviation of the radius over directions
     left: bool
-    height: float  # between the lowest (0) and the highest (1) place in the lung that has room for it
-    place: float  # between the first (0) and the last (1) such place at this height
+    height: float  # 0 is the lowest place in the lung that has room for it, 1 the highest
+    place: float  # 0 is the first such place at this height, 1 the last
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class PhantomPatient:
     emphysema: float  # 0 to 1
     granulomas: int
     gastric_gas: bool
-    nodule: NoduleRecipe | None
+    nodule: Nodule | None
     scanner: Scanner
     noise: float  # relative to the scanner's
     matrix: int
@@ -93,13 +93,13 @@ class PhantomPatient:
         return f"PHANTOM-{self.index:05d}"
 
     @cached_property
-    def recipe_sha256(self) -> str:
+    def sha256(self) -> str:
         """Hash of all of the above and of the simulator's version."""
         return combine([SIMULATOR_VERSION, json.dumps(asdict(self), sort_keys=True)])
 
     def uid(self, *what: str) -> str:
-        """A DICOM UID that depends on the recipe and on what it names, and on nothing else."""
-        return str(generate_uid(entropy_srcs=[self.recipe_sha256, *what]))
+        """A DICOM UID that depends on this patient's parameters and on `what` alone."""
+        return str(generate_uid(entropy_srcs=[self.sha256, *what]))
 
 
 def draw_patient(
@@ -156,9 +156,9 @@ def draw_patient(
     )
 
 
-def _draw_nodule(rng: np.random.Generator, diameter_mm: tuple[float, float]) -> NoduleRecipe:
+def _draw_nodule(rng: np.random.Generator, diameter_mm: tuple[float, float]) -> Nodule:
     low, high = np.log(diameter_mm)
-    return NoduleRecipe(
+    return Nodule(
         diameter_mm=float(np.exp(rng.uniform(low, high))),
         hu=float(rng.uniform(-120.0, 50.0)),
         spicules=int(rng.integers(14, 34)),

@@ -10,7 +10,7 @@ from lungsynth.errors import LungsynthError
 from lungsynth.run_config import SOURCES, RunConfig
 from lungsynth.training.sections import SECTIONS
 from pipelines.gan_augmentation import gan_augmentation
-from pipelines.run_file import read_run_file
+from pipelines.zenml_config import read_run_file
 from steps import LOOKING, STEPS
 
 CONFIGS = Path(__file__).parents[2] / "configs"

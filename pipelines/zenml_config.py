@@ -1,7 +1,7 @@
-"""Reads a run file: a ZenML run configuration whose `parameters` are a `RunConfig`.
+"""A run file as ZenML reads it: the parts that are ZenML's own, such as steps, settings and caches, are checked here.
 
-ZenML ignores unknown keys, only warns of unknown steps and answers bad values with pages of traceback. So a run file is
-checked here, whole and first.
+ZenML ignores unknown keys, only warns of unknown steps, and answers bad values with pages of traceback. So the whole
+file is checked before ZenML sees it; `lungsynth.run_file` checks `parameters`, which are a `RunConfig`.
 """
 
 import json
