@@ -11,7 +11,7 @@ from lungsynth.generators.family import GeneratorConfig, family
 from lungsynth.generators.layers import GROUP
 from lungsynth.training.augment import AugmentConfig
 from lungsynth.training.growth import GrowthConfig
-from lungsynth.training.losses import AdversarialLoss, DenoisingLoss, Loss
+from lungsynth.training.losses import AdversarialLoss, Loss
 from lungsynth.training.monitor import MonitorConfig
 from lungsynth.training.schedule import Scheduled
 
@@ -68,7 +68,7 @@ class TrainingConfig(Config):
 
     @model_validator(mode="after")
     def _augments_nothing_to_denoise(self) -> Self:
-        if isinstance(self.loss, DenoisingLoss) and self.augment.kinds:
+        if self.augment.kinds and not self.loss.augments:
             raise ValueError(
                 f"augment: {', '.join(self.augment.kinds)} would be drawn by a network that learns to denoise; set to 0"
             )

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.family import GeneratorConfig
 
-SHARE = 0.25
+MEMORY_FRACTION = 0.25
 """Of a GPU's free memory that slices may take: networks and their gradients need the rest."""
 AHEAD = 4
 """Batches that are read before they are asked for."""
@@ -75,25 +75,25 @@ class Slices:
 
 
 @dataclass(frozen=True)
-class Share:
-    """What process `rank` of `world` is given of the batch of `batch` slices in step number `step`."""
+class Request:
+    """The slices of process `rank` of `world`, in step number `step`, of a batch of `size` slices."""
 
     step: int
-    batch: int
-    rank: int = 0
-    world: int = 1
+    size: int
+    rank: int
+    world: int
 
-    def after(self, steps: int) -> "Share":
+    def after(self, steps: int) -> "Request":
         """The same, so many steps later."""
-        return Share(self.step + steps, self.batch, self.rank, self.world)
+        return replace(self, step=self.step + steps)
 
 
 class Source:
-    """Real slices and their class codes, batch by batch; which ones, follows from the seed and the step alone.
+    """Real slices and their class codes, batch by batch; the seed and the step alone determine which ones.
 
-    Slices go to a GPU once and as a whole, where they take at most `SHARE` of its free memory. Else they stay where
-    they are, be it in memory or in files, and a thread reads the next batches while the networks are busy. It may guess
-    wrong (the batch grows), which costs time and changes nothing.
+    All slices go to a GPU at the start, where they take at most `MEMORY_FRACTION` of its free memory. Else they stay in
+    memory or in files, and a thread reads the next batches while the networks are busy. Where it expects the wrong size
+    of the next batch, time is lost, and nothing else.
     """
 
     def __init__(self, slices: Slices, *, balanced: bool, seed: int, device: torch.device, resident: bool) -> None:
@@ -104,7 +104,7 @@ class Source:
         self._counts = np.unique(codes, return_counts=True)[1] if balanced else np.array([len(codes)])
         self._starts = self._counts.cumsum() - self._counts
         self._codes = codes
-        self._ahead: deque[tuple[Share, Future[list[Tensor]]]] = deque()
+        self._ahead: deque[tuple[Request, Future[list[Tensor]]]] = deque()
         self._reader = ThreadPoolExecutor(1, "slices")
         self._images = _to_device(slices, device) if resident else None
 
@@ -112,33 +112,33 @@ class Source:
         """End the thread."""
         self._reader.shutdown(cancel_futures=True)
 
-    def draw(self, step: int, batch: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
-        """Images B×C×H×W in [-1, 1] and class codes int64 B: process `rank`'s share of a batch of `batch` slices.
+    def batch(self, step: int, size: int, *, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
+        """Images B×C×H×W in [-1, 1] and class codes int64 B: process `rank`'s slices of a batch of `size`.
 
-        Drawn with replacement; where balanced, each class is equally likely. A mask is the last channel.
+        They are drawn with replacement; where balanced, each class is equally likely. A mask is the last channel.
 
         Raises:
             LungsynthError: the slices cannot be read.
         """
-        share = Share(step, batch, rank, world)
-        if self._ahead and self._ahead[0][0] != share:
-            for _, guess in self._ahead:
-                guess.cancel()
+        request = Request(step, size, rank, world)
+        if self._ahead and self._ahead[0][0] != request:
+            for _, read in self._ahead:
+                read.cancel()
             self._ahead.clear()
         while len(self._ahead) < AHEAD:
-            wanted = share.after(len(self._ahead))
-            self._ahead.append((wanted, self._reader.submit(self._read, wanted)))
+            later = request.after(len(self._ahead))
+            self._ahead.append((later, self._reader.submit(self._read, later)))
         images, codes = (part.to(self._device, non_blocking=True) for part in self._ahead.popleft()[1].result())
         if self._images is not None:
             images = self._images[images]
         return images.float() / 127.5 - 1, codes
 
-    def _read(self, share: Share) -> list[Tensor]:
-        """Images, or the places of those on the device, and class codes; where a GPU can fetch them by itself."""
-        rng = np.random.default_rng([self._seed, share.step])
-        stratum = rng.integers(len(self._counts), size=share.batch)
-        drawn = self._starts[stratum] + (rng.random(share.batch) * self._counts[stratum]).astype(np.int64)
-        places = self._order[np.array_split(drawn, share.world)[share.rank]]
+    def _read(self, request: Request) -> list[Tensor]:
+        """Images (their places where they are on the device) and class codes; in pinned memory for a GPU."""
+        rng = np.random.default_rng([self._seed, request.step])
+        stratum = rng.integers(len(self._counts), size=request.size)
+        drawn = self._starts[stratum] + (rng.random(request.size) * self._counts[stratum]).astype(np.int64)
+        places = self._order[np.array_split(drawn, request.world)[request.rank]]
         images = torch.from_numpy(places if self._images is not None else self._slices.planes(places))
         parts = [images, torch.from_numpy(self._codes[places])]
         return [part.pin_memory() for part in parts] if self._device.type == "cuda" else parts
@@ -155,11 +155,11 @@ def source_of(slices: Slices, *, balanced: bool, seed: int, device: torch.device
 
 
 def fit(slices: Slices, device: torch.device) -> bool:
-    """Whether the slices should go to the device as a whole. A CPU reads them where they are: files, from its cache."""
+    """Whether all slices should go to the device at the start; never where the device is a CPU."""
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return len(slices) * slices.planes(np.arange(1)).nbytes <= SHARE * free
+    return len(slices) * slices.planes(np.arange(1)).nbytes <= MEMORY_FRACTION * free
 
 
 def _to_device(slices: Slices, device: torch.device) -> Tensor:

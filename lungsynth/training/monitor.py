@@ -50,7 +50,7 @@ class Monitor:
     """
 
     def __init__(
-        self, train: Slices, val: Slices | None, config: MonitorConfig, average: GeneratorNetwork, seed: int
+        self, train: Slices, val: Slices | None, config: MonitorConfig, *, average: GeneratorNetwork, seed: int
     ) -> None:
         """`average` is the network to be looked at. A `val` of fewer than `FEWEST` slices chooses nothing."""
         if not val or len(val) < FEWEST:

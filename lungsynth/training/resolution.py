@@ -18,12 +18,10 @@ def grow(state: TrainingState, config: TrainingConfig, growth: GrowthConfig) -> 
     authors' code: gradients are of another size then.
     """
     level = growth.level(state.generator.config.size, state.shown)
-    state.generator.grow(level)
-    state.average.grow(level)
-    if state.discriminator is not None:
-        state.discriminator.grow(level)
+    for network in (*state.networks, state.average):
+        network.grow(level)
     phase = [math.floor(level), math.ceil(level)]
-    for optimizer in filter(None, (state.generator_optimizer, state.discriminator_optimizer)):
+    for optimizer in state.optimizers:
         if optimizer.param_groups[0].get("phase") != phase:  # which its checkpoint keeps
             optimizer.param_groups[0]["phase"] = phase
             optimizer.state.clear()
@@ -40,10 +38,10 @@ def grow(state: TrainingState, config: TrainingConfig, growth: GrowthConfig) -> 
 def shrink(real: Tensor, level: float) -> Tensor:
     """Real slices B×C×H×H as they are shown at this level: B×C×S×S with S = 2^⌈level⌉.
 
-    What is faded in for synthetic slices, is for real ones too: they are blended with themselves at S/2 (figure 2).
+    Synthetic slices are faded in, and so are real ones: they are blended with themselves at S/2 pixels (figure 2).
     """
     fine = F.avg_pool2d(real, real.shape[-1] >> math.ceil(level))
-    share = level - math.floor(level)
-    if not share:
+    fade = level - math.floor(level)
+    if not fade:
         return fine
-    return F.interpolate(F.avg_pool2d(fine, 2), scale_factor=2.0).lerp(fine, share)
+    return F.interpolate(F.avg_pool2d(fine, 2), scale_factor=2.0).lerp(fine, fade)

@@ -16,8 +16,8 @@ from torch import nn
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.dcgan import DcganConfig
 from lungsynth.generators.pggan import PgganConfig
-from lungsynth.training import Slices, TrainingConfig, adversarial, loop, train_generator
-from lungsynth.training.adversarial import adversarial_step
+from lungsynth.training import Slices, TrainingConfig, output, train_generator
+from lungsynth.training.adversarial import Adversarial
 from lungsynth.training.config import TrainingSections, with_recipe
 from lungsynth.training.draws import Draws
 from lungsynth.training.growth import GrowthConfig
@@ -132,13 +132,14 @@ def test_discriminator_descends_the_published_loss():
     )
     real = torch.rand(8, 1, 4, 4)
     draws, fabric = Draws(0, 0, CPU), Fabric(accelerator="cpu", devices=1)
-    statistics = adversarial_step(state, real, torch.arange(8) % 2, draws, training, fabric)
+    labels, objective = torch.arange(8) % 2, Adversarial(training.loss)
+    statistics = objective.step(state, real, labels, draws=draws, config=training, fabric=fabric)
 
     sums = judge.shown[0].sum(dim=(1, 2, 3))
     real_sums, fake_sums = sums[:8], sums[8:]
     torch.testing.assert_close(real_sums, real.sum(dim=(1, 2, 3)))
     # L = E[D(fake)] - E[D(real)] + 10 (|∇D| - 1)² + 0.001 E[D(real)²], where |∇D| = 4w on the 16 pixels
-    assert statistics[0].item() == pytest.approx(0.5 * (fake_sums.mean() - real_sums.mean()).item())
+    assert statistics["loss_d"].item() == pytest.approx(0.5 * (fake_sums.mean() - real_sums.mean()).item())
     slope = fake_sums.mean() - real_sums.mean() + 2 * 10 * 4 * (4 * 0.5 - 1) + 0.002 * 0.5 * real_sums.square().mean()
     assert judge.w.item() == pytest.approx(0.5 - slope.item(), rel=1e-5)
     # The penalty is taken between the two, the generator then raises D(fake).
@@ -147,7 +148,7 @@ def test_discriminator_descends_the_published_loss():
         share.append((between[place] - judge.shown[0][8 + place]) / (real[place] - judge.shown[0][8 + place]))
         assert share[-1].std() < 1e-3
     assert len({round(part.mean().item(), 3) for part in share}) == 8
-    assert statistics[1].item() == pytest.approx(-judge.w.item() * fake_sums.mean().item(), rel=1e-4)
+    assert statistics["loss_g"].item() == pytest.approx(-judge.w.item() * fake_sums.mean().item(), rel=1e-4)
 
 
 def test_a_flat_discriminator_is_pushed_by_no_nan():
@@ -205,13 +206,13 @@ def test_a_run_grows_to_its_size(finished):
 def test_the_batch_follows_the_level(data, tmp_path, monkeypatch):
     batches, sides = [], []
 
-    def watched(state, real, *rest):
+    def watched(self, state, real, labels, **rest):
         batches.append((state.shown, len(real)))
         sides.append(real.shape[-1])
-        return step(state, real, *rest)
+        return step(self, state, real, labels, **rest)
 
-    step = adversarial.adversarial_step
-    monkeypatch.setattr(adversarial, "adversarial_step", watched)
+    step = Adversarial.step
+    monkeypatch.setattr(Adversarial, "step", watched)
     train(data, tmp_path)
     assert all(later[0] - earlier[0] == earlier[1] for earlier, later in pairwise(batches))
     assert {size for shown, size in batches if shown <= 120} == {8}
@@ -230,8 +231,8 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(data, finished, tmp_path,
             raise KeyboardInterrupt
         return snapshot(*arguments)
 
-    snapshot = loop.snapshot
-    monkeypatch.setattr(loop, "snapshot", killed)
+    snapshot = output.snapshot
+    monkeypatch.setattr(output, "snapshot", killed)
     with pytest.raises(KeyboardInterrupt):
         train(data, tmp_path)
     monkeypatch.undo()

@@ -12,7 +12,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.training import Slices, TrainingConfig, loop, monitor
+from lungsynth.training import Slices, TrainingConfig, loop, monitor, output, train_generator
 from lungsynth.training.features import Scale, features, filters, kid, vendi
 from lungsynth.training.monitor import (
     Monitor,
@@ -154,9 +154,8 @@ def test_look_has_the_class_mix_of_val(slices, monkeypatch):
 
     monkeypatch.setattr(monitor, "draw", drawn)
     config = SMALL.model_copy(update={"size": 64})
-    watch = Monitor(
-        Slices(slices[:, 0], labels, np.arange(300)), val, MonitorConfig(images=100), loop_average(config), 0
-    )
+    train = Slices(slices[:, 0], labels, np.arange(300))
+    watch = Monitor(train, val, MonitorConfig(images=100), average=loop_average(config), seed=0)
     first, second = watch.look(6), watch.look(6)
     assert first == second
     assert set(first) == {"diversity", "kid_val"}
@@ -178,7 +177,7 @@ def test_few_slices_of_val_choose_nothing(slices, caplog):
     average = loop_average(SMALL.model_copy(update={"size": 64}))
     for val in (None, Slices(slices[:, 0], labels, np.arange(300, 309))):
         caplog.clear()
-        look = Monitor(train, val, MonitorConfig(images=20), average, 0).look(6)
+        look = Monitor(train, val, MonitorConfig(images=20), average=average, seed=0).look(6)
         assert set(look) == {"diversity"}
         assert f"{len(val or ())} slices to choose weights by" in caplog.text
 
@@ -235,13 +234,13 @@ def kid_by_moment(monkeypatch):
 
 
 def test_the_best_weights_are_packaged(tmp_path, kid_by_moment, monkeypatch):
-    averages, save = {}, loop._save_frame
+    averages, save = {}, loop.save_frame
 
     def seen(state, *rest):
         averages[state.kimg] = weights(state.average)
         save(state, *rest)
 
-    monkeypatch.setattr(loop, "_save_frame", seen)
+    monkeypatch.setattr(loop, "save_frame", seen)
     kid_by_moment([3.0, 1.0, 2.0, 1.0])
     lines = []
     package = train_with(tmp_path, with_monitor(), lines.append)
@@ -261,7 +260,7 @@ def test_a_killed_run_still_finds_its_best(tmp_path, kid_by_moment, monkeypatch)
     def killed(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "snapshot", killed)
+    monkeypatch.setattr(output, "snapshot", killed)
     kid_by_moment([1.0, 2.0])
     with pytest.raises(KeyboardInterrupt):
         train_with(tmp_path / "killed", with_monitor())
@@ -296,7 +295,9 @@ def test_a_diverged_run_keeps_its_best(tmp_path, kid_by_moment, monkeypatch):
     kid_by_moment([2.0])
     finite = iter([1.0, math.nan])
     summary = loop._summary
-    monkeypatch.setattr(loop, "_summary", lambda statistics, *rest: summary(statistics * next(finite), *rest))
+    monkeypatch.setattr(
+        loop, "_summary", lambda statistics, *rest, **mark: summary(statistics * next(finite), *rest, **mark)
+    )
     with pytest.raises(SpoiledError, match=r"diverged before 0\.30 kimg.*of 0\.16 kimg with KID 2\.000, are kept in"):
         train_with(tmp_path, with_monitor())
 
@@ -310,7 +311,7 @@ def test_a_run_that_diverges_at_once_says_that_nothing_is_kept(tmp_path):
 def train_with(folder, training, on_log=None):
     images, labels = halves()
     places = np.arange(len(labels)) % 5 == 4
-    return loop.train_generator(
+    return train_generator(
         Slices(images, labels, np.flatnonzero(~places)),
         Slices(images, labels, np.flatnonzero(places)),
         window_hu=None,

@@ -21,7 +21,7 @@ def test_checkpoint_restores_everything(tmp_path):
     state = new(seed=1)
     state.step, state.shown, state.log = 4, 128, [{"kimg": 0.1}]
     state.pending = [torch.arange(5.0)]
-    state.memory["p"].fill_(0.25)
+    state.scalars["p"].fill_(0.25)
     for parameter in state.generator.parameters():
         parameter.grad = torch.ones_like(parameter)
     state.generator_optimizer.step()
@@ -32,7 +32,7 @@ def test_checkpoint_restores_everything(tmp_path):
     other.restore(tmp_path / "run" / "state.pt")
     assert (other.step, other.shown, other.log) == (4, 128, [{"kimg": 0.1}])
     assert torch.equal(other.pending[0], torch.arange(5.0))
-    assert other.memory["p"] == 0.25
+    assert other.scalars["p"] == 0.25
     for name in ("generator", "discriminator", "average"):
         for key, tensor in getattr(state, name).state_dict().items():
             assert torch.equal(tensor, getattr(other, name).state_dict()[key])
