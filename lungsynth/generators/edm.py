@@ -20,7 +20,7 @@ class EdmConfig(UnetConfig):
 
     family: Literal["edm"] = "edm"
     nz: int = Field(
-        default=64**2, ge=1, description="length of the latent vector; left out: channels · size², also for masks"
+        default=64**2, ge=1, description="length of the latent vector; left out: size², twice as many with masks"
     )
     sigma_data: float = Field(
         default=0.5, gt=0, description="standard deviation that images in [-1, 1] are taken to have; table 1"
@@ -39,10 +39,9 @@ class EdmConfig(UnetConfig):
     def _one_number_a_pixel(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        numbers = [value.get(name, cls.model_fields[name].default) for name in ("size", "channels", "masks")]
-        if all(isinstance(number, int) for number in numbers):  # else their own errors say what is wrong
-            size, channels, masks = numbers
-            return {"nz": (channels + masks) * size**2, **value}
+        size, masks = (value.get(name, cls.model_fields[name].default) for name in ("size", "masks"))
+        if isinstance(size, int) and isinstance(masks, int):  # else their own errors say what is wrong
+            return {"nz": (1 + masks) * size**2, **value}
         return value
 
     @model_validator(mode="after")

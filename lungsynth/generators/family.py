@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from pydantic import Field, JsonValue, ModelWrapValidatorHandler, model_validator
@@ -32,7 +32,6 @@ class GeneratorConfig(Config):
     family: str = DEFAULT
     size: int = Field(ge=4, description="height and width of a slice, pixels; a power of two")
     nz: int = Field(ge=1, description="length of the latent vector")
-    channels: Literal[1, 3] = Field(default=1, description="1 for CT; 3 for pictures in colour, as in mode counts")
     masks: bool = Field(default=False, description="draw a mask with each slice, as one more channel")
     classes: tuple[str, ...] = Field(
         default=CLASSES, description="names in the order of their codes; none: unconditional"
@@ -49,8 +48,8 @@ class GeneratorConfig(Config):
 
     @property
     def planes(self) -> int:
-        """Channels of what the networks draw and judge: the image's and then, where there is one, the mask's."""
-        return self.channels + self.masks
+        """Channels of what the networks generate and score: the slice and, with `masks`, its mask after it."""
+        return 1 + self.masks
 
     @property
     def of_one_class(self) -> Self:

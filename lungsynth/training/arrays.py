@@ -25,7 +25,7 @@ PIECE = 64
 
 @dataclass(frozen=True)
 class Arrays:
-    """Images uint8 N×H×W or N×3×H×W, class codes int64 N, split codes int64 N, masks uint8 N×H×W of 0 and 1 or none."""
+    """Images uint8 N×H×W, class codes int64 N, split codes int64 N, masks uint8 N×H×W of 0 and 1 or none."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -92,9 +92,9 @@ def _names(path: Path, there: list[str], remedy: str) -> list[str]:
 def _images(path: Path, images: np.ndarray) -> np.ndarray:
     if images.size == 0 or images.dtype.kind not in "biuf":
         _refuse(path, "images", f"are {_described(images)}: write some as uint8 N×H×W")
-    if images.ndim != 3 and not (images.ndim == 4 and images.shape[1] == 3):
+    if images.ndim != 3:
         hint = _without_axis(images, "images")
-        _refuse(path, "images", f"are {_described(images)}, and not N×H×W, nor N×3×H×W in colour{hint}")
+        _refuse(path, "images", f"are {_described(images)}, and not N×H×W{hint}")
     if images.dtype == np.uint8 and any(piece.max() > 1 for piece in _pieces(images)):
         return images
     low, high = _range(images)
@@ -110,19 +110,16 @@ def _images(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 def _without_axis(array: np.ndarray, name: str) -> str:
-    """How an array of channels becomes one that is known."""
-    if array.ndim != 4:
-        return ""
-    if array.shape[1] == 1:
+    """How to remove an axis of one channel."""
+    if array.ndim == 4 and array.shape[1] == 1:
         return f": write {name}[:, 0]"
-    return {1: f": write {name}[..., 0]", 3: f": write {name}.transpose(0, 3, 1, 2)"}.get(array.shape[3], "")
+    return f": write {name}[..., 0]" if array.ndim == 4 and array.shape[3] == 1 else ""
 
 
 def _masks(path: Path, masks: np.ndarray, images: np.ndarray) -> np.ndarray:
-    expected = (*images.shape[:1], *images.shape[-2:])
-    if masks.shape != expected:
+    if masks.shape != images.shape:
         hint = _without_axis(masks, "masks")
-        _refuse(path, "masks", f"are {_described(masks)}, and not {_shape(expected)} as the images{hint}")
+        _refuse(path, "masks", f"are {_described(masks)}, and not {_shape(images.shape)} as the images{hint}")
     if masks.dtype.kind not in "biuf":
         _refuse(path, "masks", f"are {_described(masks)}, and not numbers 0 and 1")
     if masks.dtype == bool:

@@ -24,7 +24,7 @@ PIECE = 64 << 20
 
 @dataclass(frozen=True)
 class Slices:
-    """Some of a dataset's slices: `images` uint8 N×H×W (N×C×H×W in colour), class codes int64 N, and which rows count.
+    """Some of a dataset's slices: `images` uint8 N×H×W, class codes int64 N, and which rows count.
 
     `images` may be a memory map: only the rows that a step draws are read. So may `masks`, uint8 N×H×W of 0 and 1: they
     are there if the generator is to draw them with the images.
@@ -44,13 +44,12 @@ class Slices:
         return len(self.rows)
 
     def take(self, places: np.ndarray) -> np.ndarray:
-        """Images uint8 n×C×H×W at these places among `rows`.
+        """Images uint8 n×1×H×W at these places among `rows`.
 
         Raises:
             LungsynthError: they cannot be read.
         """
-        images = self._read(self.images, places)
-        return images if images.ndim == 4 else images[:, None]
+        return self._read(self.images, places)[:, None]
 
     def planes(self, places: np.ndarray) -> np.ndarray:
         """The same with the masks, 0 and 255, as the last channel, where there are any."""
@@ -178,11 +177,10 @@ def check_slices(slices: Slices, generator: GeneratorConfig) -> None:
         LungsynthError: they are not.
     """
     labels, images = slices.labels, slices.images
-    channels = (3,) if generator.channels == 3 else ()
-    expected = (len(labels), *channels, generator.size, generator.size)
+    expected = (len(labels), generator.size, generator.size)
     if images.dtype != np.uint8 or tuple(images.shape) != expected or not len(slices):
         found = f"{images.dtype} {'×'.join(map(str, images.shape))} with {len(labels)} labels"
-        shape = "×".join(map(str, ("N", *expected[1:])))
+        shape = f"N×{generator.size}×{generator.size}"
         raise LungsynthError(f"training data: need uint8 {shape}, one label each; got {found}")
     if (slices.masks is not None) != generator.masks:
         raise LungsynthError(
@@ -190,7 +188,7 @@ def check_slices(slices: Slices, generator: GeneratorConfig) -> None:
             if generator.masks
             else "the slices come with masks, but generator.masks is false"
         )
-    if slices.masks is not None and tuple(slices.masks.shape) != (len(labels), *expected[-2:]):
+    if slices.masks is not None and tuple(slices.masks.shape) != expected:
         found = "×".join(map(str, slices.masks.shape))
         raise LungsynthError(f"training data: need a mask of 0 and 1 for each slice, of its size; got {found}")
     codes = slices.codes

@@ -22,7 +22,7 @@ from lungsynth.training.data import Slices
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Slices uint8 N×H×W (N×3×H×W in colour), class codes int64 N and split codes N: places in `SPLITS`.
+    """Slices uint8 N×H×W, class codes int64 N and split codes N: places in `SPLITS`.
 
     `classes` are empty where the data do not name them. `masks` are uint8 N×H×W of 0 and 1, where there are any.
     """

@@ -171,7 +171,9 @@ _PLAIN = ("step", "shown", "before", "pending", "log", "best", "best_discriminat
 
 def run_key(generator: GeneratorConfig, training: TrainingConfig, data_sha256: str) -> str:
     """Name of a run's checkpoint folder: two runs share it if, and only if, they would train the same generator."""
-    parts: list[Any] = [generator.model_dump(mode="json"), training.model_dump(mode="json"), data_sha256]
+    # `channels` was a field once: interrupted runs of older versions are still found.
+    dumped = {"channels": 1, **generator.model_dump(mode="json")}
+    parts: list[Any] = [dumped, training.model_dump(mode="json"), data_sha256]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -108,12 +108,6 @@ def test_a_batch_does_not_read_the_whole_set(open_source):
     assert len(images.read) <= (AHEAD + 1) * 4
 
 
-def test_colour_stays(open_source):
-    colour = np.stack([IMAGES, IMAGES + 60, IMAGES + 120], axis=1)
-    images, _ = open_source(Slices.all(colour, LABELS)).batch(0, 8)
-    assert images.shape == (8, 3, 4, 4)
-
-
 def test_a_reader_that_fails_is_one_clear_error(open_source):
     images = Watched(OSError(5, "Input/output error"))
     with pytest.raises(LungsynthError, match=r"slices cannot be read: .*Input/output error"):
