@@ -1,7 +1,7 @@
-"""What a family of generators is, and where to find one.
+"""What a family of generators is, and how one is found.
 
-A family is one module of this package that defines `FAMILY`; its name is the family's. Nothing else has to know of it:
-`generator: {family: NAME, ...}` in a run file finds it, and training, sampling and the registry work with it.
+A family is a module of this package that defines `FAMILY`, and is named after the module. A run file selects it by
+`generator: {family: NAME, ...}`; training, sampling and the registry need no other code for it.
 """
 
 import pkgutil
@@ -27,12 +27,12 @@ DEFAULT = "dcgan"
 
 
 class GeneratorConfig(Config):
-    """What the architecture of every family states; a field of this type takes any family's configuration."""
+    """Fields of every family's architecture. Validating a mapping gives the configuration class of its `family`."""
 
     family: str = DEFAULT
     size: int = Field(ge=4, description="height and width of a slice, pixels; a power of two")
     nz: int = Field(ge=1, description="length of the latent vector")
-    masks: bool = Field(default=False, description="draw a mask with each slice, as one more channel")
+    masks: bool = Field(default=False, description="generate a mask with each slice, as one more channel")
     classes: tuple[str, ...] = Field(
         default=CLASSES, description="names in the order of their codes; none: unconditional"
     )
@@ -41,7 +41,7 @@ class GeneratorConfig(Config):
     )
 
     def __new__(cls, **fields: Any) -> "GeneratorConfig":
-        """`GeneratorConfig(family=...)` is of the family's own class, as ZenML builds the parameters of a step."""
+        """Make `GeneratorConfig(family=...)` an instance of the family's class: ZenML builds step parameters so."""
         if cls is GeneratorConfig and fields:
             return object.__new__(family(str(fields.get("family", DEFAULT))).config)
         return object.__new__(cls)
@@ -53,7 +53,7 @@ class GeneratorConfig(Config):
 
     @property
     def of_one_class(self) -> Self:
-        """The architecture of the network for one class, where each has its own."""
+        """The architecture of each class's network, with `per_class`."""
         return self.model_copy(update={"classes": (), "per_class": False})
 
     @model_validator(mode="after")
@@ -75,7 +75,7 @@ class GeneratorConfig(Config):
 
 
 class GeneratorNetwork(nn.Module, ABC):
-    """Base of the networks that draw slices."""
+    """Base of the networks that generate slices."""
 
     config: GeneratorConfig
 
@@ -85,12 +85,12 @@ class GeneratorNetwork(nn.Module, ABC):
 
         C are the configuration's `planes`; a mask is -1 outside and 1 inside.
 
-        Without `rng` the images follow from `z` and `labels` alone. Training hands over `rng`, on the network's device,
-        for what a family makes random there (style mixing, noise).
+        Without `rng` the images depend on `z` and `labels` alone. Training passes `rng`, on the network's device, for
+        a family's own randomness (style mixing, noise).
         """
 
     def grow(self, level: float) -> None:
-        """Draw at 2^⌈level⌉ pixels a side, faded in by the fraction of `level`; a new network is fully grown."""
+        """Generate 2^⌈level⌉ pixels a side, faded in by the fraction of `level`; a new network is fully grown."""
         raise LungsynthError(f"{self.config.family} does not grow: leave training.growth out")
 
 
@@ -104,7 +104,7 @@ class DiscriminatorNetwork(nn.Module, ABC):
         """Scores B, higher is more real, of `images` B×C×H×W said to be of the classes `labels` int64 B."""
 
     def grow(self, level: float) -> None:
-        """As the generator's."""
+        """See `GeneratorNetwork.grow`."""
         raise LungsynthError(f"{self.config.family} does not grow: leave training.growth out")
 
 
@@ -116,7 +116,7 @@ class Family:
     generator: Callable[[Any], GeneratorNetwork]
     discriminator: Callable[[Any], DiscriminatorNetwork] | None
     recipe: Mapping[str, JsonValue] = field(default_factory=dict)
-    """`training` as published, in the form of a run file; what a run file says itself comes first."""
+    """The published settings of `training`, in the form of a run file; a run file's own settings override them."""
 
 
 def family(name: str) -> Family:
@@ -137,7 +137,7 @@ def families() -> tuple[str, ...]:
 
 
 def _defines_family(module: pkgutil.ModuleInfo) -> bool:
-    # Read, not imported: importing every network to find one would cost each start of the program.
+    # The source is searched, since importing every family would slow down each start of the program.
     spec = module.module_finder.find_spec(module.name, None)
     source = spec.loader.get_source(module.name) if spec and isinstance(spec.loader, SourceFileLoader) else None
     return re.search(r"^FAMILY\b", source or "", re.MULTILINE) is not None

@@ -17,7 +17,7 @@ from lungsynth.training.schedule import Scheduled
 
 
 class TrainingConfig(Config):
-    """One run. What a run file leaves out is taken from the family's recipe, see `with_recipe`, then from here."""
+    """One run. Defaults are first those of the family's recipe, see `with_recipe`, then those below."""
 
     kimg: float = Field(default=40, gt=0, description="length, thousands of real slices shown")
     batch: int = Field(default=32, ge=GROUP, description="slices a step, over all processes; a multiple of 4")
@@ -48,7 +48,9 @@ class TrainingConfig(Config):
         default=False, description="torch.compile, for all passes without a gradient penalty; minutes at the start"
     )
     micro_batch: int | None = Field(
-        default=None, ge=GROUP, description="slices in one pass of one process, less than its share to save memory"
+        default=None,
+        ge=GROUP,
+        description="slices in one pass of one process, fewer than it has of a batch to save memory",
     )
     threads: int = Field(
         default=0, ge=0, description="CPU threads; 0: what is fastest, see `pace`; equal weights need a fixed number"
@@ -106,12 +108,12 @@ class TrainingSections(Config):
 
 
 def with_recipe(generator: GeneratorConfig, training: Mapping[str, Any]) -> dict[str, Any]:
-    """The section `training` of a run file, completed by the recipe of the generator's family."""
+    """The section `training` of a run file, over the recipe of the generator's family."""
     return _merge(family(generator.family).recipe, training)
 
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over`, completed by `under`; of two sections of another `kind`, the upper stands alone."""
+    """`under`, updated by `over`, and so are sections within; one of another `kind` replaces the section in `under`."""
     merged = dict(under)
     for key, value in over.items():
         below = under.get(key)

@@ -1,4 +1,4 @@
-"""Slices for training: uint8, on the device where they fit, else read ahead batch by batch."""
+"""Slices for training: uint8, on a GPU if they fit, otherwise read ahead batch by batch."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -24,10 +24,10 @@ PIECE = 64 << 20
 
 @dataclass(frozen=True)
 class Slices:
-    """Some of a dataset's slices: `images` uint8 N×H×W, class codes int64 N, and which rows count.
+    """The `rows` of a dataset: `images` uint8 N×H×W, class codes `labels` int64 N, `rows` int64 n.
 
-    `images` may be a memory map: only the rows that a step draws are read. So may `masks`, uint8 N×H×W of 0 and 1: they
-    are there if the generator is to draw them with the images.
+    `images` and `masks` may be memory maps: a step reads only the rows of its batch. `masks`, uint8 N×H×W of 0 and 1,
+    are given if the generator has `masks`.
     """
 
     images: Any
@@ -37,7 +37,7 @@ class Slices:
 
     @classmethod
     def all(cls, images: np.ndarray, labels: np.ndarray) -> "Slices":
-        """Every row counts."""
+        """With every row."""
         return cls(images, labels, np.arange(len(labels)))
 
     def __len__(self) -> int:
@@ -52,7 +52,7 @@ class Slices:
         return self._read(self.images, places)[:, None]
 
     def planes(self, places: np.ndarray) -> np.ndarray:
-        """The same with the masks, 0 and 255, as the last channel, where there are any."""
+        """Images as of `take`; with masks, these are the last channel, 0 and 255."""
         images = self.take(places)
         if self.masks is None:
             return images
@@ -162,7 +162,7 @@ def fit(slices: Slices, device: torch.device) -> bool:
 
 
 def _to_device(slices: Slices, device: torch.device) -> Tensor:
-    """All slices, uint8 n×C×H×W; in pieces, since a memory map may be larger than the memory."""
+    """All slices, uint8 n×C×H×W; copied in pieces, since a memory map may be larger than the memory."""
     first = slices.planes(np.arange(1))
     images = torch.empty(len(slices), *first.shape[1:], dtype=torch.uint8, device=device)
     for piece in torch.arange(len(slices)).split(max(1, PIECE // first.nbytes)):
@@ -171,7 +171,7 @@ def _to_device(slices: Slices, device: torch.device) -> Tensor:
 
 
 def check_slices(slices: Slices, generator: GeneratorConfig) -> None:
-    """Whether slices, labels and masks are such as `generator` learns from.
+    """Whether slices, labels and masks fit `generator`.
 
     Raises:
         LungsynthError: they are not.
@@ -179,9 +179,9 @@ def check_slices(slices: Slices, generator: GeneratorConfig) -> None:
     labels, images = slices.labels, slices.images
     expected = (len(labels), generator.size, generator.size)
     if images.dtype != np.uint8 or tuple(images.shape) != expected or not len(slices):
-        found = f"{images.dtype} {'×'.join(map(str, images.shape))} with {len(labels)} labels"
+        actual = f"{images.dtype} {'×'.join(map(str, images.shape))} with {len(labels)} labels"
         shape = f"N×{generator.size}×{generator.size}"
-        raise LungsynthError(f"training data: need uint8 {shape}, one label each; got {found}")
+        raise LungsynthError(f"training data: need uint8 {shape}, one label each; got {actual}")
     if (slices.masks is not None) != generator.masks:
         raise LungsynthError(
             "generator.masks is true, but the slices have no masks; build them with slices.masks: true"
@@ -189,15 +189,15 @@ def check_slices(slices: Slices, generator: GeneratorConfig) -> None:
             else "the slices come with masks, but generator.masks is false"
         )
     if slices.masks is not None and tuple(slices.masks.shape) != expected:
-        found = "×".join(map(str, slices.masks.shape))
-        raise LungsynthError(f"training data: need a mask of 0 and 1 for each slice, of its size; got {found}")
+        actual = "×".join(map(str, slices.masks.shape))
+        raise LungsynthError(f"training data: need a mask of 0 and 1 for each slice, of its size; got {actual}")
     codes = slices.codes
     if generator.classes and not np.isin(codes, np.arange(len(generator.classes))).all():
         raise LungsynthError(f"training data: a label is not the code of one of {', '.join(generator.classes)}")
 
 
 def check_every_class(train: Slices, generator: GeneratorConfig) -> None:
-    """Whether there is a slice of each class to learn from.
+    """Whether `train` has a slice of each class.
 
     Raises:
         LungsynthError: there is not.

@@ -1,4 +1,4 @@
-"""Pictures of a generator: the same latents through the whole training, and the film of them."""
+"""Pictures of a generator: grids of slices from the same latents throughout training, and a film of them."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def grid_labels(config: GeneratorConfig) -> np.ndarray:
 
 
 def snapshot(generator: GeneratorNetwork, seed: int) -> np.ndarray:
-    """A grid uint8 of `generator`, which must be in evaluation mode; the same `seed` gives the same latents."""
+    """A grid uint8 of slices of `generator`, in evaluation mode; `seed` determines the latents."""
     labels = grid_labels(generator.config)
     latents = torch.randn(len(labels), generator.config.nz, generator=torch.Generator().manual_seed(seed))
     return grid(_generated(generator, latents, labels))
@@ -55,7 +55,7 @@ def beside(real: np.ndarray, synthetic: np.ndarray) -> np.ndarray:
 
 
 def interpolation(generator: GeneratorNetwork, seed: int) -> np.ndarray:
-    """A grid uint8 with a row for each class, each from one latent to another; all rows have the same two."""
+    """A grid uint8 with a row for each class, from one latent to another; all rows have the same latents."""
     start, end = torch.randn(2, generator.config.nz, generator=torch.Generator().manual_seed(seed))
     classes = max(1, len(generator.config.classes))
     way = slerp(start, end, torch.linspace(0, 1, COLUMNS))
@@ -90,7 +90,7 @@ def save_pictures(package: GeneratorPackage, real: np.ndarray, seed: int) -> Non
 
 
 def save_film(frames: list[Path], path: Path) -> None:
-    """An endless GIF of the pictures `frames`, in their order; the last one stays longest."""
+    """Write the pictures `frames`, in their order, as an endless GIF; the last one is shown longest."""
     pictures = [Image.open(frame) for frame in frames]
     durations = [FRAME_MS] * (len(pictures) - 1) + [LAST_FRAME_MS]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)

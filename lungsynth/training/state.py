@@ -1,4 +1,4 @@
-"""Everything that a run needs to go on as if it had never stopped."""
+"""The state of a run, its checkpoint, and the lock on its folder."""
 
 import hashlib
 import io
@@ -28,12 +28,12 @@ from lungsynth.training.schedule import at
 
 LOCK = "lock"
 PATIENCE_S = 300.0
-"""How long the first of several processes waits for another run: the others wait for it, which has its limits too."""
+"""Seconds that the first of several processes waits for another run; the others' wait for the first has a timeout."""
 
 
 @dataclass
 class TrainingState:
-    """All that changes in training. Random numbers and the place in the data follow from the seed and `step`."""
+    """Everything that training changes. Random numbers and batches follow from the seed and `step`."""
 
     generator: GeneratorNetwork
     discriminator: DiscriminatorNetwork | None
@@ -55,7 +55,7 @@ class TrainingState:
     best_discriminator: dict[str, Tensor] = field(default_factory=dict)
     """The discriminator of that moment."""
     threads: int = 0
-    """CPU threads of the next step: their number changes the last bits; 0 before the first."""
+    """CPU threads of the next step: their number affects the last bits of its results; 0 before the first."""
 
     @classmethod
     def new(cls, generator: GeneratorConfig, training: TrainingConfig, device: torch.device) -> "TrainingState":
@@ -110,7 +110,7 @@ class TrainingState:
         return self.shown / 1000
 
     def follow_schedules(self, training: TrainingConfig) -> None:
-        """Set both optimizers to the rates of this moment, and p of augmentation unless it adapts."""
+        """Set the optimizers' current rates and betas, and p of augmentation unless that adapts."""
         if training.augment.target is None:
             self.scalars["p"].fill_(at(training.augment.p, self.kimg))
         betas = (training.beta1, at(training.beta2, self.kimg))
@@ -118,14 +118,14 @@ class TrainingState:
             optimizer.param_groups[0].update(lr=at(rate, self.kimg), betas=betas)
 
     def save(self, path: Path) -> None:
-        """Write `path` whole or not at all: what was there before, stays until then.
+        """Write `path` atomically: an earlier checkpoint stays until the new one is complete.
 
         Raises:
             LungsynthError: the disk is full, or the folder cannot be written.
         """
         content: dict[str, Any] = {name: part.state_dict() for name, part in self._parts().items()}
         content |= {name: getattr(self, name) for name in _PLAIN} | {"memory": self.scalars}
-        buffer = io.BytesIO()  # torch would hide what is wrong with a file behind an error of its own
+        buffer = io.BytesIO()  # torch's own error for a file would not say what is wrong with the disk
         torch.save(content, buffer)
         partial = path.with_suffix(".partial")
         try:
@@ -144,7 +144,7 @@ class TrainingState:
             ) from error
 
     def restore(self, path: Path) -> None:
-        """Take over, in place, what `save` wrote.
+        """Load, in place, what `save` wrote.
 
         Raises:
             LungsynthError: the file is damaged or of another run.
@@ -170,7 +170,7 @@ _PLAIN = ("step", "shown", "before", "pending", "log", "best", "best_discriminat
 
 
 def run_key(generator: GeneratorConfig, training: TrainingConfig, data_sha256: str) -> str:
-    """Name of a run's checkpoint folder: two runs share it if, and only if, they would train the same generator."""
+    """Name of a run's checkpoint folder: equal for two runs if, and only if, they train the same generator."""
     # `channels` was a field once: interrupted runs of older versions are still found.
     dumped = {"channels": 1, **generator.model_dump(mode="json")}
     parts: list[Any] = [dumped, training.model_dump(mode="json"), data_sha256]
@@ -179,10 +179,9 @@ def run_key(generator: GeneratorConfig, training: TrainingConfig, data_sha256: s
 
 @contextmanager
 def owned(run: Path, folder: Path, fabric: Fabric) -> Iterator[None]:
-    """Be the only run with the checkpoint folder `run`, and the only one that will write into `folder`.
+    """Lock the checkpoint folder `run` and the package folder `folder`.
 
-    Of two equal trainings, or two for one folder, the second one waits. Of several processes the first has the locks,
-    for all.
+    A second run that needs one of them waits. Of several processes the first one locks for all.
 
     Raises:
         LungsynthError: the folder cannot be written, or several processes would have to wait for long.
@@ -199,12 +198,12 @@ def owned(run: Path, folder: Path, fabric: Fabric) -> Iterator[None]:
 
 
 def is_wanted(run: Path) -> bool:
-    """Whether an equal training waits for the folder: it goes on from there, and need not begin anew."""
+    """Whether an equal training waits for the folder: it will resume from the checkpoint there."""
     return wanted(run / LOCK)
 
 
 def clear(run: Path) -> None:
-    """Remove all that a training kept in its folder, unless an equal one waits for it."""
+    """Remove all files of a training from its checkpoint folder, unless an equal one waits for it."""
     if not is_wanted(run):
         for path in run.iterdir():
             if path.is_dir():
