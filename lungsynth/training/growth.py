@@ -39,7 +39,7 @@ class GrowthConfig(Config):
         return value
 
     def grown_kimg(self, size: int) -> float:
-        """kimg after which a generator of `size` pixels is fully grown."""
+        """kimg until a generator of `size` pixels is fully grown."""
         return math.log2(size / self.start) * (self.stable_kimg + self.fade_kimg)
 
     def level(self, size: int, shown: int) -> float:

@@ -17,10 +17,10 @@ from lungsynth.training.random_features import Scale, features, filters, squared
 from lungsynth.training.snapshots import real_grid
 
 FEWEST = 10
-"""Slices of `val`, or of a class, below which no number of theirs means anything."""
+"""Fewest slices, of `val` or of a class, for which a score is meaningful."""
 
 Row = dict[str, float]
-"""A line of the log. One with a look has `diversity`, and `kid_val` where the look can be the best."""
+"""A line of the log. Lines with a look also have `diversity`, and `kid_val` if their weights can be the best."""
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Monitor:
         self._latents = torch.randn(len(self._codes), average.config.nz, generator=rng).to(device)
         self._network = filters(side, device)
         self.grid = real_grid(train, average.config)
-        """Real slices, to be seen beside a snapshot."""
+        """Real slices, to show beside a snapshot."""
         self._level = 0
         self._full = math.log2(side)
 

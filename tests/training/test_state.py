@@ -1,5 +1,7 @@
 """Checkpoints: all or nothing, and of one run alone."""
 
+import hashlib
+import json
 import resource
 
 import pytest
@@ -41,6 +43,15 @@ def test_checkpoint_restores_everything(tmp_path):
     assert len(moments) == len(list(state.generator.parameters()))
 
 
+def test_checkpoints_are_laid_out_as_those_of_older_versions(tmp_path):
+    new().save(tmp_path / "state.pt")
+    content = torch.load(tmp_path / "state.pt", weights_only=True)
+    networks = {"generator", "discriminator", "average", "generator_optimizer", "discriminator_optimizer"}
+    plain = {"step", "shown", "before", "pending", "log", "best", "best_discriminator", "threads"}
+    assert set(content) == networks | plain | {"memory"}
+    assert set(content["memory"]) == {"p", "sum", "path_mean"}
+
+
 def test_damaged_checkpoint(tmp_path):
     state = new()
     state.save(tmp_path / "state.pt")
@@ -59,6 +70,12 @@ def test_run_key_follows_data_and_configuration():
         run_key(SMALL.model_copy(update={"ngf": 8}), training, "a"),
     }
     assert len(others | {key}) == 4
+
+
+def test_runs_of_older_versions_whose_generators_state_their_channels_are_found():
+    generator, training = SMALL.model_dump(mode="json") | {"channels": 1}, TrainingConfig().model_dump(mode="json")
+    text = json.dumps([generator, training, "a"], sort_keys=True)
+    assert run_key(SMALL, TrainingConfig(), "a") == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
