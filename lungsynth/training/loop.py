@@ -23,6 +23,7 @@ from lungsynth.training.devices import (
     synchronise_batch_norms,
 )
 from lungsynth.training.draws import Draws
+from lungsynth.training.inputs import Inputs
 from lungsynth.training.memory import within_memory
 from lungsynth.training.monitor import Monitor, Row, SpoiledError, best, check_diversity, out_of_patience
 from lungsynth.training.objective import objective_of
@@ -168,7 +169,7 @@ def _step(state: TrainingState, source: Source, config: TrainingConfig, fabric: 
     if growth:
         real = shrink(real, growth.level(state.generator.config.size, state.shown))
     objective = objective_of(config.loss)
-    statistics = objective.step(state, real, labels, draws=draws, config=config, fabric=fabric)
+    statistics = objective.step(state, Inputs(real, labels, draws, config, fabric))
     state.step += 1
     state.before, state.shown = state.shown, state.shown + config.batch
 

@@ -117,7 +117,7 @@ def path_length_penalty(lengths: Tensor, mean: Tensor) -> Tensor:
     return (lengths - mean).square().mean()
 
 
-def slope_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+def slope_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, *, mix: Tensor) -> Tensor:
     """Mean squared distance from 1 of the slope of `score` at blends of slices (WGAN-GP, arXiv 1704.00028).
 
     `mix` B is the weight of the real slice in each blend.

@@ -2,14 +2,12 @@
 
 from typing import ClassVar, Protocol
 
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from lungsynth.generators.family import GeneratorConfig
 from lungsynth.training.adversarial import Adversarial
-from lungsynth.training.config import TrainingConfig
 from lungsynth.training.denoising import Denoising
-from lungsynth.training.draws import Draws
+from lungsynth.training.inputs import Inputs
 from lungsynth.training.losses import DenoisingLoss, Loss
 from lungsynth.training.state import TrainingState
 
@@ -27,20 +25,8 @@ class Objective(Protocol):
             LungsynthError: it does not.
         """
 
-    def step(
-        self,
-        state: TrainingState,
-        real: Tensor,
-        labels: Tensor,
-        *,
-        draws: Draws,
-        config: TrainingConfig,
-        fabric: Fabric,
-    ) -> dict[str, Tensor]:
-        """Train all networks of `state` on `real` B×C×H×W in [-1, 1] of the classes `labels` int64 B.
-
-        Returns `statistics`: scalars on the device. No step waits for the device to compute them.
-        """
+    def step(self, state: TrainingState, inputs: Inputs) -> dict[str, Tensor]:
+        """Train all networks of `state`; gives `statistics`, scalars on the device, without waiting for it."""
 
 
 def objective_of(loss: Loss) -> Objective:

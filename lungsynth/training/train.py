@@ -38,15 +38,5 @@ def train_generator(
         LungsynthError: the data do not fit the configuration, or the device is missing.
         SpoiledError: the losses ceased to be finite, or the generator collapsed; the best weights so far are kept.
     """
-    run = TrainingRun(
-        train,
-        val,
-        window_hu=window_hu,
-        data_sha256=data_sha256,
-        generator=generator,
-        training=training,
-        folder=folder,
-        checkpoints=checkpoints,
-        on_log=on_log,
-    )
+    run = TrainingRun(train, val, window_hu, data_sha256, generator, training, folder, checkpoints, on_log)
     return train_each_class(run) if generator.per_class else train_network(run)

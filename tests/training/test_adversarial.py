@@ -13,6 +13,7 @@ from lungsynth.generators.family import GeneratorConfig
 from lungsynth.training import TrainingConfig
 from lungsynth.training.adversarial import Adversarial
 from lungsynth.training.draws import Draws
+from lungsynth.training.inputs import Inputs
 from lungsynth.training.state import TrainingState
 
 CPU = torch.device("cpu")
@@ -41,7 +42,7 @@ def step(state, training):
     rng = torch.Generator().manual_seed(0)
     real, labels = torch.randn(BATCH, 1, 32, 32, generator=rng), torch.arange(BATCH) % 2
     draws, fabric = Draws(0, state.step, CPU), Fabric(accelerator="cpu", devices=1)
-    return Adversarial(training.loss).step(state, real, labels, draws=draws, config=training, fabric=fabric)
+    return Adversarial(training.loss).step(state, Inputs(real, labels, draws, training, fabric))
 
 
 def configuration(**changes):

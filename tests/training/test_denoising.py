@@ -15,6 +15,7 @@ from lungsynth.training.config import with_recipe
 from lungsynth.training.denoising import Denoising, loss_weight
 from lungsynth.training.devices import launch
 from lungsynth.training.draws import Draws
+from lungsynth.training.inputs import Inputs
 from lungsynth.training.losses import DenoisingLoss
 from lungsynth.training.monitor import MonitorConfig
 from lungsynth.training.state import TrainingState
@@ -60,7 +61,7 @@ def state_of(network, rate=0.0):
 
 def step(state, real, labels, config=CONFIG, rank=0, world=1):
     draws = Draws(3, 0, CPU, rank=rank, world=world)
-    statistics = Denoising(config.loss).step(state, real, labels, draws=draws, config=config, fabric=launch(config))
+    statistics = Denoising(config.loss).step(state, Inputs(real, labels, draws, config, launch(config)))
     assert [*statistics] == ["loss"]
     return statistics["loss"]
 

@@ -21,6 +21,7 @@ from lungsynth.training.adversarial import Adversarial
 from lungsynth.training.config import TrainingSections, with_recipe
 from lungsynth.training.draws import Draws
 from lungsynth.training.growth import GrowthConfig
+from lungsynth.training.inputs import Inputs
 from lungsynth.training.losses import slope_penalty
 from lungsynth.training.resolution import grow, shrink
 from lungsynth.training.state import TrainingState
@@ -133,7 +134,7 @@ def test_discriminator_descends_the_published_loss():
     real = torch.rand(8, 1, 4, 4)
     draws, fabric = Draws(0, 0, CPU), Fabric(accelerator="cpu", devices=1)
     labels, objective = torch.arange(8) % 2, Adversarial(training.loss)
-    statistics = objective.step(state, real, labels, draws=draws, config=training, fabric=fabric)
+    statistics = objective.step(state, Inputs(real, labels, draws, training, fabric))
 
     sums = judge.shown[0].sum(dim=(1, 2, 3))
     real_sums, fake_sums = sums[:8], sums[8:]
@@ -154,7 +155,7 @@ def test_discriminator_descends_the_published_loss():
 def test_a_flat_discriminator_is_pushed_by_no_nan():
     judge, real = Sum(), torch.rand(4, 1, 4, 4)
     nn.init.zeros_(judge.w)
-    penalty = slope_penalty(lambda x: judge(x, None), real, -real, torch.rand(4))
+    penalty = slope_penalty(lambda x: judge(x, None), real, -real, mix=torch.rand(4))
     penalty.backward()
     assert (penalty.item(), judge.w.grad.item()) == (1, 0)
 
@@ -206,10 +207,10 @@ def test_a_run_grows_to_its_size(finished):
 def test_the_batch_follows_the_level(data, tmp_path, monkeypatch):
     batches, sides = [], []
 
-    def watched(self, state, real, labels, **rest):
-        batches.append((state.shown, len(real)))
-        sides.append(real.shape[-1])
-        return step(self, state, real, labels, **rest)
+    def watched(self, state, inputs):
+        batches.append((state.shown, len(inputs.real)))
+        sides.append(inputs.real.shape[-1])
+        return step(self, state, inputs)
 
     step = Adversarial.step
     monkeypatch.setattr(Adversarial, "step", watched)

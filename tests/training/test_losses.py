@@ -50,5 +50,5 @@ def test_slope_penalty_measures_between_the_slices():
     real, fake = torch.full((2, 1, 2, 2), 4.0), torch.zeros(2, 1, 2, 2)
     mix = torch.tensor([0.25, 0.5])
     # x²/2 summed over four pixels slopes by x in each: 2·x along its gradient, at x = 1 and x = 2.
-    penalty = slope_penalty(lambda x: x.square().sum(dim=(1, 2, 3)) / 2, real, fake, mix)
+    penalty = slope_penalty(lambda x: x.square().sum(dim=(1, 2, 3)) / 2, real, fake, mix=mix)
     assert penalty.item() == pytest.approx(((2 - 1) ** 2 + (4 - 1) ** 2) / 2)

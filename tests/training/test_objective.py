@@ -9,6 +9,7 @@ from lungsynth.generators.family import GeneratorConfig
 from lungsynth.training.config import TrainingSections
 from lungsynth.training.devices import launch
 from lungsynth.training.draws import Draws
+from lungsynth.training.inputs import Inputs
 from lungsynth.training.losses import AdversarialLoss, DenoisingLoss
 from lungsynth.training.objective import objective_of
 from lungsynth.training.state import TrainingState
@@ -26,7 +27,7 @@ def test_a_step_reports_the_statistics_by_name_and_trains(family: str) -> None:
     objective.check(sections.generator)
     real, labels, config = torch.rand(4, 1, 32, 32), torch.tensor([0, 1, 0, 1]), sections.training
     draws, fabric = Draws(0, 0, CPU), launch(config)
-    found = objective.step(state, real, labels, draws=draws, config=config, fabric=fabric)
+    found = objective.step(state, Inputs(real, labels, draws, config, fabric))
     assert tuple(found) == objective.statistics
     assert all(value.shape == () and value.isfinite() and not value.requires_grad for value in found.values())
     for network, weights in zip(state.networks, before, strict=True):
