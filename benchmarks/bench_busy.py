@@ -36,6 +36,7 @@ from lungsynth.training.devices import launch
 from lungsynth.training.loop import _step
 from lungsynth.training.pace import Pace
 from lungsynth.training.sections import training_sections
+from lungsynth.training.state import TrainingState
 
 SETTLE_S = 5.0
 """Seconds that a run has to find its number of threads before it is measured."""

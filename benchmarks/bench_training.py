@@ -29,7 +29,13 @@ from lungsynth.training.config import with_recipe
 from lungsynth.training.data import Source, fit
 from lungsynth.training.devices import fast_kernels, launch
 from lungsynth.training.loop import _step
-from lungsynth.training.losses import LOSSES, AdversarialLoss, zero_centred_penalty
+from lungsynth.training.losses import (
+    DISCRIMINATOR_LOSSES,
+    GENERATOR_LOSSES,
+    AdversarialLoss,
+    relativistic_generator,
+    zero_centred_penalty,
+)
 from lungsynth.training.schedule import at
 from lungsynth.training.state import TrainingState
 
@@ -159,7 +165,6 @@ def _textbook(config: GeneratorConfig, training: TrainingConfig, data: Dataset) 
     assert parts.discriminator is not None
     assert isinstance(loss, AdversarialLoss)
     generator, discriminator = parts.generator(config).to(device), parts.discriminator(config).to(device)
-    discriminator_loss, generator_loss = LOSSES[loss.kind]
     gammas = at(loss.r1_gamma, 0), at(loss.r2_gamma, 0)
     optimizer_g, optimizer_d = (torch.optim.Adam(net.parameters(), lr=1e-4) for net in (generator, discriminator))
     batches = _endless(DataLoader(data, batch_size=training.batch, shuffle=True, drop_last=True))
@@ -174,7 +179,7 @@ def _textbook(config: GeneratorConfig, training: TrainingConfig, data: Dataset) 
             fake = generator(torch.randn(len(real), config.nz, device=device), labels)
             shown = fake.detach().requires_grad_(penalised)
             scores = discriminator(real, labels), discriminator(shown, labels)
-            loss_d = total = discriminator_loss(*scores)
+            loss_d = total = DISCRIMINATOR_LOSSES[loss.kind](*scores)
             if penalised:
                 for gamma, side, images in zip(gammas, scores, (real, shown), strict=True):
                     total = total + loss.penalty_every * gamma * zero_centred_penalty(side, images)
@@ -182,7 +187,10 @@ def _textbook(config: GeneratorConfig, training: TrainingConfig, data: Dataset) 
             optimizer_d.step()
             generator.zero_grad()
             passed = discriminator(fake, labels)
-            loss_g = generator_loss(discriminator(real, labels) if loss.kind == "relativistic" else passed, passed)
+            if loss.kind == "relativistic":
+                loss_g = relativistic_generator(discriminator(real, labels), passed)
+            else:
+                loss_g = GENERATOR_LOSSES[loss.kind](passed)
             loss_g.backward()
             optimizer_g.step()
             log.append((loss_d.item(), loss_g.item()))

@@ -5,9 +5,9 @@
 `--data` is the folder of a slice dataset; without it 740 phantoms are simulated first, in the working folder. Networks
 are narrow, for a CPU; one seed. KID and recall (torch-fidelity's) are of as many synthetic slices as `val` has against
 `val`, in the features of the lung extractor, trained here on `train`. The columns «half» and «end» are the KID in the
-features of `lungsynth.training.features` that each run logs of itself: is it better than its own half-trained self? The
-interval of KID (±1.96 standard errors) comes from resampled patients and synthetic slices; it knows nothing of other
-seeds of training. Grids and packages go to `--out`.
+features of `lungsynth.training.random_features` that each run logs of itself: is it better than its own half-trained
+self? The interval of KID (±1.96 standard errors) comes from resampled patients and synthetic slices; it knows nothing
+of other seeds of training. Grids and packages go to `--out`.
 """
 
 import argparse

@@ -4,8 +4,8 @@
 
 `--data` is the folder of a slice dataset; without it 300 phantoms are simulated first. The slices to train on are drawn
 from its `train` split. KID is that of as many synthetic slices as `val` has, against `val`, in the features of
-`lungsynth.training.features`, on the scale of all of `train`. The weights are the last, not the best: nothing is chosen
-by `val`. Pictures of each run go to `--out`.
+`lungsynth.training.random_features`, on the scale of all of `train`. The weights are the last, not the best: nothing is
+chosen by `val`. Pictures of each run go to `--out`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from lungsynth.generators.package import GeneratorPackage
 from lungsynth.training import Slices, TrainingConfig, train_generator
 from lungsynth.training.augment import AugmentConfig
 from lungsynth.training.config import with_recipe
-from lungsynth.training.features import Scale, features, filters, kid
+from lungsynth.training.random_features import Scale, features, filters, squared_mmd
 
 GENERATOR = {"nz": 64, "ngf": 16, "ndf": 16}
 TRAINING = {
@@ -60,7 +60,7 @@ def arms(kimg: float) -> dict[str, AugmentConfig]:
 
 
 def _compare(dataset: SliceDataset, options: argparse.Namespace) -> None:
-    network = filters(1, dataset.meta.size, torch.device("cpu"))
+    network = filters(dataset.meta.size, torch.device("cpu"))
     scale = Scale.of(features(dataset.images[dataset.rows("train")][:, None], network))
 
     def describe(images: np.ndarray) -> np.ndarray:
@@ -73,11 +73,11 @@ def _compare(dataset: SliceDataset, options: argparse.Namespace) -> None:
     found: dict[str, list[float]] = {name: [] for name in arms(options.kimg)}
     for seed in range(options.seeds):
         rows = np.sort(np.random.default_rng(seed).choice(dataset.rows("train"), options.slices, replace=False))
-        print(f"{f'seed {seed}: real slices':24}{kid(real, describe(dataset.images[rows])):10.4f}")
+        print(f"{f'seed {seed}: real slices':24}{squared_mmd(real, describe(dataset.images[rows])):10.4f}")
         for name, augmentation in arms(options.kimg).items():
             package = _train(dataset, rows, augmentation, seed, options, options.out / f"{name}, seed {seed}")
             synthetic = package.sample(dataset.labels[val], seed=1000 + seed)
-            found[name].append(kid(real, describe(synthetic)))
+            found[name].append(squared_mmd(real, describe(synthetic)))
             last = json.loads((package.folder / "training_log.jsonl").read_text().splitlines()[-1])
             numbers = f"{found[name][-1]:10.4f}{last['real_sign']:8.2f}{last['p']:8.2f}"
             print(f"  {name:22}{numbers}{found[name][-1] / found[NONE][-1]:16.2f}", flush=True)

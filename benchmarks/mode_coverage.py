@@ -10,16 +10,24 @@ is that of the modes' frequencies from equal ones (KL, nats), of which as many r
 
 import argparse
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from narrow import narrow
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.svm import SVC
+from torch import Tensor
 
-from lungsynth.generators.family import GeneratorConfig, families
-from lungsynth.training import Slices, TrainingConfig, train_generator
+from lungsynth.generators.family import GeneratorConfig, families, family
+from lungsynth.generators.package import to_uint8
+from lungsynth.training import TrainingConfig
 from lungsynth.training.config import with_recipe
+from lungsynth.training.devices import launch
+from lungsynth.training.loop import _step
+from lungsynth.training.pace import Pace
+from lungsynth.training.state import TrainingState
 
 SIDE, STACKS, MODES = 32, 20_000, 1000
 
@@ -33,6 +41,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's choice")
     parser.add_argument("--out", type=Path, default=Path("outputs/modes"))
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     pixels, names = load_digits(return_X_y=True)
     digits = (pixels.reshape(-1, 8, 8) * 255 / 16).round().astype(np.uint8)
     reader = SVC(gamma=0.001, C=10).fit(pixels[::2], names[::2])
@@ -64,23 +73,44 @@ def _modes(pictures: np.ndarray, reader: SVC) -> tuple[int, float]:
     return int((counts > 0).sum()), float((shares * np.log(shares * MODES)).sum())
 
 
+class Stacks:
+    """A `Source` of pictures uint8 N×3×H×W, which the library's own does not hold: slices have one channel."""
+
+    def __init__(self, pictures: np.ndarray) -> None:
+        self._pictures = torch.from_numpy(pictures)
+
+    def batch(self, step: int, size: int, *, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
+        """Pictures B×3×H×W in [-1, 1], drawn with replacement, and the code 0 for each."""
+        places = np.random.default_rng([0, step]).integers(len(self._pictures), size=size)
+        return self._pictures[places].float() / 127.5 - 1, torch.zeros(size, dtype=torch.int64)
+
+
+def _in_colour(name: str, network: dict[str, Any]) -> GeneratorConfig:
+    """The architecture, unconditional and for three channels."""
+
+    class InColour(family(name).config):
+        planes: ClassVar[int] = 3
+
+    noise = {"nz": 3 * SIDE**2} if name == "edm" else {}  # a number for each value of a picture
+    return InColour.model_validate({"family": name, "size": SIDE, "classes": ()} | network | noise)
+
+
 def _generate(stacks: np.ndarray, name: str, options: argparse.Namespace) -> np.ndarray:
+    """Pictures uint8 N×3×32×32 of the family, trained on `stacks` by the library's step."""
     network, settings = narrow(name, options.kimg)
-    own = {"family": name, "size": SIDE, "channels": 3, "classes": ()}
-    generator = GeneratorConfig.model_validate(own | network)
-    run = {"kimg": options.kimg, "threads": options.threads, "device": "cpu", "augment": {"translate": 0}}
-    looks = {"monitor": {"every_kimg": options.kimg, "collapse_below": 0}, "snapshot_kimg": options.kimg / 20}
-    package = train_generator(
-        Slices.all(stacks, np.zeros(len(stacks), np.int64)),
-        None,
-        window_hu=None,
-        data_sha256="stacked digits",
-        generator=generator,
-        training=TrainingConfig.model_validate(with_recipe(generator, settings | run | looks)),
-        folder=options.out / name,
-        checkpoints=options.out / "checkpoints",
-    )
-    return package.sample(np.zeros(options.samples, np.int64), seed=1)
+    generator = _in_colour(name, network)
+    run = {"kimg": options.kimg, "device": "cpu", "augment": {"translate": 0}}
+    training = TrainingConfig.model_validate(with_recipe(generator, settings | run))
+    fabric = launch(training)
+    state, source = TrainingState.new(generator, training, fabric.device), Stacks(stacks)
+    pace = Pace(options.threads)
+    while state.kimg < options.kimg:
+        pace.timed(lambda: _step(state, source, training, fabric))
+    latents = torch.randn(options.samples, generator.nz, generator=torch.Generator().manual_seed(1))
+    labels = torch.zeros(64, dtype=torch.int64)
+    with torch.inference_mode():
+        drawn = [to_uint8(state.average(part, labels[: len(part)])).numpy() for part in latents.split(64)]
+    return np.concatenate(drawn)
 
 
 if __name__ == "__main__":

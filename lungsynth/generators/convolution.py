@@ -11,11 +11,10 @@ from torch.nn import functional as F
 class PenalisedConv2d(nn.Conv2d):
     """`nn.Conv2d` of stride 1 with a gradient that is fast to differentiate; the numbers are the same.
 
-    A penalty on the scores' gradient is a loss on a backward pass, and so runs backwards through a backward pass. There
-    torch's own convolution uses whole images as kernels, in a loop over the groups. All that is needed is again a
-    convolution and two ordinary backward passes of one.
+    A gradient penalty differentiates a backward pass. There torch's own convolution uses whole images as kernels, in a
+    loop over the groups; the same result needs only a convolution and two ordinary backward passes of a convolution.
 
-    A pass with `create_graph=True` gives gradients of images alone: those of weights and biases are left out of it.
+    A backward pass with `create_graph=True` computes gradients of images only, not of weights and biases.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,7 +46,7 @@ class _Convolve(Function):
 
 
 class _GradientByInput(Function):
-    """What `_Convolve` hands back to its input; linear in `gradient` and in `weight`."""
+    """The gradient of `_Convolve` by its input; linear in `gradient` and in `weight`."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, weight: Tensor, x: Tensor, padding: int, groups: int) -> Tensor:
@@ -65,7 +64,7 @@ class _GradientByInput(Function):
 
 
 def _backward(gradient: Tensor, x: Tensor, weight: Tensor, ctx: Any, wanted: tuple[bool, bool, bool]) -> Any:
-    """From the gradient by a convolution's output those by `x`, by `weight` and by a bias, where `wanted`."""
+    """Gradients by `x`, `weight` and bias (those that are `wanted`), given the gradient by a convolution's output."""
     pad = [ctx.padding, ctx.padding]
     return torch.ops.aten.convolution_backward(
         gradient, x, weight, [len(weight)], [1, 1], pad, [1, 1], False, [0, 0], ctx.groups, list(wanted)

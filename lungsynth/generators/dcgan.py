@@ -29,8 +29,8 @@ class DcganConfig(GeneratorConfig):
 class Generator(GeneratorNetwork):
     """Maps latent vectors and class codes to slices.
 
-    The class is a one-hot code beside the latent vector, so that it widens `main.0` and changes no other tensor.
-    64 px leave out the 16·ngf block, 32 px the 8·ngf block as well; the first two blocks always have the leaky ReLU.
+    The class is a one-hot code appended to the latent vector: it widens `main.0` and changes no other tensor.
+    At 64 px there is no 16·ngf block, at 32 px no 8·ngf block either; the first two blocks always have the leaky ReLU.
     """
 
     def __init__(self, config: DcganConfig) -> None:
@@ -63,8 +63,9 @@ class Generator(GeneratorNetwork):
 class Discriminator(DiscriminatorNetwork):
     """Scores slices: the higher, the more real.
 
-    DCGAN's convolutions, without batch norm, which the gradient penalty rules out; the class by projection (Miyato and
-    Koyama, arXiv 1802.05637); the spread within groups of four as one more channel (Karras et al., arXiv 1710.10196).
+    DCGAN's convolutions, without batch norm, which the gradient penalty rules out. The class enters by projection
+    (Miyato and Koyama, arXiv 1802.05637), the spread within groups of four slices as one more channel (Karras et al.,
+    arXiv 1710.10196).
     """
 
     def __init__(self, config: DcganConfig) -> None:
@@ -104,7 +105,7 @@ def load_ct_gan_gen(path: Path) -> Generator:
     return generator.eval()
 
 
-# Adam as in DCGAN, section 4; a penalty replaces the discriminator's batch norm.
+# Adam as in DCGAN, section 4. A gradient penalty replaces the discriminator's batch norm.
 FAMILY = Family(
     config=DcganConfig,
     generator=Generator,

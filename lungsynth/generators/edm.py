@@ -1,6 +1,6 @@
 """EDM (Karras et al., arXiv 2206.00364): a diffusion model, sampled in a few deterministic steps.
 
-The one family here that has no discriminator. It is conditional by its labels alone, without guidance.
+The only family without a discriminator. It is conditioned on labels, without guidance.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +22,7 @@ class EdmConfig(UnetConfig):
     nz: int = Field(
         default=64**2,
         ge=1,
-        description="numbers in the latent vector, one for each pixel; left out: channels · size², also for masks "
-        "[EDM]",
+        description="numbers in the latent vector, one for each pixel; left out: size², twice as many with masks [EDM]",
     )
     sigma_data: float = Field(
         default=0.5,
@@ -54,10 +53,9 @@ class EdmConfig(UnetConfig):
     def _one_number_a_pixel(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        numbers = [value.get(name, cls.model_fields[name].default) for name in ("size", "channels", "masks")]
-        if all(isinstance(number, int) for number in numbers):  # else their own errors say what is wrong
-            size, channels, masks = numbers
-            return {"nz": (channels + masks) * size**2, **value}
+        size, masks = (value.get(name, cls.model_fields[name].default) for name in ("size", "masks"))
+        if isinstance(size, int) and isinstance(masks, int):  # else their own errors say what is wrong
+            return {"nz": (1 + masks) * size**2, **value}
         return value
 
     @model_validator(mode="after")
@@ -74,7 +72,7 @@ class EdmConfig(UnetConfig):
 
 
 class Generator(GeneratorNetwork):
-    """A denoiser, and the sampler that turns noise into slices by it."""
+    """A denoiser, and a sampler that uses it to turn noise into slices."""
 
     def __init__(self, config: EdmConfig) -> None:
         super().__init__()
@@ -93,9 +91,9 @@ class Generator(GeneratorNetwork):
         return solve(lambda x, sigma: self.denoise(x, x.new_full(x.shape[:1], sigma), labels), noise, self.sigmas)
 
     def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None, rng: torch.Generator | None = None) -> Tensor:
-        """The images B×C×H×W to expect behind `x` B×C×H×W, which are images plus `sigma` B times normal noise.
+        """The expected images B×C×H×W, given `x`: images plus normal noise of standard deviation `sigma` B.
 
-        D of equation 7. Without `rng`, nothing is random; it drops features in training.
+        D of equation 7. With `rng`, as in training, features are dropped at random.
         """
         c_skip, c_out, c_in, c_noise = preconditioning(sigma, self.sigma_data)
         c_skip, c_out, c_in = (c[:, None, None, None] for c in (c_skip, c_out, c_in))
@@ -103,24 +101,24 @@ class Generator(GeneratorNetwork):
 
 
 def preconditioning(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """c_skip, c_out, c_in and c_noise at the noise `sigma`, each of its shape (table 1, EDM's column).
+    """c_skip, c_out, c_in and c_noise at the noise `sigma`, each in the shape of `sigma` (table 1, EDM's column).
 
-    With them what goes into the network and what it should give have a variance of 1 at any noise (appendix B.6).
+    They give the network's input and target a variance of 1 at any noise (appendix B.6).
     """
     total = sigma.square() + sigma_data**2
     return sigma_data**2 / total, sigma * sigma_data / total.sqrt(), 1 / total.sqrt(), sigma.log() / 4
 
 
 def noise_levels(steps: int, sigma_min: float, sigma_max: float, rho: float) -> list[float]:
-    """The noise that the sampler goes through: `steps` levels from `sigma_max` to `sigma_min`, and 0 (equation 5)."""
+    """The sampler's noise levels: `steps` levels from `sigma_max` to `sigma_min`, then 0 (equation 5)."""
     first, last = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     return [(first + step / (steps - 1) * (last - first)) ** rho for step in range(steps)] + [0.0]
 
 
 def solve(denoise: Callable[[Tensor, float], Tensor], x: Tensor, sigmas: Sequence[float]) -> Tensor:
-    """Images of noise `x`, of standard deviation `sigmas[0]`, by Heun's method along `sigmas`, the last of which is 0.
+    """Images from noise `x` of standard deviation `sigmas[0]`, by Heun's method along `sigmas`, the last of which is 0.
 
-    Algorithm 1, for noise that is equal to the time; `denoise` gives what to expect behind an image at some noise.
+    Algorithm 1, for noise that equals time. `denoise` gives the expected images for noisy images at a noise level.
     """
     for now, after in pairwise(sigmas):
         slope = (x - denoise(x, now)) / now
@@ -131,9 +129,9 @@ def solve(denoise: Callable[[Tensor, float], Tensor], x: Tensor, sigmas: Sequenc
     return x
 
 
-# The paper's training for 64 px (table 7, FFHQ and AFHQv2), without its slow start of 10 million slices, and without
-# its augmentation: that needs a network which is told of it, since a diffusion model draws all that it was shown.
-# Looked at seldom: one look of 500 slices costs as much as training on 6,000.
+# The paper's training for 64 px (table 7, FFHQ and AFHQv2), without its learning rate warm-up of 10 million slices, and
+# without its augmentation: a diffusion model learns to generate augmented slices, unless the network is told of the
+# augmentation. Looks are rare, since a look at 500 slices costs as much as training on 6,000.
 FAMILY = Family(
     config=EdmConfig,
     generator=Generator,

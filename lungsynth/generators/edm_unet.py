@@ -1,4 +1,4 @@
-"""The network that EDM trains: a U-Net like DDPM++ (arXiv 2011.13456) and ADM (arXiv 2105.05233), with less in it.
+"""The network that EDM trains: a simplified U-Net after DDPM++ (arXiv 2011.13456) and ADM (arXiv 2105.05233).
 
 The paper changes their training and sampling, not their architecture (EDM, arXiv 2206.00364, appendix F.2).
 """
@@ -61,11 +61,11 @@ class UnetConfig(GeneratorConfig):
 
 
 class Unet(nn.Module):
-    """Maps noisy images to an equally large estimate, given how noisy they are and their classes.
+    """Maps noisy images to an estimate of the same shape, given their noise levels and classes.
 
-    Down and up through the resolutions, each block on the way up looking also at what its twin on the way down made.
-    Squares of pixels may become channels first, which gives away little at low noise (Luhman and Luhman, arXiv
-    2207.04316). The last convolution, and each block's, starts at zero.
+    Each block on the way up also receives the output of the corresponding block on the way down. Squares of pixels may
+    become channels first, which costs little quality (Luhman and Luhman, arXiv 2207.04316). The last convolution of the
+    network and of each block is initialised with zeros.
     """
 
     def __init__(self, config: UnetConfig) -> None:
@@ -117,7 +117,7 @@ class Unet(nn.Module):
         return F.pixel_shuffle(self.last(F.silu(self.norm(x))), self.patch)
 
     def _embed(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """What all blocks are told, B×features."""
+        """The embedding of noise levels and classes for all blocks, B×features."""
         angles = noise[:, None] * self.frequencies
         features = self.embed_noise(torch.cat([angles.cos(), angles.sin()], dim=1))
         if self.embed_class is not None:
@@ -127,9 +127,9 @@ class Unet(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block as ADM's: the embedding scales and shifts its features. With self-attention, by one head, last.
+    """A residual block as ADM's: the embedding scales and shifts its features; self-attention, of one head, is last.
 
-    What is added up is divided by √2, so that the variance stays the same (arXiv 2011.13456, appendix H).
+    Sums are divided by √2, so that the variance stays the same (arXiv 2011.13456, appendix H).
     """
 
     def __init__(self, channels: int, width: int, features: int, attention: bool, dropout: float) -> None:
@@ -155,7 +155,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention between all places of a feature map; zero at the start."""
+    """Self-attention between all places of a feature map; initialised to return zero."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -164,11 +164,11 @@ class Attention(nn.Module):
         self.answer = _zero(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """What is to be added to `x` B×C×H×W."""
+        """The residual to add to `x` B×C×H×W."""
         places = self.norm(x).flatten(2).transpose(1, 2)
         query, key, value = self.ask(places)[:, None].chunk(3, dim=3)  # B×heads×places×C
-        found = F.scaled_dot_product_attention(query, key, value)[:, 0]
-        return self.answer(found).transpose(1, 2).unflatten(2, x.shape[2:])
+        attended = F.scaled_dot_product_attention(query, key, value)[:, 0]
+        return self.answer(attended).transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -177,7 +177,7 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 
 def _zero(layer: Layer) -> Layer:
-    """`layer`, with nothing in it."""
+    """`layer`, with all parameters set to zero."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer

@@ -1,7 +1,7 @@
-"""What a family of generators is, and where to find one.
+"""What a family of generators is, and how one is found.
 
-A family is one module of this package that defines `FAMILY`; its name is the family's. Nothing else has to know of it:
-`generator: {family: NAME, ...}` in a run file finds it, and training, sampling and the registry work with it.
+A family is a module of this package that defines `FAMILY`, and is named after the module. A run file selects it by
+`generator: {family: NAME, ...}`; training, sampling and the registry need no other code for it.
 """
 
 import pkgutil
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from pydantic import BaseModel, Field, JsonValue, ModelWrapValidatorHandler, model_validator
@@ -27,17 +27,13 @@ DEFAULT = "dcgan"
 
 
 class GeneratorConfig(Config):
-    """Keys of every family's architecture; a field of this type takes the configuration of any family."""
+    """Keys of every family's architecture. Validating a mapping gives the configuration class of its `family`."""
 
     family: str = DEFAULT
     """Name of the family, which decides what else stands here."""
     size: int = Field(ge=4, description="pixels; height and width of a slice, a power of two")
     nz: int = Field(ge=1, description="numbers in the latent vector")
-    channels: Literal[1, 3] = Field(
-        default=1,
-        description="channels of an image: 1 for CT; 3 for pictures in colour, as in mode counts [CT is grey]",
-    )
-    masks: bool = Field(default=False, description="draw a mask with each slice, as one more channel")
+    masks: bool = Field(default=False, description="generate a mask with each slice, as one more channel")
     classes: tuple[str, ...] = Field(
         default=CLASSES, description="names in the order of their codes; none: unconditional"
     )
@@ -46,7 +42,7 @@ class GeneratorConfig(Config):
     )
 
     def __new__(cls, **fields: Any) -> "GeneratorConfig":
-        """`GeneratorConfig(family=...)` is of the family's own class, as ZenML builds the parameters of a step."""
+        """Make `GeneratorConfig(family=...)` an instance of the family's class: ZenML builds step parameters so."""
         if cls is GeneratorConfig and fields:
             return object.__new__(family(str(fields.get("family", DEFAULT))).config)
         return object.__new__(cls)
@@ -59,12 +55,12 @@ class GeneratorConfig(Config):
 
     @property
     def planes(self) -> int:
-        """Channels of what the networks draw and judge: the image's and then, where there is one, the mask's."""
-        return self.channels + self.masks
+        """Channels of what the networks generate and score: the slice and, with `masks`, its mask after it."""
+        return 1 + self.masks
 
     @property
     def of_one_class(self) -> Self:
-        """The architecture of the network for one class, where each has its own."""
+        """The architecture of each class's network, with `per_class`."""
         return self.model_copy(update={"classes": (), "per_class": False})
 
     @model_validator(mode="after")
@@ -86,7 +82,7 @@ class GeneratorConfig(Config):
 
 
 class GeneratorNetwork(nn.Module, ABC):
-    """Base of the networks that draw slices."""
+    """Base of the networks that generate slices."""
 
     config: GeneratorConfig
 
@@ -96,12 +92,12 @@ class GeneratorNetwork(nn.Module, ABC):
 
         C are the configuration's `planes`; a mask is -1 outside and 1 inside.
 
-        Without `rng` the images follow from `z` and `labels` alone. Training hands over `rng`, on the network's device,
-        for what a family makes random there (style mixing, noise).
+        Without `rng` the images depend on `z` and `labels` alone. Training passes `rng`, on the network's device, for
+        a family's own randomness (style mixing, noise).
         """
 
     def grow(self, level: float) -> None:
-        """Draw at 2^⌈level⌉ pixels a side, faded in by the fraction of `level`; a new network is fully grown."""
+        """Generate 2^⌈level⌉ pixels a side, faded in by the fraction of `level`; a new network is fully grown."""
         raise LungsynthError(f"{self.config.family} does not grow: leave training.growth out")
 
 
@@ -115,7 +111,7 @@ class DiscriminatorNetwork(nn.Module, ABC):
         """Scores B, higher is more real, of `images` B×C×H×W said to be of the classes `labels` int64 B."""
 
     def grow(self, level: float) -> None:
-        """As the generator's."""
+        """See `GeneratorNetwork.grow`."""
         raise LungsynthError(f"{self.config.family} does not grow: leave training.growth out")
 
 
@@ -127,7 +123,7 @@ class Family:
     generator: Callable[[Any], GeneratorNetwork]
     discriminator: Callable[[Any], DiscriminatorNetwork] | None
     recipe: Mapping[str, JsonValue] = field(default_factory=dict)
-    """`training` as published, in the form of a run file; what a run file says itself comes first."""
+    """The published settings of `training`, in the form of a run file; a run file's own settings override them."""
 
 
 def family(name: str) -> Family:
@@ -148,7 +144,7 @@ def families() -> tuple[str, ...]:
 
 
 def _defines_family(module: pkgutil.ModuleInfo) -> bool:
-    # Read, not imported: importing every network to find one would cost each start of the program.
+    # The source is searched, since importing every family would slow down each start of the program.
     spec = module.module_finder.find_spec(module.name, None)
     source = spec.loader.get_source(module.name) if spec and isinstance(spec.loader, SourceFileLoader) else None
     return re.search(r"^FAMILY\b", source or "", re.MULTILINE) is not None

@@ -11,7 +11,7 @@ from lungsynth.errors import LungsynthError
 
 
 def latents_of(seed: SupportsIndex, count: int, length: int) -> Tensor:
-    """Standard normal numbers float32 `count`×`length`, on the CPU; `registry/serving_model.py` draws the same.
+    """Standard normal numbers float32 `count`×`length`, on the CPU; `registry/serving_model.py` computes the same.
 
     All 64 bits of a seed count. torch's generator keeps the lower 32 alone, so seeds that have more go to NumPy's.
 

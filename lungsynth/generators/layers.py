@@ -40,8 +40,8 @@ def upsample(x: Tensor) -> Tensor:
 
 def downsample(x: Tensor) -> Tensor:
     """`x` B×C×H×W at half the size: [1, 3, 3, 1]/8, then every second pixel; a quarter of `upsample`ᵀ."""
-    # Interpolation's own backward pass is this filter. In a step with a gradient penalty it takes a fifth of the time
-    # of a depthwise convolution.
+    # The backward pass of bilinear interpolation is this filter. In a step with a gradient penalty it takes a fifth of
+    # the time of a depthwise convolution.
     batch, channels, height, width = x.shape
     small = [batch, channels, height // 2, width // 2]
     return torch.ops.aten.upsample_bilinear2d_backward(x, [height, width], small, False) / 4
@@ -55,8 +55,8 @@ def blur(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
 class _Filter(torch.autograd.Function):
     """[1, 3, 3, 1] in both directions, in the precision of `x`.
 
-    It and `_Spread` are each the other's gradient. Without them, the second derivative of such a convolution, which a
-    gradient penalty needs, would be torch's: one more convolution for each channel.
+    `_Spread` is its gradient, and it is the gradient of `_Spread`. A gradient penalty needs the second derivative, for
+    which torch's own code would run one convolution for each channel.
     """
 
     @staticmethod

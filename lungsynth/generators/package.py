@@ -1,16 +1,16 @@
-"""The generator package record: weights, what made them, and the one way to draw slices from them."""
+"""The generator package: weights, how they were made, and the one way to sample slices from them."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, JsonValue, SerializeAsAny, ValidationError
+from pydantic import Field, JsonValue, SerializeAsAny, ValidationError, field_validator
 from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -50,6 +50,16 @@ class GeneratorCard(Config):
         default=None, description="against `val` at that moment, see `training.monitor`; none: the last one was kept"
     )
     training: dict[str, JsonValue] | None = None
+
+    @field_validator("generator", mode="before")
+    @classmethod
+    def _one_channel(cls, generator: Any) -> Any:
+        """Cards of older versions state the `channels`."""
+        if not isinstance(generator, Mapping) or "channels" not in generator:
+            return generator
+        if generator["channels"] != 1:
+            raise ValueError(f"channels is {generator['channels']}, but slices have one")
+        return {key: value for key, value in generator.items() if key != "channels"}
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,7 @@ class GeneratorPackage:
         Raises:
             LungsynthError: the card or the weights are missing, damaged or do not belong together.
         """
-        # The initial weights, overwritten at once, must cost callers no draw.
+        # Initial weights, overwritten below, must not use up callers' random numbers.
         with torch.random.fork_rng(devices=[]), on_the_cpu():
             generator = new_network(self.card.generator).float()
         load_weights(generator, self.folder / WEIGHTS)
@@ -121,10 +131,10 @@ class GeneratorPackage:
             LungsynthError: a label is not a code of this generator's classes, or the seed is none.
         """
         with on_the_cpu():
-            return draw(self.load(), *self._asked(labels, seed))
+            return generate(self.load(), *self._asked(labels, seed))
 
     def sample_pairs(self, labels: np.ndarray, seed: int) -> Pairs:
-        """The slices that `sample` gives, with the masks that were drawn with them.
+        """The slices that `sample` returns, with their masks.
 
         Raises:
             LungsynthError: a label is not a code of this generator's classes, the seed is none, or it draws no masks.
@@ -132,7 +142,7 @@ class GeneratorPackage:
         if not self.card.generator.masks:
             raise LungsynthError(f"{self.folder}: draws no masks; train a generator with generator.masks: true")
         with on_the_cpu():
-            return draw_pairs(self.load(), *self._asked(labels, seed))
+            return generate_pairs(self.load(), *self._asked(labels, seed))
 
     def _asked(self, labels: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
         """Latents N×nz of the seed, and class codes int64 N."""
@@ -159,10 +169,11 @@ class GeneratorPackage:
         return network.eval()
 
     def realness(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
-        """Scores float32 N of the discriminator, higher is more real; None where there is none, or it wants masks too.
+        """The discriminator's scores float32 N of slices uint8 N×H×W of the classes `labels` int64 N; real is high.
 
-        Of slices uint8 N×H×W said to be of the classes `labels` int64 N. Some discriminators look at neighbours in the
-        batch as well: the order is shuffled, for those of one patient would be taken for a generator's repeats.
+        None where the package has no discriminator, or one that also needs masks. Some discriminators compare a slice
+        with its neighbours in the batch. So the order is shuffled: neighbouring slices of one patient would look like a
+        generator that repeats itself.
         """
         network = None if self.card.generator.masks else self.load_discriminator()
         if network is None:
@@ -197,26 +208,24 @@ class GeneratorPackage:
 
 @contextmanager
 def on_the_cpu() -> Iterator[None]:
-    """Whatever default device and autocast a caller has set, tensors are made on the CPU and computed as they are."""
+    """Make tensors on the CPU and compute without autocast, whatever defaults a caller has set."""
     with torch.device("cpu"), torch.autocast("cpu", enabled=False):
         yield
 
 
-def draw(generator: GeneratorNetwork, latents: Tensor, labels: Tensor) -> np.ndarray:
-    """Slices uint8 N×H×W, N×3×H×W in colour, of `latents` N×nz and `labels` int64 N; all on the generator's device."""
-    images = _draw_planes(generator, latents, labels)[:, : generator.config.channels]
-    return images[:, 0] if images.shape[1] == 1 else images
+def generate(generator: GeneratorNetwork, latents: Tensor, labels: Tensor) -> np.ndarray:
+    """Slices uint8 N×H×W of `latents` N×nz and `labels` int64 N, both on the generator's device."""
+    return _generate_planes(generator, latents, labels)[:, 0]
 
 
-def draw_pairs(generator: GeneratorNetwork, latents: Tensor, labels: Tensor) -> Pairs:
-    """The slices that `draw` gives, and their masks, of a generator that draws these."""
-    planes = _draw_planes(generator, latents, labels)
-    images, masks = np.split(planes, [generator.config.channels], axis=1)
-    return Pairs(images[:, 0] if images.shape[1] == 1 else images, (masks[:, 0] > 127).astype(np.uint8))
+def generate_pairs(generator: GeneratorNetwork, latents: Tensor, labels: Tensor) -> Pairs:
+    """The slices that `generate` returns, and their masks, of a generator with `masks`."""
+    planes = _generate_planes(generator, latents, labels)
+    return Pairs(planes[:, 0], (planes[:, 1] > 127).astype(np.uint8))
 
 
-def _draw_planes(generator: GeneratorNetwork, latents: Tensor, labels: Tensor) -> np.ndarray:
-    """All that the generator draws, uint8 N×C×H×W, `BATCH` at a time."""
+def _generate_planes(generator: GeneratorNetwork, latents: Tensor, labels: Tensor) -> np.ndarray:
+    """All channels that the generator generates, uint8 N×C×H×W, in passes of `BATCH`."""
     size = generator.config.size
 
     def work(batch: tuple[Tensor, Tensor]) -> np.ndarray:
@@ -225,10 +234,10 @@ def _draw_planes(generator: GeneratorNetwork, latents: Tensor, labels: Tensor) -
             return to_uint8(planes).cpu().numpy()
 
     batches = zip(latents.split(BATCH), labels.split(BATCH), strict=True)
-    drawn = list(side_by_side(work, batches) if latents.device.type == "cpu" else map(work, batches))
-    return np.concatenate([np.empty((0, generator.config.planes, size, size), np.uint8), *drawn])
+    generated = list(side_by_side(work, batches) if latents.device.type == "cpu" else map(work, batches))
+    return np.concatenate([np.empty((0, generator.config.planes, size, size), np.uint8), *generated])
 
 
 def to_uint8(planes: Tensor) -> Tensor:
-    """Grey values uint8 of what was drawn in [-1, 1], of any shape."""
+    """Grey values uint8 of images in [-1, 1], of any shape."""
     return ((planes + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""A network of its own for each class, of any family, behind the interface of one."""
+"""Networks of any family, one for each class, behind the interface of a single one."""
 
 import torch
 from torch import Tensor, nn
@@ -7,9 +7,9 @@ from lungsynth.generators.family import DiscriminatorNetwork, GeneratorConfig, G
 
 
 class PerClass(GeneratorNetwork):
-    """Draws each slice by the network of its class.
+    """Generates each slice by the network of its class.
 
-    Every network draws every slice, and one of them is kept: a choice by the labels before could not be exported.
+    Every network generates every slice, and that of the class is kept: selecting networks first could not be exported.
     """
 
     def __init__(self, config: GeneratorConfig) -> None:
@@ -32,8 +32,8 @@ class PerClassDiscriminator(DiscriminatorNetwork):
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config
-        found = (new_discriminator(config.of_one_class) for _ in config.classes)
-        self.networks = nn.ModuleList(network for network in found if network is not None)
+        of_class = (new_discriminator(config.of_one_class) for _ in config.classes)
+        self.networks = nn.ModuleList(filter(None, of_class))
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Scores B of `images` B×C×H×W said to be of the classes `labels` int64 B."""

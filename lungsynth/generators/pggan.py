@@ -41,22 +41,22 @@ class PgganConfig(GeneratorConfig):
 
 
 class Growing(nn.Module):
-    """A network of blocks, one for each doubling of the resolution, of which only the first ones are in use."""
+    """A network with a block for each doubling of the resolution; it uses the first `depth` blocks."""
 
-    share: Tensor
-    """Weight of the newest block's picture while it is faded in; on the device, so that a recorded step can read it."""
+    fade: Tensor
+    """Weight of the newest block's image while it is faded in; a tensor, so that no compiled step holds it fixed."""
 
     def __init__(self, doublings: int) -> None:
         super().__init__()
-        self.register_buffer("share", torch.ones(()), persistent=False)
+        self.register_buffer("fade", torch.ones(()), persistent=False)
         self.depth = doublings
         self.fading = False
 
     def grow(self, level: float) -> None:
-        """Work at 2^⌈level⌉ pixels a side, `level` from 2 to log2(size); a fraction is the newest block's weight."""
+        """Work at 2^⌈level⌉ pixels a side, `level` from 2 to log2(size); its fraction is the newest block's weight."""
         self.depth = math.ceil(level) - SMALLEST
         self.fading = not float(level).is_integer()
-        self.share.fill_(level - math.floor(level))
+        self.fade.fill_(level - math.floor(level))
 
 
 class Generator(Growing, GeneratorNetwork):
@@ -73,7 +73,7 @@ class Generator(Growing, GeneratorNetwork):
         self.to_image = nn.ModuleList(EqualConv2d(width, config.planes, 1, gain=1) for width in widths)
 
     def forward(self, z: Tensor, labels: Tensor | None = None, rng: torch.Generator | None = None) -> Tensor:
-        """Images B×C×S×S, S = 2^⌈level⌉, of `z` B×nz and `labels` int64 B, which only classes need; none is random."""
+        """Images B×C×S×S, S = 2^⌈level⌉, of `z` B×nz and `labels` int64 B, which only classes need; not random."""
         x = pixel_norm(z)
         if labels is not None and self.config.classes:
             x = torch.cat([x, one_hot(labels, len(self.config.classes), z)], dim=1)
@@ -84,7 +84,7 @@ class Generator(Growing, GeneratorNetwork):
         image = self.to_image[self.depth](x)
         if self.fading:
             old = _upsample(self.to_image[self.depth - 1](before))
-            image = old + (image - old) * self.share
+            image = old + (image - old) * self.fade
         return image
 
 
@@ -104,8 +104,9 @@ class GeneratorBlock(nn.Module):
 class Discriminator(Growing, DiscriminatorNetwork):
     """Scores slices: the generator's mirror image.
 
-    To the score of all slices each class adds a linear one of its own, which is the projection of Miyato and Koyama
-    (arXiv 1802.05637): unlike a code beside the image, it lets the class weigh every feature.
+    The score is the sum of two linear functions of the features: one for all classes, and one for the class. This is
+    the projection of Miyato and Koyama (arXiv 1802.05637). Unlike a class code beside the image, it gives every feature
+    a weight of its own in each class.
     """
 
     def __init__(self, config: PgganConfig) -> None:
@@ -125,7 +126,7 @@ class Discriminator(Growing, DiscriminatorNetwork):
             x = self.blocks[place](x)
             if self.fading and place == self.depth - 1:
                 old = F.leaky_relu(self.from_image[place](F.avg_pool2d(images, 2)), 0.2)
-                x = old + (x - old) * self.share
+                x = old + (x - old) * self.fade
         x = F.leaky_relu(self.mix(minibatch_spread(x)), 0.2)
         scores = self.score(F.leaky_relu(self.hidden(x.flatten(1)), 0.2))
         return scores[:, 0] + scores.gather(1, 1 + labels[:, None])[:, 0] if self.config.classes else scores[:, 0]
@@ -158,8 +159,8 @@ def _upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0)
 
 
-# Appendix A.1. Batches there are 14 at 256 px and 6 at 512 px, here the multiples of 4 below. A decay of 0.999 a step
-# halves in 693 steps, 11 kimg. Length and phases are those of the authors' code.
+# Appendix A.1. Its batches of 14 at 256 px and 6 at 512 px are rounded down to multiples of 4. Its decay of 0.999 a
+# step is a half-life of 693 steps, 11 kimg. Length and phases are those of the authors' code.
 FAMILY = Family(
     config=PgganConfig,
     generator=Generator,

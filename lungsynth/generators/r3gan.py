@@ -13,12 +13,12 @@ from lungsynth.generators.convolution import PenalisedConv2d
 from lungsynth.generators.family import DiscriminatorNetwork, Family, GeneratorConfig, GeneratorNetwork
 from lungsynth.generators.layers import downsample, upsample
 
-SLOPE = 0.2  # leaky ReLU; the paper takes over StyleGAN2's
+SLOPE = 0.2  # of leaky ReLUs; the paper's, and StyleGAN2's
 CLASS_SPREAD = 0.1
-"""Of the first weights that tell classes apart, against those of the latent vector.
+"""Standard deviation of the initial class embeddings; that of the latent vector is 1.
 
-Slices of all classes look much alike. With codes as long as the latent vector, and a score of its own for each class,
-the generator drew about one slice a class after a thousand that it was shown, and still after ten thousand.
+Slices of all classes look much alike. With embeddings as large as the latent vector and a separate score for each
+class, the generator collapsed to about one slice per class after 1 kimg, and had not recovered after 10 kimg.
 """
 
 
@@ -62,8 +62,8 @@ class R3ganConfig(GeneratorConfig):
         return self
 
 
-def _drawn(layer: nn.Conv2d | nn.Linear, scale: float) -> None:
-    """Draw weights that keep the variance of their input, times `scale`²; no bias."""
+def _initialise(layer: nn.Conv2d | nn.Linear, scale: float) -> None:
+    """Initialise weights so that the output has the variance of the input times `scale`²; biases with zero."""
     nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
     with torch.no_grad():
         layer.weight.mul_(scale)
@@ -74,7 +74,7 @@ def _drawn(layer: nn.Conv2d | nn.Linear, scale: float) -> None:
 def _linear_map(channels: int, width: int) -> nn.Conv2d:
     """A 1×1 convolution without bias or activation."""
     layer = PenalisedConv2d(channels, width, 1, bias=False)
-    _drawn(layer, 1)
+    _initialise(layer, 1)
     return layer
 
 
@@ -90,12 +90,12 @@ class ResidualBlock(nn.Module):
         # Section 3: L^-0.25 for the L blocks of a network and m = 3 layers in each, in general L^(-1/(2m - 2)).
         depth = config.blocks * len(config.widths)
         for layer in (self.widen, self.mix):
-            _drawn(layer, nn.init.calculate_gain("leaky_relu", SLOPE) * depth**-0.25)
+            _initialise(layer, nn.init.calculate_gain("leaky_relu", SLOPE) * depth**-0.25)
         nn.init.zeros_(self.narrow.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """B×`width`×H×W of the same."""
-        y = F.leaky_relu(self.widen(x), SLOPE, inplace=True)  # a third less memory: gradients need the result alone
+        """B×`width`×H×W of `x` B×`width`×H×W."""
+        y = F.leaky_relu(self.widen(x), SLOPE, inplace=True)  # a third less memory: its gradient needs the output only
         y = F.leaky_relu(self.mix(y), SLOPE, inplace=True)
         return x + self.narrow(y)
 
@@ -122,7 +122,7 @@ class Generator(GeneratorNetwork):
         self.stages = nn.ModuleList(_stage(width, config) for width in widths)
         self.transitions = nn.ModuleList(_change(*pair) for pair in pairwise(widths))
         self.to_image = _linear_map(widths[-1], config.planes)
-        _drawn(self.modulate, 1)
+        _initialise(self.modulate, 1)
         if self.embed is not None:
             nn.init.normal_(self.embed.weight, std=CLASS_SPREAD)
 
@@ -133,12 +133,12 @@ class Generator(GeneratorNetwork):
         x = self.basis * self.modulate(z)[:, :, None, None]
         x = self.stages[0](x.contiguous(memory_format=torch.channels_last))
         for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
-            x = stage(upsample(transition(x)))  # the order changes nothing, but here the convolution is small
+            x = stage(upsample(transition(x)))  # either order gives the same numbers; this convolution is smaller
         return self.to_image(x)
 
 
 class Discriminator(DiscriminatorNetwork):
-    """Scores slices by a generator run backwards; the class by projection (arXiv 1802.05637)."""
+    """Scores slices: the generator's mirror image; the class by projection (arXiv 1802.05637)."""
 
     def __init__(self, config: R3ganConfig) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class Discriminator(DiscriminatorNetwork):
         self.features = nn.Linear(widths[-1], widths[-1] if config.classes else 1, bias=False)
         self.embed = nn.Embedding(len(config.classes), widths[-1]) if config.classes else None
         for layer in (self.basis, self.features):
-            _drawn(layer, 1)
+            _initialise(layer, 1)
         if self.embed is not None:
             nn.init.normal_(self.embed.weight, std=CLASS_SPREAD)
             with torch.no_grad():
@@ -170,10 +170,10 @@ def _burn_in(start: float, end: float) -> dict[str, JsonValue]:
     return {"start": start, "end": end, "until_kimg": 20_000}
 
 
-# Table 9, FFHQ, and of the augmentation in appendix D what leaves a slice possible. The weights of the penalties are
-# for 128 px, halfway between the published 2 to 0.2 for 64 px and 150 to 15 for 256 px: run files of other sizes state
-# theirs. So do run files of far fewer slices with every schedule, or the whole run is the burn-in phase, in which the
-# weights are hardly averaged.
+# Table 9, FFHQ; of the augmentation in appendix D, the changes that leave a slice anatomically possible. The penalties'
+# weights are for 128 px, between the published 2 to 0.2 for 64 px and 150 to 15 for 256 px: run files of other sizes
+# have to state theirs. Run files of much shorter runs have to state every schedule: otherwise the whole run lies within
+# the burn-in phase, in which weights are hardly averaged.
 FAMILY = Family(
     config=R3ganConfig,
     generator=Generator,

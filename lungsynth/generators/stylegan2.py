@@ -1,7 +1,7 @@
 """StyleGAN2 (Karras et al., arXiv 1912.04958), with the conditioning and small-data settings of ADA (arXiv 2006.06676).
 
-The skip generator and residual discriminator of section 4.1, in plain PyTorch. Where a gain stands before a leaky ReLU
-and not behind it, it is the same function, by a pass over the activations less.
+The skip generator and residual discriminator of section 4.1, in plain PyTorch. Gains are applied before leaky ReLUs,
+not after them as in the original: the function is the same, and a pass over the activations is saved.
 """
 
 import math
@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from lungsynth.generators.family import DiscriminatorNetwork, Family, GeneratorConfig, GeneratorNetwork
 from lungsynth.generators.layers import EqualConv2d, EqualLinear, blur, downsample, minibatch_spread, one_hot, upsample
 
-GAIN = math.sqrt(2)  # undoes what a leaky ReLU takes from the variance
-MAPPING_RATE = 0.01  # learning rate of the mapping network against all others'; StyleGAN, appendix C
-MIXING = 0.9  # share of the images with two styles; StyleGAN2, appendix B
+GAIN = math.sqrt(2)  # restores the variance after a leaky ReLU
+MAPPING_RATE = 0.01  # learning rate of the mapping network, relative to all others; StyleGAN, appendix C
+MIXING = 0.9  # fraction of the images with two styles; StyleGAN2, appendix B
 EPSILON = 1e-8
 
 
@@ -113,7 +113,7 @@ class StyledConv(nn.Module):
         self.up = up
 
     def forward(self, x: Tensor, w: Tensor, rng: torch.Generator | None) -> Tensor:
-        """B×`width`×`side`×`side`; the noise is new for each image where `rng` is given, else always the same."""
+        """B×`width`×`side`×`side`; with `rng` the noise is new for each image, without it always the same."""
         x = modulated_convolution(x, self.weight, self.style(w), self.up, GAIN)
         noise = self.noise
         if rng is not None:
@@ -123,7 +123,7 @@ class StyledConv(nn.Module):
 
 
 class ToGrey(nn.Module):
-    """A layer's share of the image: a modulated 1×1 convolution, without demodulation."""
+    """A layer's contribution to the image: a modulated 1×1 convolution, without demodulation."""
 
     def __init__(self, channels: int, image_channels: int, nw: int) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class ToGrey(nn.Module):
 
 
 class Generator(GeneratorNetwork):
-    """Maps latent vectors and class codes to styles, and draws slices from these."""
+    """Maps latent vectors and class codes to styles, and styles to slices."""
 
     def __init__(self, config: Stylegan2Config) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ class Generator(GeneratorNetwork):
         return self.synthesis(self.mapping(z, labels, rng), rng)
 
     def mapping(self, z: Tensor, labels: Tensor | None = None, rng: torch.Generator | None = None) -> Tensor:
-        """Styles B×layers×nw, the same for every layer; with `rng`, from some layer on often those of other latents."""
+        """Styles B×layers×nw, the same in every layer; with `rng`, often those of other latents from some layer on."""
         w = self.to_style(z, labels)[:, None]
         layers = len(self.convs) + 1
         if rng is None:
@@ -172,7 +172,7 @@ class Generator(GeneratorNetwork):
         return torch.where(torch.arange(layers, device=z.device)[:, None] < switch, w, other)
 
     def synthesis(self, styles: Tensor, rng: torch.Generator | None = None) -> Tensor:
-        """Images B×C×H×W of `styles` B×layers×nw. An image's layer shares its style with the convolution after it."""
+        """Images B×C×H×W of `styles` B×layers×nw. Each `ToGrey` layer has the style of the convolution after it."""
         w = styles.unbind(dim=1)
         x = self.convs[0](self.constant, w[0], rng)
         image = self.greys[0](x, w[1])
@@ -188,7 +188,7 @@ class DownBlock(nn.Module):
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        # Both branches times √½, to keep the variance of their sum: for `down`, times √2 as well, it comes to 1.
+        # Both branches are multiplied by √½, so that their sum keeps the variance. With its √2, `down` has a gain of 1.
         self.skip = EqualConv2d(channels, width, 1, gain=math.sqrt(0.5), bias=False)
         self.conv = EqualConv2d(channels, channels, 3)
         self.down = EqualConv2d(channels, width, 3, gain=1.0)
@@ -218,7 +218,7 @@ class Discriminator(DiscriminatorNetwork):
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Scores B of `images` B×C×H×W in [-1, 1], said to be of the classes `labels` int64 B."""
-        # One channel looks the same in either order of memory, and would lead to the slower one.
+        # An image of one channel has no definite memory format; without this, torch would choose the slower one.
         x = self.from_grey(images).contiguous(memory_format=torch.channels_last)
         x = self.blocks(F.leaky_relu(x, 0.2))
         x = F.leaky_relu(self.mix(minibatch_spread(x)), 0.2)
@@ -228,9 +228,9 @@ class Discriminator(DiscriminatorNetwork):
         return (x * self.project(None, labels)).sum(dim=1) / math.sqrt(x.shape[1])
 
 
-# ADA's automatic setting for up to 512 px (R1 by its rule of thumb, 0.0002·size²/batch, for 128 px: change it with
-# them). StyleGAN2 takes a step of Adam of its own for each penalty, and shrinks rates and betas to make up for the more
-# frequent steps; here a penalty is added to the same step's loss, so that there is nothing to make up for.
+# ADA's automatic setting for up to 512 px. R1 follows its rule of thumb 0.0002·size²/batch for 128 px: change it with
+# size and batch. StyleGAN2 takes a separate step of Adam for each penalty, and lowers rates and betas to compensate for
+# the additional steps. Here a penalty is added to the loss of the same step, so that no compensation is needed.
 FAMILY = Family(
     config=Stylegan2Config,
     generator=Generator,

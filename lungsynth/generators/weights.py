@@ -35,15 +35,15 @@ def load_weights(module: nn.Module, path: Path) -> None:
     module.load_state_dict(state)
 
 
-def _differences(expected: Mapping[str, Tensor], found: object) -> list[str]:
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+def _differences(expected: Mapping[str, Tensor], state: object) -> list[str]:
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         return ["the file holds no state dict"]
-    missing = [f"{key} is missing" for key in expected if key not in found]
-    superfluous = [f"{key} is superfluous" for key in found if key not in expected]
+    missing = [f"{key} is missing" for key in expected if key not in state]
+    superfluous = [f"{key} is superfluous" for key in state if key not in expected]
     shapes = [
-        f"{key} is {_shape(found[key])}, not {_shape(tensor)}"
+        f"{key} is {_shape(state[key])}, not {_shape(tensor)}"
         for key, tensor in expected.items()
-        if key in found and found[key].shape != tensor.shape
+        if key in state and state[key].shape != tensor.shape
     ]
     return missing + superfluous + shapes
 

@@ -2,6 +2,6 @@
 
 from lungsynth.training.config import TrainingConfig
 from lungsynth.training.data import Slices
-from lungsynth.training.per_class import train_generator
+from lungsynth.training.train import train_generator
 
 __all__ = ["Slices", "TrainingConfig", "train_generator"]

@@ -20,7 +20,7 @@ from lungsynth.training.stopping import StoppedError
 
 
 def main() -> int:
-    """Train; gives the exit code: 0, 1 after an error that the reader can mend, 128 + n after the signal n."""
+    """Train. The exit code is 0, 1 after a `LungsynthError`, or 128 + n after signal n."""
     parser = argparse.ArgumentParser(prog="python -m lungsynth.training", description="Train a generator of slices.")
     parser.add_argument(
         "-c", "--config", type=Path, required=True, help="run file; its sections generator and training count"
@@ -67,7 +67,7 @@ def _train(options: argparse.Namespace) -> GeneratorPackage:
 
 
 def _make(folder: Path) -> None:
-    """Before hours of training rather than after them."""
+    """Create `folder` before training: an error afterwards would cost hours."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

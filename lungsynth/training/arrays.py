@@ -1,4 +1,4 @@
-"""Arrays of one's own, as a file `.npz`: read, and held against what is promised of them before anything trains."""
+"""Reads a user's arrays from an `.npz` file, and checks them before training."""
 
 import difflib
 import hashlib
@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 
 NAMES = ("images", "labels", "splits", "masks")
 PIECE = 64
-"""Slices that are looked at together: an array may fill the memory, so no copy of it is made."""
+"""Slices that are checked together: an array may fill the memory, so no copy of it is made."""
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """Images uint8 N×H×W or N×3×H×W, class codes int64 N, split codes int64 N, masks uint8 N×H×W of 0 and 1 or none."""
+    """Images uint8 N×H×W, class codes int64 N, split codes int64 N, masks uint8 N×H×W of 0 and 1 or none."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -35,33 +35,33 @@ class Arrays:
 
 
 def read_arrays(path: Path) -> Arrays:
-    """The arrays of a file, as promised of them; what can only mean one thing is put right, and said.
+    """The arrays of a file in the form of `Arrays`; unambiguous deviations are converted, with a warning.
 
     Raises:
-        LungsynthError: it is no such file, or an array holds something else.
+        LungsynthError: the file is not an `.npz` file, or an array has another form.
     """
-    found = _load(path)
-    images = _images(path, found["images"])
-    for name, array in found.items():
+    arrays = _load(path)
+    images = _images(path, arrays["images"])
+    for name, array in arrays.items():
         if array.ndim == 0 or len(array) != len(images):
             raise LungsynthError(f"{path}: has {len(images)} images, but {array.shape[0] if array.ndim else 1} {name}")
-    labels = _codes(path, "labels", found["labels"])
+    labels = _codes(path, "labels", arrays["labels"])
     if labels.min() != 0:
         _refuse(path, "labels", f"go from {labels.min()} to {labels.max()}: count classes from 0")
-    splits = _splits(path, found["splits"]) if "splits" in found else np.zeros(len(labels), np.uint8)
-    masks = _masks(path, found["masks"], images) if "masks" in found else None
+    splits = _splits(path, arrays["splits"]) if "splits" in arrays else np.zeros(len(labels), np.uint8)
+    masks = _masks(path, arrays["masks"], images) if "masks" in arrays else None
     return Arrays(images, labels, splits, masks, _sha256(images, labels, splits, masks))
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
-    """Those arrays of the file that are known by name."""
+    """The arrays of the file whose names are in `NAMES`."""
     remedy = "write one by np.savez(FILE, images=…, labels=…)"
     try:
         with path.open("rb") as opened:  # which numpy leaves open, where the archive is damaged
             file = np.load(opened)
             if isinstance(file, np.ndarray):
                 raise LungsynthError(f"{path}: is one array, {_described(file)}, and no .npz file; {remedy}")
-            found = {name: file[name] for name in _names(path, list(file), remedy)}
+            arrays = {name: file[name] for name in _names(path, list(file), remedy)}
     except MemoryError:
         raise LungsynthError(f"{path}: does not fit into memory; train from the folder of a slice dataset") from None
     except OSError as error:
@@ -71,14 +71,14 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         if "allow_pickle" in why:
             why = "an array of Python objects" if why.startswith("Object arrays") else "no archive"
         raise LungsynthError(f"{path}: is no .npz file of numbers, or damaged ({why}); {remedy}") from error
-    for name, array in found.items():
-        if not isinstance(array, np.ndarray):  # of a foreign zip archive
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # in a zip archive of another kind
             _refuse(path, name, f"are no array; {remedy}")
-    return found
+    return arrays
 
 
 def _names(path: Path, there: list[str], remedy: str) -> list[str]:
-    """Those that are known; one that is nearly so would go unseen."""
+    """Those of `NAMES` that are there; a misspelt one is an error, since it would be ignored."""
     for name in there:
         close = difflib.get_close_matches(name, NAMES, n=1)
         if name not in NAMES and close and close[0] not in there:
@@ -92,9 +92,9 @@ def _names(path: Path, there: list[str], remedy: str) -> list[str]:
 def _images(path: Path, images: np.ndarray) -> np.ndarray:
     if images.size == 0 or images.dtype.kind not in "biuf":
         _refuse(path, "images", f"are {_described(images)}: write some as uint8 N×H×W")
-    if images.ndim != 3 and not (images.ndim == 4 and images.shape[1] == 3):
+    if images.ndim != 3:
         hint = _without_axis(images, "images")
-        _refuse(path, "images", f"are {_described(images)}, and not N×H×W, nor N×3×H×W in colour{hint}")
+        _refuse(path, "images", f"are {_described(images)}, and not N×H×W{hint}")
     if images.dtype == np.uint8 and any(piece.max() > 1 for piece in _pieces(images)):
         return images
     low, high = _range(images)
@@ -110,19 +110,16 @@ def _images(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 def _without_axis(array: np.ndarray, name: str) -> str:
-    """How an array of channels becomes one that is known."""
-    if array.ndim != 4:
-        return ""
-    if array.shape[1] == 1:
+    """How to remove an axis of one channel."""
+    if array.ndim == 4 and array.shape[1] == 1:
         return f": write {name}[:, 0]"
-    return {1: f": write {name}[..., 0]", 3: f": write {name}.transpose(0, 3, 1, 2)"}.get(array.shape[3], "")
+    return f": write {name}[..., 0]" if array.ndim == 4 and array.shape[3] == 1 else ""
 
 
 def _masks(path: Path, masks: np.ndarray, images: np.ndarray) -> np.ndarray:
-    expected = (*images.shape[:1], *images.shape[-2:])
-    if masks.shape != expected:
+    if masks.shape != images.shape:
         hint = _without_axis(masks, "masks")
-        _refuse(path, "masks", f"are {_described(masks)}, and not {_shape(expected)} as the images{hint}")
+        _refuse(path, "masks", f"are {_described(masks)}, and not {_shape(images.shape)} as the images{hint}")
     if masks.dtype.kind not in "biuf":
         _refuse(path, "masks", f"are {_described(masks)}, and not numbers 0 and 1")
     if masks.dtype == bool:
@@ -143,7 +140,7 @@ def _masks(path: Path, masks: np.ndarray, images: np.ndarray) -> np.ndarray:
 
 
 def _splits(path: Path, splits: np.ndarray) -> np.ndarray:
-    """Codes of the splits, in the type that they came in where that is a number's."""
+    """Codes of the splits; numbers keep their type."""
     allowed = ", ".join(f"{code} ({name})" for code, name in enumerate(SPLITS))
     if splits.dtype == bool:
         _refuse(path, "splits", f"are true and false; allowed: {allowed}")
@@ -154,11 +151,11 @@ def _splits(path: Path, splits: np.ndarray) -> np.ndarray:
         codes = np.array([SPLITS.index(word) for word in words])
     else:
         codes = _codes(path, "splits", splits).astype(splits.dtype)
-    found = np.unique(codes).tolist()
-    if unknown := [code for code in found if code not in range(len(SPLITS))]:
+    present = np.unique(codes).tolist()
+    if unknown := [code for code in present if code not in range(len(SPLITS))]:
         _refuse(path, "splits", f"hold {unknown[0]:g}; allowed: {allowed}")
-    if 0 not in found:
-        _refuse(path, "splits", f"hold {' and '.join(SPLITS[int(code)] for code in found)}, but no train: {allowed}")
+    if 0 not in present:
+        _refuse(path, "splits", f"hold {' and '.join(SPLITS[int(code)] for code in present)}, but no train: {allowed}")
     return codes
 
 
@@ -177,7 +174,7 @@ def _codes(path: Path, name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _column(path: Path, name: str, array: np.ndarray) -> np.ndarray:
-    """An array N; one of N×1 can only mean the same."""
+    """An array N; N×1 is converted."""
     if array.ndim == 2 and array.shape[1] == 1:
         _say(path, f"{name}, {_shape(array.shape)}, are taken for {len(array)} values")
         return array[:, 0]
@@ -197,7 +194,7 @@ def _pieces(array: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _range(array: np.ndarray) -> tuple[float, float]:
-    """Least and greatest value; not a number where one is none."""
+    """Least and greatest value; NaN if the array has one."""
     low, high = zip(*((piece.min(), piece.max()) for piece in _pieces(array)), strict=True)
     return float(np.min(low)), float(np.max(high))
 
@@ -211,7 +208,7 @@ def _described(array: np.ndarray) -> str:
 
 
 def _say(path: Path, what: str) -> None:
-    """Once, by the first of several processes."""
+    """Warn, in the first of several processes only."""
     if os.environ.get("RANK", "0") == "0":
         log.warning("%s: %s", path, what)
 

@@ -1,9 +1,9 @@
-"""Differentiable augmentation of what the discriminator sees, real and synthetic alike (DiffAugment, arXiv 2006.10738).
+"""Differentiable augmentation of the discriminator's input, real and synthetic (DiffAugment, arXiv 2006.10738).
 
-Only what leaves a slice a possible slice: no flips, which break situs, and no scaling of contrast, which breaks HU.
-Each kind of change happens to each image on its own with probability p. It does not leak into what the generator draws
-while p < 1: the unchanged slices then stand out as the most frequent, and only the true distribution explains all that
-is seen (ADA, arXiv 2006.06676, section 2.2). In practice leaks begin above p = 0.8.
+Augmented slices stay anatomically possible: there are no flips, which break situs, and no scaling of contrast, which
+breaks HU. Each kind of change is applied to each image independently with probability p. While p < 1, the generator
+does not learn the augmentation: of all distributions, only the true one looks like the real slices after it (ADA, arXiv
+2006.06676, section 2.2). In practice augmentation leaks into generated slices above p = 0.8.
 """
 
 import math
@@ -19,7 +19,7 @@ from lungsynth.training.schedule import Ramp, Scheduled
 
 
 class AugmentConfig(Config):
-    """The kinds of change, none of which costs time at 0, and how often one happens."""
+    """How far each kind of change goes, and how often it happens; a kind that is 0 costs no time."""
 
     translate: float = Field(
         default=0.0625,
@@ -81,10 +81,11 @@ class AugmentConfig(Config):
 
 
 def draw_changes(count: int, p: Tensor, config: AugmentConfig, draws: Draws) -> Tensor:
-    """How each of `count` images is changed, with probability `p` (a scalar) in each way.
+    """Random changes of `count` images; each kind of change happens with probability `p`, a scalar.
 
-    `count`×8: shift to the right and down (shares of the side), logarithm of the zoom, turn (radians, clockwise), shift
-    of grey (values in [-1, 1]), side of the blanked square, and its centre from the left and from the top (shares).
+    `count`×8: shift to the right and down, logarithm of the zoom, turn (radians, clockwise), shift of grey (values are
+    in [-1, 1]), side of the blanked square, and its centre from the left and from the top. Lengths are fractions of the
+    image's side.
     """
     shift, zoom, turn, grey, blank = (draws.uniform(count, 5) < p).float().split(1, dim=1)
     shifts, zooms, turns, greys = (draws.uniform(count, 5) * 2 - 1).split([2, 1, 1, 1], dim=1)
@@ -102,9 +103,9 @@ def draw_changes(count: int, p: Tensor, config: AugmentConfig, draws: Draws) -> 
 
 
 def augment(images: Tensor, changes: Tensor, config: AugmentConfig, masks: bool = False) -> Tensor:
-    """`images` B×C×H×H in [-1, 1], changed as `changes` B×8 says; the border is repeated outwards.
+    """`images` B×C×H×H in [-1, 1] after `changes` B×8; the border is repeated outwards.
 
-    Where the last channel `masks` the others, it moves with them, but keeps its brightness.
+    With `masks` the last channel is a mask: it moves with the others, but keeps its brightness.
     """
     if config.translate:
         images = _shift(images, changes[:, 0], changes[:, 1])
@@ -119,7 +120,7 @@ def augment(images: Tensor, changes: Tensor, config: AugmentConfig, masks: bool 
 
 
 def _shift(images: Tensor, right: Tensor, down: Tensor) -> Tensor:
-    # By whole pixels and by index: the noise stays as it is, and a gather takes a tenth of grid_sample's time.
+    # Whole pixels, by index: interpolation would smooth noise, and a gather takes a tenth of grid_sample's time.
     count, channels, side, _ = images.shape
     places = torch.arange(side, device=images.device)
     rows, columns = ((places - (by * side).round().long()[:, None]).clamp(0, side - 1) for by in (down, right))
@@ -128,8 +129,8 @@ def _shift(images: Tensor, right: Tensor, down: Tensor) -> Tensor:
 
 
 def _zoom_and_turn(images: Tensor, log_zoom: Tensor, turn: Tensor) -> Tensor:
-    # About the centre. `grid` is the old place of each new one; its map is a turn and a zoom, which mirror nothing.
-    # Not by affine_grid: its matrix product is coarse in bfloat16 and TF32.
+    # About the centre. `grid` holds for each new pixel its old place. affine_grid is not used, since its matrix product
+    # is coarse in bfloat16 and TF32.
     side = images.shape[-1]
     places = (torch.arange(side, device=images.device) + 0.5) * 2 / side - 1
     cos, sin = (part(turn)[:, None, None] / log_zoom.exp()[:, None, None] for part in (torch.cos, torch.sin))

@@ -11,7 +11,7 @@ from lungsynth.generators.family import GeneratorConfig, family
 from lungsynth.generators.layers import GROUP
 from lungsynth.training.augment import AugmentConfig
 from lungsynth.training.growth import GrowthConfig
-from lungsynth.training.losses import AdversarialLoss, DenoisingLoss, Loss
+from lungsynth.training.losses import AdversarialLoss, Loss
 from lungsynth.training.monitor import MonitorConfig
 from lungsynth.training.schedule import Scheduled
 
@@ -72,7 +72,9 @@ class TrainingConfig(Config):
         default=False, description="torch.compile, for all passes without a gradient penalty; minutes at the start"
     )
     micro_batch: int | None = Field(
-        default=None, ge=GROUP, description="slices in one pass of one process, less than its share to save memory"
+        default=None,
+        ge=GROUP,
+        description="slices in one pass of one process, fewer than it has of a batch to save memory",
     )
     threads: int = Field(
         default=0,
@@ -95,7 +97,7 @@ class TrainingConfig(Config):
 
     @model_validator(mode="after")
     def _augments_nothing_to_denoise(self) -> Self:
-        if isinstance(self.loss, DenoisingLoss) and self.augment.kinds:
+        if self.augment.kinds and not self.loss.augments:
             raise ValueError(
                 f"augment: {', '.join(self.augment.kinds)} would be drawn by a network that learns to denoise; set to 0"
             )
@@ -133,12 +135,12 @@ class TrainingSections(Config):
 
 
 def with_recipe(generator: GeneratorConfig, training: Mapping[str, Any]) -> dict[str, Any]:
-    """The section `training` of a run file, completed by the recipe of the generator's family."""
+    """The section `training` of a run file, over the recipe of the generator's family."""
     return _merge(family(generator.family).recipe, training)
 
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over`, completed by `under`; of two sections of another `kind`, the upper stands alone."""
+    """`under`, updated by `over`, and so are sections within; one of another `kind` replaces the section in `under`."""
     merged = dict(under)
     for key, value in over.items():
         below = under.get(key)

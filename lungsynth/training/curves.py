@@ -1,4 +1,4 @@
-"""The course of a training, as a picture of its log."""
+"""Plots the log of a training."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -11,26 +11,26 @@ PANELS = {
     "KID to val": ("kid_val",),
     "diversity": ("diversity",),
 }
-"""What stands together, by the title above it; what a log does not have is left out, and so is all else."""
+"""Title and columns of each panel; columns that a log does not have are left out."""
 RANGES = {"mean sign of the scores": (-1.05, 1.05), "augmentation, p": (-0.05, 1.05), "diversity": (0, None)}
-SURE = 1e-2
-"""KID below which a logarithmic axis would show noise; it may be negative."""
+LINEAR_BELOW = 1e-2
+"""KID up to which its axis is linear: smaller values are noise, and may be negative."""
 COLOURS = ("#1f77b4", "#d95f02", "#1b9e77")
 
 log = logging.getLogger(__name__)
 
 
 def save_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draw the log's lines over `kimg` into the PNG `path`; without matplotlib, say so and draw nothing."""
+    """Plot the log over `kimg` into the PNG `path`; without matplotlib, log a warning."""
     try:
-        # Training alone does without it.
+        # matplotlib is optional: training alone does not install it.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         log.warning("%s was not drawn: matplotlib is not installed", path.name)
         return
     seen = set().union(*rows)
-    panels = {title: found for title, names in PANELS.items() if (found := [name for name in names if name in seen])}
+    panels = {title: [name for name in names if name in seen] for title, names in PANELS.items() if seen & {*names}}
     figure = Figure(figsize=(8, 1 + 1.7 * len(panels)), dpi=100, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     for (title, names), axes in zip(
@@ -45,7 +45,7 @@ def save_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         if title in RANGES:
             axes.set_ylim(RANGES[title])
         if title == "KID to val":
-            axes.set_yscale("symlog", linthresh=SURE, subs=(2, 5))
+            axes.set_yscale("symlog", linthresh=LINEAR_BELOW, subs=(2, 5))
             for say in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
                 say("{x:g}")
         if len(names) > 1:

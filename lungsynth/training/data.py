@@ -1,10 +1,10 @@
-"""Slices for training: uint8, on the device where they fit, else read ahead batch by batch."""
+"""Slices for training: uint8, on a GPU if they fit, otherwise read ahead batch by batch."""
 
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.family import GeneratorConfig
 
-SHARE = 0.25
+MEMORY_FRACTION = 0.25
 """Of a GPU's free memory that slices may take: networks and their gradients need the rest."""
 AHEAD = 4
 """Batches that are read before they are asked for."""
@@ -24,10 +24,10 @@ PIECE = 64 << 20
 
 @dataclass(frozen=True)
 class Slices:
-    """Some of a dataset's slices: `images` uint8 N×H×W (N×C×H×W in colour), class codes int64 N, and which rows count.
+    """The `rows` of a dataset: `images` uint8 N×H×W, class codes `labels` int64 N, `rows` int64 n.
 
-    `images` may be a memory map: only the rows that a step draws are read. So may `masks`, uint8 N×H×W of 0 and 1: they
-    are there if the generator is to draw them with the images.
+    `images` and `masks` may be memory maps: a step reads only the rows of its batch. `masks`, uint8 N×H×W of 0 and 1,
+    are given if the generator has `masks`.
     """
 
     images: Any
@@ -37,23 +37,22 @@ class Slices:
 
     @classmethod
     def all(cls, images: np.ndarray, labels: np.ndarray) -> "Slices":
-        """Every row counts."""
+        """With every row."""
         return cls(images, labels, np.arange(len(labels)))
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, places: np.ndarray) -> np.ndarray:
-        """Images uint8 n×C×H×W at these places among `rows`.
+        """Images uint8 n×1×H×W at these places among `rows`.
 
         Raises:
             LungsynthError: they cannot be read.
         """
-        images = self._read(self.images, places)
-        return images if images.ndim == 4 else images[:, None]
+        return self._read(self.images, places)[:, None]
 
     def planes(self, places: np.ndarray) -> np.ndarray:
-        """The same with the masks, 0 and 255, as the last channel, where there are any."""
+        """Images as of `take`; with masks, these are the last channel, 0 and 255."""
         images = self.take(places)
         if self.masks is None:
             return images
@@ -75,25 +74,25 @@ class Slices:
 
 
 @dataclass(frozen=True)
-class Share:
-    """What process `rank` of `world` is given of the batch of `batch` slices in step number `step`."""
+class Request:
+    """The slices of process `rank` of `world`, in step number `step`, of a batch of `size` slices."""
 
     step: int
-    batch: int
-    rank: int = 0
-    world: int = 1
+    size: int
+    rank: int
+    world: int
 
-    def after(self, steps: int) -> "Share":
+    def after(self, steps: int) -> "Request":
         """The same, so many steps later."""
-        return Share(self.step + steps, self.batch, self.rank, self.world)
+        return replace(self, step=self.step + steps)
 
 
 class Source:
-    """Real slices and their class codes, batch by batch; which ones, follows from the seed and the step alone.
+    """Real slices and their class codes, batch by batch; the seed and the step alone determine which ones.
 
-    Slices go to a GPU once and as a whole, where they take at most `SHARE` of its free memory. Else they stay where
-    they are, be it in memory or in files, and a thread reads the next batches while the networks are busy. It may guess
-    wrong (the batch grows), which costs time and changes nothing.
+    All slices go to a GPU at the start, where they take at most `MEMORY_FRACTION` of its free memory. Else they stay in
+    memory or in files, and a thread reads the next batches while the networks are busy. Where it expects the wrong size
+    of the next batch, time is lost, and nothing else.
     """
 
     def __init__(self, slices: Slices, *, balanced: bool, seed: int, device: torch.device, resident: bool) -> None:
@@ -104,7 +103,7 @@ class Source:
         self._counts = np.unique(codes, return_counts=True)[1] if balanced else np.array([len(codes)])
         self._starts = self._counts.cumsum() - self._counts
         self._codes = codes
-        self._ahead: deque[tuple[Share, Future[list[Tensor]]]] = deque()
+        self._ahead: deque[tuple[Request, Future[list[Tensor]]]] = deque()
         self._reader = ThreadPoolExecutor(1, "slices")
         self._images = _to_device(slices, device) if resident else None
 
@@ -112,33 +111,33 @@ class Source:
         """End the thread."""
         self._reader.shutdown(cancel_futures=True)
 
-    def draw(self, step: int, batch: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
-        """Images B×C×H×W in [-1, 1] and class codes int64 B: process `rank`'s share of a batch of `batch` slices.
+    def batch(self, step: int, size: int, *, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
+        """Images B×C×H×W in [-1, 1] and class codes int64 B: process `rank`'s slices of a batch of `size`.
 
-        Drawn with replacement; where balanced, each class is equally likely. A mask is the last channel.
+        They are drawn with replacement; where balanced, each class is equally likely. A mask is the last channel.
 
         Raises:
             LungsynthError: the slices cannot be read.
         """
-        share = Share(step, batch, rank, world)
-        if self._ahead and self._ahead[0][0] != share:
-            for _, guess in self._ahead:
-                guess.cancel()
+        request = Request(step, size, rank, world)
+        if self._ahead and self._ahead[0][0] != request:
+            for _, read in self._ahead:
+                read.cancel()
             self._ahead.clear()
         while len(self._ahead) < AHEAD:
-            wanted = share.after(len(self._ahead))
-            self._ahead.append((wanted, self._reader.submit(self._read, wanted)))
+            later = request.after(len(self._ahead))
+            self._ahead.append((later, self._reader.submit(self._read, later)))
         images, codes = (part.to(self._device, non_blocking=True) for part in self._ahead.popleft()[1].result())
         if self._images is not None:
             images = self._images[images]
         return images.float() / 127.5 - 1, codes
 
-    def _read(self, share: Share) -> list[Tensor]:
-        """Images, or the places of those on the device, and class codes; where a GPU can fetch them by itself."""
-        rng = np.random.default_rng([self._seed, share.step])
-        stratum = rng.integers(len(self._counts), size=share.batch)
-        drawn = self._starts[stratum] + (rng.random(share.batch) * self._counts[stratum]).astype(np.int64)
-        places = self._order[np.array_split(drawn, share.world)[share.rank]]
+    def _read(self, request: Request) -> list[Tensor]:
+        """Images (their places where they are on the device) and class codes; in pinned memory for a GPU."""
+        rng = np.random.default_rng([self._seed, request.step])
+        stratum = rng.integers(len(self._counts), size=request.size)
+        drawn = self._starts[stratum] + (rng.random(request.size) * self._counts[stratum]).astype(np.int64)
+        places = self._order[np.array_split(drawn, request.world)[request.rank]]
         images = torch.from_numpy(places if self._images is not None else self._slices.planes(places))
         parts = [images, torch.from_numpy(self._codes[places])]
         return [part.pin_memory() for part in parts] if self._device.type == "cuda" else parts
@@ -155,15 +154,15 @@ def source_of(slices: Slices, *, balanced: bool, seed: int, device: torch.device
 
 
 def fit(slices: Slices, device: torch.device) -> bool:
-    """Whether the slices should go to the device as a whole. A CPU reads them where they are: files, from its cache."""
+    """Whether all slices should go to the device at the start; never where the device is a CPU."""
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return len(slices) * slices.planes(np.arange(1)).nbytes <= SHARE * free
+    return len(slices) * slices.planes(np.arange(1)).nbytes <= MEMORY_FRACTION * free
 
 
 def _to_device(slices: Slices, device: torch.device) -> Tensor:
-    """All slices, uint8 n×C×H×W; in pieces, since a memory map may be larger than the memory."""
+    """All slices, uint8 n×C×H×W; copied in pieces, since a memory map may be larger than the memory."""
     first = slices.planes(np.arange(1))
     images = torch.empty(len(slices), *first.shape[1:], dtype=torch.uint8, device=device)
     for piece in torch.arange(len(slices)).split(max(1, PIECE // first.nbytes)):
@@ -172,34 +171,33 @@ def _to_device(slices: Slices, device: torch.device) -> Tensor:
 
 
 def check_slices(slices: Slices, generator: GeneratorConfig) -> None:
-    """Whether slices, labels and masks are such as `generator` learns from.
+    """Whether slices, labels and masks fit `generator`.
 
     Raises:
         LungsynthError: they are not.
     """
     labels, images = slices.labels, slices.images
-    channels = (3,) if generator.channels == 3 else ()
-    expected = (len(labels), *channels, generator.size, generator.size)
+    expected = (len(labels), generator.size, generator.size)
     if images.dtype != np.uint8 or tuple(images.shape) != expected or not len(slices):
-        found = f"{images.dtype} {'×'.join(map(str, images.shape))} with {len(labels)} labels"
-        shape = "×".join(map(str, ("N", *expected[1:])))
-        raise LungsynthError(f"training data: need uint8 {shape}, one label each; got {found}")
+        actual = f"{images.dtype} {'×'.join(map(str, images.shape))} with {len(labels)} labels"
+        shape = f"N×{generator.size}×{generator.size}"
+        raise LungsynthError(f"training data: need uint8 {shape}, one label each; got {actual}")
     if (slices.masks is not None) != generator.masks:
         raise LungsynthError(
             "generator.masks is true, but the slices have no masks; build them with slices.masks: true"
             if generator.masks
             else "the slices come with masks, but generator.masks is false"
         )
-    if slices.masks is not None and tuple(slices.masks.shape) != (len(labels), *expected[-2:]):
-        found = "×".join(map(str, slices.masks.shape))
-        raise LungsynthError(f"training data: need a mask of 0 and 1 for each slice, of its size; got {found}")
+    if slices.masks is not None and tuple(slices.masks.shape) != expected:
+        actual = "×".join(map(str, slices.masks.shape))
+        raise LungsynthError(f"training data: need a mask of 0 and 1 for each slice, of its size; got {actual}")
     codes = slices.codes
     if generator.classes and not np.isin(codes, np.arange(len(generator.classes))).all():
         raise LungsynthError(f"training data: a label is not the code of one of {', '.join(generator.classes)}")
 
 
 def check_every_class(train: Slices, generator: GeneratorConfig) -> None:
-    """Whether there is a slice of each class to learn from.
+    """Whether `train` has a slice of each class.
 
     Raises:
         LungsynthError: there is not.

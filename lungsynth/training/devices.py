@@ -1,7 +1,6 @@
-"""Device, precision and processes, by Lightning Fabric: unlike Accelerate it keeps no state of its own between runs.
+"""Device, precision and processes, by Lightning Fabric. Unlike Accelerate it keeps no state of its own between runs.
 
-Networks and optimizers stay bare, since a gradient penalty and DDP's hooks do not go together: gradients are averaged
-in one call.
+Networks are not wrapped in DDP, whose hooks do not work with gradient penalties: gradients are averaged in one call.
 """
 
 import os
@@ -22,7 +21,7 @@ from lungsynth.training.config import TrainingConfig
 
 
 def launch(config: TrainingConfig) -> Fabric:
-    """This process's device and its place among those that `torchrun` started; one process where it started none.
+    """This process's device, and its rank among the processes that `torchrun` started; without it, a single process.
 
     Raises:
         LungsynthError: the device is missing, or the batch cannot be dealt out.
@@ -51,15 +50,15 @@ def _has_bfloat16(accelerator: str) -> bool:
     if accelerator == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # Older releases of torch cannot tell what a CPU has.
-    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 @contextmanager
 def autocast(fabric: Fabric, penalised: bool) -> Iterator[None]:
-    """The configured precision and compiled networks, but not for a pass whose gradient is a loss itself.
+    """The configured precision and compiled networks; for a pass with a gradient penalty, float32 and no compilation.
 
-    That gradient is too small for bfloat16, and torch.compile has no second derivatives.
+    The penalised gradient is too small for bfloat16, and torch.compile has no second derivatives.
     """
     if penalised:
         with torch.compiler.set_stance("force_eager"):
@@ -70,7 +69,7 @@ def autocast(fabric: Fabric, penalised: bool) -> Iterator[None]:
 
 
 def average_gradients(network: nn.Module, fabric: Fabric) -> None:
-    """Make the gradients of all processes their mean."""
+    """Replace each process's gradients by the mean over all processes."""
     if fabric.world_size == 1:
         return
     gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
@@ -80,14 +79,14 @@ def average_gradients(network: nn.Module, fabric: Fabric) -> None:
 
 
 def mean_of_processes(numbers: Tensor, fabric: Fabric) -> Tensor:
-    """Of each number, the mean of what all processes have for it."""
+    """The mean over all processes, for each number."""
     mean = fabric.all_reduce(numbers, reduce_op="mean")
     assert isinstance(mean, Tensor)  # Fabric reduces whole collections as well
     return mean
 
 
 def largest_of_processes(number: int, fabric: Fabric) -> int:
-    """The largest number of all processes. No GPU is waited for: they agree on the CPU."""
+    """The largest number of all processes. They exchange it on the CPU, so that no step waits for a GPU."""
     if fabric.world_size == 1:
         return number
     largest = torch.tensor(number)
@@ -100,16 +99,16 @@ def _cpu_group() -> Any:
     return dist.new_group(backend="gloo")
 
 
-def share_statistics(network: nn.Module, fabric: Fabric) -> None:
+def synchronise_batch_norms(network: nn.Module, fabric: Fabric) -> None:
     """Let batch norms in `network` take their statistics over the batches of all processes."""
     if fabric.world_size > 1:
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.__class__ = _SharedBatchNorm2d  # keeps its state, and the names of it
+                module.__class__ = _SynchronisedBatchNorm2d  # its state and parameter names stay
 
 
-class _SharedBatchNorm2d(nn.BatchNorm2d):
-    """torch's SyncBatchNorm needs a GPU; this runs anywhere. All processes have batches of one size."""
+class _SynchronisedBatchNorm2d(nn.BatchNorm2d):
+    """As torch's SyncBatchNorm, which needs a GPU. All processes have batches of one size."""
 
     num_batches_tracked: Tensor
     running_mean: Tensor
@@ -134,9 +133,9 @@ class _SharedBatchNorm2d(nn.BatchNorm2d):
 
 @contextmanager
 def fast_kernels(device: torch.device) -> Iterator[None]:
-    """On a GPU, for a while: TF32 for float32 matrices, and the fastest kernel for each convolution, found by trying.
+    """On a GPU, inside the context: TF32 for float32 matrices, and cuDNN tries kernels to find the fastest.
 
-    Convolutions take TF32 in torch anyway. A CPU's numbers are left alone.
+    Convolutions use TF32 in torch anyway. On a CPU nothing changes.
     """
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
     if device.type == "cuda":

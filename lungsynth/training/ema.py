@@ -10,14 +10,14 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def average_of(network: Network) -> Network:
-    """A copy of `network`, in evaluation mode and without gradients, to hold its average."""
+    """A copy of `network` for its average, in evaluation mode and without gradients."""
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
 def decay(half_life_kimg: float, warm_up: float, shown_kimg: float, step_kimg: float) -> float:
-    """The factor that the average keeps in one step of `step_kimg`, after `shown_kimg`.
+    """The weight of the old average in one step of `step_kimg`, after `shown_kimg`.
 
-    The half-life is at most the share `warm_up` of what has been shown, so that the first weights are soon forgotten.
+    The half-life is at most `warm_up` times `shown_kimg`, so that the initial weights are soon forgotten.
     """
     half_life = min(half_life_kimg, warm_up * shown_kimg)
     return 0.5 ** (step_kimg / half_life) if half_life > 0 else 0.0

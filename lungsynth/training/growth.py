@@ -1,7 +1,7 @@
 """Progressive growing (Karras et al., arXiv 1710.10196): training starts at a few pixels, and the resolution doubles.
 
-A level is the logarithm to base 2 of the pixels a side; 4.25 is 32 px, of which a quarter has been faded in. It follows
-from how many real slices have been shown, so that no checkpoint has to keep it.
+A level is the logarithm to base 2 of the pixels a side; at 4.25, 32 px are faded in with a weight of a quarter. It
+follows from the number of real slices shown, so that checkpoints need not hold it.
 """
 
 import math
@@ -45,17 +45,17 @@ class GrowthConfig(Config):
         return value
 
     def grown_kimg(self, size: int) -> float:
-        """kimg after which a generator of `size` pixels is fully grown."""
+        """kimg until a generator of `size` pixels is fully grown."""
         return math.log2(size / self.start) * (self.stable_kimg + self.fade_kimg)
 
     def level(self, size: int, shown: int) -> float:
-        """The level of a generator of `size` pixels, at the end, after `shown` real slices."""
+        """The level after `shown` real slices, for a generator of `size` pixels when fully grown."""
         stable, fade = round(self.stable_kimg * 1000), round(self.fade_kimg * 1000)
         doublings, since = divmod(shown, stable + fade)
         return min(math.log2(self.start) + doublings + max(0, since - stable) / fade, math.log2(size))
 
     def batch(self, level: float, below: int) -> int:
-        """Slices a step at this level; `below` the first resolution of `batches`, that number."""
+        """Slices a step at this level; `below` applies under the first resolution of `batches`."""
         return self.batches.get(_reached(self.batches, level), below)
 
     def rate(self, level: float) -> float:

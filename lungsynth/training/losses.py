@@ -1,8 +1,8 @@
-"""The adversarial method: losses of scores B, where higher is more real, and penalties on gradients. Pure functions."""
+"""The run file's section `loss`; losses of scores B (higher is more real) and gradient penalties, as pure functions."""
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -10,11 +10,15 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from lungsynth.config import Config
+from lungsynth.errors import LungsynthError
 from lungsynth.training.schedule import Scheduled
 
 
 class AdversarialLoss(Config):
     """A loss and the terms that go with it; a term of weight 0 is not computed."""
+
+    augments: ClassVar[bool] = True
+    """Whether slices may be augmented."""
 
     kind: Literal["logistic", "relativistic", "wasserstein"] = "logistic"
     """The loss: DCGAN and StyleGAN2 `logistic`, R3GAN `relativistic`, PGGAN `wasserstein`."""
@@ -42,6 +46,8 @@ class AdversarialLoss(Config):
 class DenoisingLoss(Config):
     """EDM's loss (arXiv 2206.00364, table 1): which noise levels a diffusion model trains on."""
 
+    augments: ClassVar[bool] = False
+
     kind: Literal["denoising"] = "denoising"
     log_noise_mean: float = Field(
         default=-1.2, description="natural logarithm of the noise, its mean, for images in [-1, 1] [EDM, table 1]"
@@ -54,12 +60,17 @@ class DenoisingLoss(Config):
 Loss = Annotated[AdversarialLoss | DenoisingLoss, Field(discriminator="kind")]
 
 
+def does_not_train(loss: Loss, family: str) -> LungsynthError:
+    """The error where the generators of `family` cannot minimise `loss`."""
+    return LungsynthError(f"training.loss.kind is {loss.kind}, which does not train {family}; leave it out")
+
+
 def logistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     """Binary cross-entropy: real slices are real, synthetic ones are not (arXiv 1406.2661)."""
     return softplus(-real).mean() + softplus(fake).mean()
 
 
-def logistic_generator(real: Tensor, fake: Tensor) -> Tensor:
+def logistic_generator(fake: Tensor) -> Tensor:
     """The non-saturating form: synthetic slices should pass for real (arXiv 1406.2661)."""
     return softplus(-fake).mean()
 
@@ -79,17 +90,22 @@ def wasserstein_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     return fake.mean() - real.mean()
 
 
-def wasserstein_generator(real: Tensor, fake: Tensor) -> Tensor:
+def wasserstein_generator(fake: Tensor) -> Tensor:
     """Raise the scores of synthetic slices."""
     return -fake.mean()
 
 
-LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
-    "logistic": (logistic_discriminator, logistic_generator),
-    "relativistic": (relativistic_discriminator, relativistic_generator),
-    "wasserstein": (wasserstein_discriminator, wasserstein_generator),
+DISCRIMINATOR_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "logistic": logistic_discriminator,
+    "relativistic": relativistic_discriminator,
+    "wasserstein": wasserstein_discriminator,
 }
-"""(real scores B, fake scores B) -> scalar to minimise: the discriminator's and the generator's."""
+"""(real scores B, fake scores B) -> scalar to minimise."""
+GENERATOR_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
+    "logistic": logistic_generator,
+    "wasserstein": wasserstein_generator,
+}
+"""(fake scores B) -> scalar to minimise. `relativistic_generator` compares with real scores as well."""
 
 
 def zero_centred_penalty(scores: Tensor, images: Tensor) -> Tensor:
@@ -114,8 +130,11 @@ def path_length_penalty(lengths: Tensor, mean: Tensor) -> Tensor:
     return (lengths - mean).square().mean()
 
 
-def slope_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
-    """Mean squared distance from 1 of the slope between slices, at `share` B of the way (WGAN-GP, arXiv 1704.00028)."""
-    between = torch.lerp(fake, real, share[:, None, None, None]).requires_grad_()
+def slope_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, *, mix: Tensor) -> Tensor:
+    """Mean squared distance from 1 of the slope of `score` at blends of slices (WGAN-GP, arXiv 1704.00028).
+
+    `mix` B is the weight of the real slice in each blend.
+    """
+    between = torch.lerp(fake, real, mix[:, None, None, None]).requires_grad_()
     (gradient,) = torch.autograd.grad(score(between).sum(), between, create_graph=True)
     return (torch.linalg.vector_norm(gradient, dim=(1, 2, 3)) - 1).square().mean()

@@ -1,4 +1,4 @@
-"""What to say where a step does not fit into memory."""
+"""Advice where a step runs out of memory."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,20 +10,20 @@ from lungsynth.generators.layers import GROUP
 
 
 def within_memory(step: Callable[[int | None], Tensor], size: int, alone: bool) -> Tensor:
-    """What `step(None)` gives, which goes through the networks with `size` slices at once.
+    """The result of `step(None)`, a step whose passes have `size` slices.
 
-    Where these do not fit, `step` is tried with halves of them to give advice, unless other processes would have to
-    take part in it: not `alone`.
+    If it runs out of memory, `step` is tried with fewer slices a pass, to advise a number that fits. With several
+    processes (not `alone`) nothing is tried, since all would have to take part.
 
     Raises:
-        LungsynthError: out of memory; the networks are of no use any more.
+        LungsynthError: out of memory; the state of the networks is then undefined.
     """
     try:
         return step(None)
     except RuntimeError as error:
         if not _is_out_of_memory(error):
             raise
-    # Only now is the error gone, and with it what its traceback kept alive.
+    # Outside of `except`: the error's traceback would keep tensors in memory.
     problem = f"out of memory: passes of {size} slices do not fit"
     if not alone:
         raise LungsynthError(f"{problem} in each process; set training.micro_batch to {next(_halves(size), GROUP)}")
@@ -54,5 +54,5 @@ def _halves(size: int) -> Iterator[int]:
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    # A GPU's error has a class of its own; the CPU's only has its words.
+    # Only a GPU's error has a class of its own.
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,4 +1,4 @@
-"""What a run watches of its generator while it trains: how near it is to `val`, and whether it collapses."""
+"""Measures a generator while it trains: its distance to `val`, and whether it collapses."""
 
 import logging
 import math
@@ -11,22 +11,22 @@ from pydantic import Field
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.family import GeneratorNetwork
-from lungsynth.generators.package import draw
+from lungsynth.generators.package import generate
 from lungsynth.training.data import Slices
-from lungsynth.training.features import Scale, features, filters, kid, squared_distances, vendi
+from lungsynth.training.random_features import Scale, features, filters, squared_distances, squared_mmd, vendi
 from lungsynth.training.snapshots import real_grid
 
 FEWEST = 10
-"""Slices of `val`, or of a class, below which no number of theirs means anything."""
+"""Fewest slices, of `val` or of a class, for which a score is meaningful."""
 
 Row = dict[str, float]
-"""A line of the log. One with a look has `diversity`, and `kid_val` where the look can be the best."""
+"""A line of the log. Lines with a look also have `diversity`, and `kid_val` if their weights can be the best."""
 
 log = logging.getLogger(__name__)
 
 
 class SpoiledError(LungsynthError):
-    """A run cannot come to anything any more: it diverged or collapsed."""
+    """A run diverged or collapsed: more training would not help."""
 
 
 class MonitorConfig(Config):
@@ -60,15 +60,15 @@ class MonitorConfig(Config):
 
 
 class Monitor:
-    """Holds the real slices that a run's generator is compared with, and what it is asked for: the same in each look.
+    """Compares a run's generator with real slices, by the same slices, latents and labels in each look.
 
-    Slices are described by `features`, on the `Scale` of the slices of `train`.
+    Slices are compared by their `features`, on the `Scale` of the slices of `train`.
     """
 
     def __init__(
-        self, train: Slices, val: Slices | None, config: MonitorConfig, average: GeneratorNetwork, seed: int
+        self, train: Slices, val: Slices | None, config: MonitorConfig, *, average: GeneratorNetwork, seed: int
     ) -> None:
-        """`average` is the network to be looked at. A `val` of fewer than `FEWEST` slices chooses nothing."""
+        """`average` is the generator to be measured. A `val` of fewer than `FEWEST` slices is ignored."""
         if not val or len(val) < FEWEST:
             log.warning("%d slices to choose weights by, %d are needed: the last will be kept", len(val or ()), FEWEST)
             val = None
@@ -87,31 +87,31 @@ class Monitor:
         self._labels = torch.from_numpy(self._codes).to(device)
         rng = torch.Generator().manual_seed(seed)
         self._latents = torch.randn(len(self._codes), average.config.nz, generator=rng).to(device)
-        self._network = filters(average.config.channels, side, device)
+        self._network = filters(side, device)
         self.grid = real_grid(train, average.config)
-        """Real slices, to be seen beside a snapshot."""
+        """Real slices, to show beside a snapshot."""
         self._level = 0
         self._full = math.log2(side)
 
     def look(self, level: float) -> Row:
-        """`diversity`, and `kid_val` of a generator that is at its full `level` (see `growth`) where there is a `val`.
+        """`diversity`; and `kid_val`, if there is a `val` and the generator is at its full `level` (see `growth`).
 
-        `diversity` is 0 where all slices of a class are the same, and about 1 where they differ as those of `train` do:
-        the number of different ones that they amount to (`vendi`), less one, over that of as many real slices, for
-        the class where it is lowest. `kid_val` is the KID between synthetic slices and `val`, which has its class mix.
+        `diversity` is 0 where all slices of a class are the same, and about 1 where they differ as those of `train` do.
+        It is the effective number of different slices (`vendi`), less one, divided by that of as many real slices; of
+        all classes, the lowest. `kid_val` is the KID between `val` and synthetic slices of the same class frequencies.
         """
         if self._level != math.ceil(level):
             self._level = math.ceil(level)
             self._describe_real()
-        drawn = draw(self._average, self._latents, self._labels)
-        found = self._scale(features(drawn if drawn.ndim == 4 else drawn[:, None], self._network))
-        numbers = {"diversity": diversity(found, self._codes, self._real, self._train_codes)}
+        slices = generate(self._average, self._latents, self._labels)
+        synthetic = self._scale(features(slices[:, None], self._network))
+        row = {"diversity": diversity(synthetic, self._codes, self._real, real_codes=self._train_codes)}
         if self._val is not None and level == self._full:
-            numbers["kid_val"] = kid(found, self._held_out)
-        return numbers
+            row["kid_val"] = squared_mmd(synthetic, self._held_out)
+        return row
 
     def _describe_real(self) -> None:
-        """The features of the real slices, as coarse as a growing generator draws."""
+        """Compute the features of the real slices, at the resolution that a growing generator has reached."""
         real = features(_coarse(self._train.take(self._train_places), 1 << self._level), self._network)
         self._scale = Scale.of(real)
         self._real = self._scale(real)
@@ -121,7 +121,7 @@ class Monitor:
             self._held_out = self._scale(features(held_out, self._network))
 
 
-def diversity(synthetic: np.ndarray, codes: np.ndarray, real: np.ndarray, real_codes: np.ndarray) -> float:
+def diversity(synthetic: np.ndarray, codes: np.ndarray, real: np.ndarray, *, real_codes: np.ndarray) -> float:
     """See `Monitor.look`; of features N×D and class codes N. 1 where no class has `FEWEST` slices that differ."""
     ratios = []
     for code in np.unique(codes):
@@ -142,14 +142,14 @@ def best(rows: Sequence[Row]) -> Row | None:
 
 def out_of_patience(rows: Sequence[Row], config: MonitorConfig) -> bool:
     """Whether the last look is so long after the best one that the run should end."""
-    found, looks = best(rows), [row["kimg"] for row in rows if "kid_val" in row]
-    if config.patience_kimg is None or found is None:
+    best_row, looks = best(rows), [row["kimg"] for row in rows if "kid_val" in row]
+    if config.patience_kimg is None or best_row is None:
         return False
-    return looks[-1] - found["kimg"] >= config.patience_kimg
+    return looks[-1] - best_row["kimg"] >= config.patience_kimg
 
 
 def check_diversity(rows: Sequence[Row], config: MonitorConfig) -> None:
-    """Whether the generator still draws slices that differ.
+    """Whether the generator's slices still differ from each other.
 
     Raises:
         SpoiledError: the last two looks found almost the same slice everywhere.
@@ -168,7 +168,7 @@ def _spread(length: int, count: int) -> np.ndarray:
 
 
 def _coarse(images: np.ndarray, side: int) -> np.ndarray:
-    """Images uint8 N×C×S×S that show no more than `side` pixels a side."""
+    """Images uint8 N×C×S×S, with the detail of images of `side` pixels a side."""
     step = images.shape[-1] // side
     if step <= 1:
         return images

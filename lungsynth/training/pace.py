@@ -1,7 +1,7 @@
-"""How many CPU threads a training step uses: measured, since no number is best on quiet and on busy machines alike.
+"""Chooses the number of CPU threads for training steps by measuring: the best depends on how busy the machine is.
 
-torch's threads wait for each other hundreds of times a step, spinning. Where another process takes one of their cores,
-all wait for the thread that lost it, and two threads are slower than one (benchmarks/bench_busy.py).
+torch's threads wait for each other hundreds of times a step. Where another process uses one of their cores, all wait
+for the thread on that core, and two threads are slower than one (benchmarks/bench_busy.py).
 """
 
 import statistics
@@ -16,26 +16,26 @@ from lungsynth.cpus import usable_cpus
 Result = TypeVar("Result")
 
 TRIAL_S, TRIAL_STEPS = 0.4, 2
-"""A number of threads is tried for so many seconds, and so many steps, at least."""
+"""Least seconds, and least steps, for which a number of threads is tried."""
 WINDOW_S, WINDOW_STEPS = 1.5, 4
-"""The median of so many seconds of steps, and so many steps, at least, is what a step takes now."""
+"""Least seconds, and least steps, whose median is the current time of a step."""
 SLOWER = 1.3
-"""A step that takes so many times what it took in the last trial starts another trial."""
+"""Ratio of a step's current time to that of the last trial, above which a new trial starts."""
 BETTER = 0.9
-"""Fewer threads are taken if a step takes at most so much of its time with more: noise must not decide."""
+"""Greatest ratio of a step's time with fewer threads to that with more, at which fewer are chosen, despite noise."""
 RETRY_S = 20.0
-"""Seconds until more threads are tried again: the other process may have ended."""
+"""Seconds until more threads are tried again, since the other process may have ended."""
 
 
 class Pace:
-    """Runs steps in the number of threads that is fastest now.
+    """Runs steps with the number of threads that is currently fastest.
 
-    The number changes the last bits of what a step computes. So it is part of a run's state and of its log, and a run
-    that goes on begins with the number that it had.
+    The number affects the last bits of a step's results. So it is part of a run's state and log, and a resumed run
+    starts with the number that it had.
     """
 
     def __init__(self, threads: int = 0, recorded: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
-        """`threads`: always this number; 0 measures. `recorded`: the number of the run that goes on; 0 if it is new."""
+        """`threads`: a fixed number; 0: measure. `recorded`: the number of the run that is resumed; 0 if it is new."""
         most = threads or min(torch.get_num_threads(), usable_cpus())
         fewer = () if threads else (most - 1, *(most >> halvings for halvings in range(1, most.bit_length())))
         self._numbers = sorted({most, *filter(None, fewer)}, reverse=True)
@@ -50,7 +50,7 @@ class Pace:
         self._before = 0  # threads of the step before: the first step after a change is slow, and does not count
 
     def timed(self, step: Callable[[], Result]) -> Result:
-        """What `step` gives, run in `self.threads`, which are chosen anew where it took too long."""
+        """The result of `step`, run with `self.threads`; a step that takes too long starts a new trial."""
         torch.set_num_threads(self.threads)
         start = self._clock()
         result = step()
@@ -80,7 +80,7 @@ class Pace:
             self._times, self._spent = [], 0.0
 
     def _end_of_trial(self, seconds: float, now: float) -> None:
-        """Go on to the next number; or, after the last one or where fewer threads only get slower, choose."""
+        """Try the next number; after the last one, or once fewer threads are slower, choose the best."""
         self._tried[self._untried.pop(0)] = seconds
         best = self._numbers[0]
         for number, taken in self._tried.items():

@@ -1,6 +1,6 @@
-"""Reads slices on a machine that has torch alone: a slice dataset's folder, or arrays of one's own.
+"""Reads slices for `python -m lungsynth.training`: a slice dataset's folder, or a user's arrays.
 
-Of the rest of the library it uses `dataset.mapped` and the vocabulary, which need numpy only.
+It runs where only training's dependencies are installed: of `dataset` it imports what needs numpy alone.
 """
 
 import json
@@ -22,7 +22,7 @@ from lungsynth.training.data import Slices
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Slices uint8 N×H×W (N×3×H×W in colour), class codes int64 N and split codes N: places in `SPLITS`.
+    """Slices uint8 N×H×W, class codes int64 N and split codes N: places in `SPLITS`.
 
     `classes` are empty where the data do not name them. `masks` are uint8 N×H×W of 0 and 1, where there are any.
     """
@@ -52,15 +52,15 @@ def read(path: Path) -> TrainingData:
     return _folder(path) if path.is_dir() else _file(path)
 
 
-def check_classes(generator: GeneratorConfig, found: tuple[str, ...]) -> None:
-    """Whether a generator's classes are those of the slices; one without classes may train on any.
+def check_classes(generator: GeneratorConfig, classes: tuple[str, ...]) -> None:
+    """Whether a generator's classes are the `classes` of the slices; a generator without classes trains on any.
 
     Raises:
         LungsynthError: they are not.
     """
-    if generator.classes and generator.classes != found:
+    if generator.classes and generator.classes != classes:
         raise LungsynthError(
-            f"generator.classes are {', '.join(generator.classes)} and the slices' {', '.join(found)}: "
+            f"generator.classes are {', '.join(generator.classes)} and the slices' {', '.join(classes)}: "
             "give the generator the classes of the cohort, in their order"
         )
 
@@ -114,5 +114,5 @@ def _folder(folder: Path) -> TrainingData:
 
 
 def _file(path: Path) -> TrainingData:
-    found = read_arrays(path)
-    return TrainingData(found.images, found.labels, found.splits, (), None, found.sha256, found.masks)
+    arrays = read_arrays(path)
+    return TrainingData(arrays.images, arrays.labels, arrays.splits, (), None, arrays.sha256, arrays.masks)

@@ -1,4 +1,4 @@
-"""The resolution of this moment: networks, learning rates and real slices, under progressive growing."""
+"""Progressive growing: sets networks, learning rates and real slices to the current resolution."""
 
 import math
 
@@ -12,19 +12,17 @@ from lungsynth.training.state import TrainingState
 
 
 def grow(state: TrainingState, config: TrainingConfig, growth: GrowthConfig) -> TrainingConfig:
-    """Bring all networks to the level of this moment; gives `config` with the batch and the rates of it.
+    """Set all networks to the current level; gives `config` with the batch and learning rates of that level.
 
-    Both optimizers forget their moments when a new block begins to be faded in, and when it is complete, as in the
-    authors' code: gradients are of another size then.
+    The optimizers' moments are reset when a new block starts to be faded in, and when it is complete, as in the
+    authors' code: the scale of the gradients changes there.
     """
     level = growth.level(state.generator.config.size, state.shown)
-    state.generator.grow(level)
-    state.average.grow(level)
-    if state.discriminator is not None:
-        state.discriminator.grow(level)
+    for network in (*state.networks, state.average):
+        network.grow(level)
     phase = [math.floor(level), math.ceil(level)]
-    for optimizer in filter(None, (state.generator_optimizer, state.discriminator_optimizer)):
-        if optimizer.param_groups[0].get("phase") != phase:  # which its checkpoint keeps
+    for optimizer in state.optimizers:
+        if optimizer.param_groups[0].get("phase") != phase:  # kept in checkpoints
             optimizer.param_groups[0]["phase"] = phase
             optimizer.state.clear()
     rate = growth.rate(level)
@@ -38,12 +36,12 @@ def grow(state: TrainingState, config: TrainingConfig, growth: GrowthConfig) -> 
 
 
 def shrink(real: Tensor, level: float) -> Tensor:
-    """Real slices B×C×H×H as they are shown at this level: B×C×S×S with S = 2^⌈level⌉.
+    """Real slices B×C×H×H at the resolution of this level: B×C×S×S with S = 2^⌈level⌉.
 
-    What is faded in for synthetic slices, is for real ones too: they are blended with themselves at S/2 (figure 2).
+    Synthetic slices are faded in, and so are real ones: they are blended with themselves at S/2 pixels (figure 2).
     """
     fine = F.avg_pool2d(real, real.shape[-1] >> math.ceil(level))
-    share = level - math.floor(level)
-    if not share:
+    fade = level - math.floor(level)
+    if not fade:
         return fine
-    return F.interpolate(F.avg_pool2d(fine, 2), scale_factor=2.0).lerp(fine, share)
+    return F.interpolate(F.avg_pool2d(fine, 2), scale_factor=2.0).lerp(fine, fade)

@@ -1,4 +1,4 @@
-"""Everything that a run needs to go on as if it had never stopped."""
+"""The state of a run, its checkpoint, and the lock on its folder."""
 
 import hashlib
 import io
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from lungsynth.errors import LungsynthError, reason
-from lungsynth.generators.family import DiscriminatorNetwork, GeneratorConfig, GeneratorNetwork, family
+from lungsynth.generators.family import DiscriminatorNetwork, GeneratorConfig, GeneratorNetwork
+from lungsynth.generators.per_class import new_discriminator, new_network
 from lungsynth.locks import alone, wanted
 from lungsynth.training import controller
 from lungsynth.training.config import TrainingConfig
@@ -27,70 +28,81 @@ from lungsynth.training.schedule import at
 
 LOCK = "lock"
 PATIENCE_S = 300.0
-"""How long the first of several processes waits for another run: the others wait for it, which has its limits too."""
+"""Seconds that the first of several processes waits for another run; the others' wait for the first has a timeout."""
 
 
 @dataclass
 class TrainingState:
-    """All that changes in training. Random numbers and the place in the data follow from the seed and `step`."""
+    """Everything that training changes. Random numbers and batches follow from the seed and `step`."""
 
     generator: GeneratorNetwork
     discriminator: DiscriminatorNetwork | None
     average: GeneratorNetwork
     generator_optimizer: Optimizer
     discriminator_optimizer: Optimizer | None
-    memory: dict[str, Tensor]
-    """What else a step hands to the next one: see `controller.new_memory`; scalars on the device."""
+    scalars: dict[str, Tensor]
+    """Numbers that a step hands to the next one, on the device: see `controller.new_scalars`, and `path_mean`."""
     step: int = 0
     shown: int = 0
     """Real slices shown."""
     before: int = 0
     """Of these, before the last step."""
     pending: list[Tensor] = field(default_factory=list)
-    """Statistics of the steps since the last line of `log`."""
+    """The statistics of each step since the last line of `log`, in the order of `Objective.statistics`."""
     log: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     """The average as it was at the best look (see `monitor.best`), on the CPU; empty before the first."""
     best_discriminator: dict[str, Tensor] = field(default_factory=dict)
     """The discriminator of that moment."""
     threads: int = 0
-    """CPU threads of the next step: their number changes the last bits; 0 before the first."""
+    """CPU threads of the next step: their number affects the last bits of its results; 0 before the first."""
 
     @classmethod
     def new(cls, generator: GeneratorConfig, training: TrainingConfig, device: torch.device) -> "TrainingState":
         """The state before the first step, the same for the same seed on every device."""
-        parts = family(generator.family)
         with torch.random.fork_rng(devices=[]):  # weights can only be drawn from torch's global generator
             torch.manual_seed(training.seed)
-            network = parts.generator(generator)
-            critic = parts.discriminator(generator) if parts.discriminator else None
-        for module in (network, critic):
-            if module is not None:  # kernels for convolutions are fastest where channels are neighbours in memory
-                module.to(device).to(memory_format=torch.channels_last)
+            network, discriminator = new_network(generator), new_discriminator(generator)
+        trained: list[nn.Module] = [network, *filter(None, [discriminator])]
+        for module in trained:  # kernels for convolutions are fastest where channels are neighbours in memory
+            module.to(device).to(memory_format=torch.channels_last)
         average = average_of(network)
-        for part in (network, critic):
-            if part is not None and training.compile:
-                part.compile(dynamic=False)  # two sizes of batches come, always the same
+        if training.compile:
+            for module in trained:
+                module.compile(dynamic=False)  # two sizes of batches come, always the same
         return cls(
             generator=network,
-            discriminator=critic,
+            discriminator=discriminator,
             average=average,
             generator_optimizer=_adam(network, training),
-            discriminator_optimizer=_adam(critic, training) if critic else None,
-            memory=controller.new_memory(device) | {"path_mean": torch.zeros((), device=device)},
+            discriminator_optimizer=_adam(discriminator, training) if discriminator else None,
+            scalars=controller.new_scalars(device) | {"path_mean": torch.zeros((), device=device)},
         )
+
+    @property
+    def networks(self) -> list[GeneratorNetwork | DiscriminatorNetwork]:
+        """The networks that steps train."""
+        return [self.generator, *filter(None, [self.discriminator])]
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """One for each of `networks`."""
+        return [self.generator_optimizer, *filter(None, [self.discriminator_optimizer])]
 
     def keep_best(self) -> None:
         """Copy the weights of this moment: they are the best so far."""
-        for network, kept in ((self.average, self.best), (self.discriminator, self.best_discriminator)):
-            if network is not None:
-                kept.update({name: tensor.cpu().clone() for name, tensor in network.state_dict().items()})
+        for network, kept in self._kept():
+            kept.update({name: tensor.cpu().clone() for name, tensor in network.state_dict().items()})
 
     def return_to_best(self) -> None:
-        """Take back what `keep_best` kept."""
-        for network, kept in ((self.average, self.best), (self.discriminator, self.best_discriminator)):
-            if network is not None:
-                network.load_state_dict(kept)
+        """Load what `keep_best` kept."""
+        for network, kept in self._kept():
+            network.load_state_dict(kept)
+
+    def _kept(self) -> list[tuple[nn.Module, dict[str, Tensor]]]:
+        """The networks that a package holds, each with its best weights."""
+        kept: list[tuple[nn.Module, dict[str, Tensor]]] = [(self.average, self.best)]
+        return kept + [(network, self.best_discriminator) for network in self.networks[1:]]
 
     @property
     def kimg(self) -> float:
@@ -98,24 +110,22 @@ class TrainingState:
         return self.shown / 1000
 
     def follow_schedules(self, training: TrainingConfig) -> None:
-        """Set both optimizers to the rates of this moment, and p of augmentation unless it adapts."""
+        """Set the optimizers' current rates and betas, and p of augmentation unless that adapts."""
         if training.augment.target is None:
-            self.memory["p"].fill_(at(training.augment.p, self.kimg))
-        rates = (training.generator_lr, training.discriminator_lr)
-        for optimizer, rate in zip((self.generator_optimizer, self.discriminator_optimizer), rates, strict=True):
-            if optimizer is not None:
-                betas = (training.beta1, at(training.beta2, self.kimg))
-                optimizer.param_groups[0].update(lr=at(rate, self.kimg), betas=betas)
+            self.scalars["p"].fill_(at(training.augment.p, self.kimg))
+        betas = (training.beta1, at(training.beta2, self.kimg))
+        for optimizer, rate in zip(self.optimizers, (training.generator_lr, training.discriminator_lr), strict=False):
+            optimizer.param_groups[0].update(lr=at(rate, self.kimg), betas=betas)
 
     def save(self, path: Path) -> None:
-        """Write `path` whole or not at all: what was there before, stays until then.
+        """Write `path` atomically: an earlier checkpoint stays until the new one is complete.
 
         Raises:
             LungsynthError: the disk is full, or the folder cannot be written.
         """
         content: dict[str, Any] = {name: part.state_dict() for name, part in self._parts().items()}
-        content |= {name: getattr(self, name) for name in _PLAIN}
-        buffer = io.BytesIO()  # torch would hide what is wrong with a file behind an error of its own
+        content |= {name: getattr(self, name) for name in _PLAIN} | {"memory": self.scalars}
+        buffer = io.BytesIO()  # torch's own error for a file would not say what is wrong with the disk
         torch.save(content, buffer)
         partial = path.with_suffix(".partial")
         try:
@@ -134,7 +144,7 @@ class TrainingState:
             ) from error
 
     def restore(self, path: Path) -> None:
-        """Take over, in place, what `save` wrote.
+        """Load, in place, what `save` wrote.
 
         Raises:
             LungsynthError: the file is damaged or of another run.
@@ -143,9 +153,9 @@ class TrainingState:
             content = torch.load(path, map_location="cpu", weights_only=True)
             for name, part in self._parts().items():
                 part.load_state_dict(content[name])
-            for name, tensor in self.memory.items():
-                tensor.copy_(content["memory"].pop(name))
-            for name in set(_PLAIN) - {"memory"}:
+            for name, tensor in self.scalars.items():
+                tensor.copy_(content["memory"][name])
+            for name in _PLAIN:
                 setattr(self, name, content[name])
         except Exception as error:  # torch raises a dozen kinds for damaged files
             raise LungsynthError(f"{path}: not a usable checkpoint; delete it to train from the start") from error
@@ -156,21 +166,22 @@ class TrainingState:
         return {name: part for name, part in vars(self).items() if isinstance(part, nn.Module | Optimizer)}
 
 
-_PLAIN = ("memory", "step", "shown", "before", "pending", "log", "best", "best_discriminator", "threads")
+_PLAIN = ("step", "shown", "before", "pending", "log", "best", "best_discriminator", "threads")
 
 
 def run_key(generator: GeneratorConfig, training: TrainingConfig, data_sha256: str) -> str:
-    """Name of a run's checkpoint folder: two runs share it if, and only if, they would train the same generator."""
-    parts: list[Any] = [generator.model_dump(mode="json"), training.model_dump(mode="json"), data_sha256]
+    """Name of a run's checkpoint folder: equal for two runs if, and only if, they train the same generator."""
+    # `channels` was a field once: interrupted runs of older versions are still found.
+    dumped = {"channels": 1, **generator.model_dump(mode="json")}
+    parts: list[Any] = [dumped, training.model_dump(mode="json"), data_sha256]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @contextmanager
 def owned(run: Path, folder: Path, fabric: Fabric) -> Iterator[None]:
-    """Be the only run with the checkpoint folder `run`, and the only one that will write into `folder`.
+    """Lock the checkpoint folder `run` and the package folder `folder`.
 
-    Of two equal trainings, or two for one folder, the second one waits. Of several processes the first has the locks,
-    for all.
+    A second run that needs one of them waits. Of several processes the first one locks for all.
 
     Raises:
         LungsynthError: the folder cannot be written, or several processes would have to wait for long.
@@ -187,12 +198,12 @@ def owned(run: Path, folder: Path, fabric: Fabric) -> Iterator[None]:
 
 
 def is_wanted(run: Path) -> bool:
-    """Whether an equal training waits for the folder: it goes on from there, and need not begin anew."""
+    """Whether an equal training waits for the folder: it will resume from the checkpoint there."""
     return wanted(run / LOCK)
 
 
 def clear(run: Path) -> None:
-    """Remove all that a training kept in its folder, unless an equal one waits for it."""
+    """Remove all files of a training from its checkpoint folder, unless an equal one waits for it."""
     if not is_wanted(run):
         for path in run.iterdir():
             if path.is_dir():

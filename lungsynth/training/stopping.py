@@ -1,4 +1,4 @@
-"""Ends a run that is asked to end (SIGTERM of a cluster, Ctrl-C) after the step at work, with a checkpoint."""
+"""Lets SIGTERM (of a cluster) and Ctrl-C end a run after its current step, with a checkpoint."""
 
 import signal
 import threading
@@ -14,20 +14,20 @@ T = TypeVar("T")
 
 
 class StoppedError(LungsynthError):
-    """A run ended before its time because a signal asked it to; its checkpoint is written."""
+    """A signal stopped a run; its checkpoint is written."""
 
     def __init__(self, number: int, kimg: float) -> None:
         super().__init__(
             f"stopped by {signal.Signals(number).name} at {kimg:.2f} kimg; the same command goes on from there"
         )
         self.exit_code = 128 + number
-        """As a shell reports a process that this signal ended."""
+        """The exit code that a shell reports for a process ended by this signal."""
 
 
 class Stop:
-    """Notes a signal, while it is entered; the second one does what it would have done without this.
+    """A context that records the first signal; a second one has its usual effect.
 
-    Only the main thread can be told of signals: elsewhere nothing is noted, and signals do what they always do.
+    Python handles signals in the main thread only. In any other thread this does nothing.
     """
 
     number: int | None = None
@@ -50,7 +50,7 @@ class Stop:
         self._before = {}
 
     def unless_stopped(self, work: Callable[[], T]) -> T | None:
-        """The result of `work`, which changes nothing; none where a signal came, or comes and breaks it off."""
+        """The result of `work`; None if a signal came before, or interrupts it. `work` must have no side effects."""
         self._breaks_off = True
         try:
             return None if self.number else work()

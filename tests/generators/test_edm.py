@@ -97,10 +97,10 @@ def test_generator_draws_from_the_distribution_that_its_denoiser_knows(monkeypat
 
 
 def test_latents_are_laid_out_as_pixels(monkeypatch):
-    generator = Generator(EdmConfig.model_validate(TINY | {"channels": 3}))
+    generator = Generator(EdmConfig.model_validate(TINY | {"masks": True}))
     monkeypatch.setattr(generator, "denoise", lambda x, sigma, labels: x)  # as if no noise were in it
-    z = torch.randn(2, 3 * 32**2)
-    torch.testing.assert_close(generator(z), 80 * z.view(2, 3, 32, 32))
+    z = torch.randn(2, 2 * 32**2)
+    torch.testing.assert_close(generator(z), 80 * z.view(2, 2, 32, 32))
 
 
 def test_a_new_network_gives_zero_so_that_only_c_skip_is_left():
@@ -124,7 +124,7 @@ def test_forward_is_a_function_of_latents_and_labels():
     "changes",
     [
         {"classes": ()},
-        {"channels": 3, "classes": ("a", "b", "c")},
+        {"masks": True, "classes": ("a", "b", "c")},
         {"size": 64, "patch": 2, "multipliers": (1, 2, 1), "blocks": 2, "attention": (16,)},
         {"size": 128, "multipliers": (1,)},
         {"patch": 1, "width": 8, "multipliers": (1, 1, 1, 2)},
@@ -134,7 +134,7 @@ def test_shapes(changes):
     generator = trained(**changes)
     config = generator.config
     labels = None if config.classes == () else torch.tensor([0, 1])
-    x = torch.randn(2, config.channels, config.size, config.size)
+    x = torch.randn(2, config.planes, config.size, config.size)
     found = generator.denoise(x, torch.tensor([0.1, 10.0]), labels)
     assert found.shape == x.shape
     assert found.isfinite().all()
@@ -192,7 +192,7 @@ def test_default_is_about_as_large_as_the_published_network():
 
 def test_nz_follows_from_the_size():
     assert EdmConfig().nz == 64**2
-    assert EdmConfig(size=32, channels=3).nz == 3 * 32**2
+    assert EdmConfig(size=32, masks=True).nz == 2 * 32**2
     config = GeneratorConfig.model_validate({"family": "edm", "size": 128})
     assert (type(config), config.nz) == (EdmConfig, 128**2)
     assert EdmConfig.model_validate_json(config.model_dump_json()) == config

@@ -53,7 +53,6 @@ def test_one_file_and_one_run_file_make_a_family(toy):
         "family": "toy",
         "size": 32,
         "nz": 4,
-        "channels": 1,
         "classes": ("non-cancer", "cancer"),
         "per_class": False,
         "masks": False,
@@ -106,6 +105,7 @@ def test_an_unknown_family_is_named(folder):
     [
         ("gain: 0.5", "gian: 0.5", "parameters.generator.gian", "did you mean gain?"),
         ("gain: 0.5", "gain: -1", "parameters.generator.gain", "greater than 0"),
+        ("gain: 0.5", "channels: 3", "parameters.generator.channels", "is unknown; allowed: classes"),
         ("size: 32, gain", "size: 16, gain", "parameters.generator.size", "32 or 64"),
         ("penalty_every: 2", "penalty_evry: 2", "parameters.training.loss.penalty_evry", "did you mean penalty_every?"),
         ("batch: 8", "bach: 8", "parameters.training.bach", "did you mean batch?"),

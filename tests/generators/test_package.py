@@ -37,6 +37,22 @@ def test_round_trip(tmp_path):
         assert torch.equal(tensor, generator.state_dict()[key])
 
 
+def test_a_card_that_states_its_channels_is_read_where_there_is_one(tmp_path):
+    package, _ = write(tmp_path)
+    path = tmp_path / "generator.json"
+    card = json.loads(path.read_text())
+    for channels in (1, 3):
+        card["generator"]["channels"] = channels  # as older versions wrote it
+        path.write_text(json.dumps(card))
+        old = GeneratorPackage(tmp_path)
+        if channels == 1:
+            assert old.card == package.card
+        else:
+            with pytest.raises(LungsynthError, match=r"generator\.json: .*channels is 3, but slices have one") as error:
+                old.load()
+            assert "\n" not in str(error.value)
+
+
 def test_the_discriminator_goes_with_the_package_where_there_is_one(tmp_path):
     package, generator = write(tmp_path / "without")
     images = np.random.default_rng(0).integers(0, 256, (80, 32, 32), dtype=np.uint8)

@@ -51,11 +51,11 @@ def test_both_networks_work_at_the_resolution_of_their_level(level):
     assert scored(Discriminator(SMALL), images, level).shape == (4,)
 
 
-@pytest.mark.parametrize(("size", "channels"), [(4, 1), (8, 3), (512, 1)])
-def test_new_networks_are_fully_grown(size, channels):
-    config = PgganConfig(size=size, nz=4, width=4, fmap_base=512, channels=channels)
+@pytest.mark.parametrize(("size", "masks"), [(4, False), (8, True), (512, False)])
+def test_new_networks_are_fully_grown(size, masks):
+    config = PgganConfig(size=size, nz=4, width=4, fmap_base=512, masks=masks)
     images = Generator(config)(torch.randn(4, 4), LABELS)
-    assert images.shape == (4, channels, size, size)
+    assert images.shape == (4, 1 + masks, size, size)
     assert Discriminator(config)(images, LABELS).shape == (4,)
 
 

@@ -1,5 +1,7 @@
 """The parts of StyleGAN2 against the paper's own formulas; what is random, and what must not be."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -161,11 +163,11 @@ def test_styles_mix_with_rng_only():
 @pytest.mark.parametrize("size", [32, 64, 128, 256, 512])
 @pytest.mark.parametrize("classes", [(), CLASSES])
 def test_shapes(size, classes):
-    small = config(size=size, channel_base=size, channel_max=8, channels=3 if size == 32 else 1, classes=classes)
+    small = config(size=size, channel_base=size, channel_max=8, masks=size == 32, classes=classes)
     labels = torch.tensor([0, 1])
     with torch.no_grad():
         images = Generator(small)(torch.randn(2, 8), labels if classes else None, rng())
-        assert images.shape == (2, small.channels, size, size)
+        assert images.shape == (2, small.planes, size, size)
         scores = Discriminator(small)(images, labels)
     assert scores.shape == (2,)
     assert scores[0] != scores[1]
@@ -201,9 +203,15 @@ def test_discriminator_blocks_keep_the_scale_of_an_even_picture():
     assert expected.square().mean().item() == pytest.approx(1, rel=0.15)
 
 
+class InColour(Stylegan2Config):
+    """As published: for pictures of three channels."""
+
+    planes: ClassVar[int] = 3
+
+
 def test_layers_of_the_size_that_official_runs_print():
     # github.com/open-mmlab/mmgeneration, issue 394; github.com/NVlabs/stylegan2-ada-pytorch, issues 181 and 182
-    published = Stylegan2Config(size=512, channels=3, classes=(), channel_base=32768)
+    published = InColour(size=512, classes=(), channel_base=32768)
     with torch.device("meta"):
         network, critic = Generator(published), Discriminator(published)
     assert [count(layer) for layer in network.to_style.layers] == [262656] * 8

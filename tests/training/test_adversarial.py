@@ -11,8 +11,9 @@ from lungsynth import generators
 from lungsynth.generators.dcgan import DcganConfig, Discriminator
 from lungsynth.generators.family import GeneratorConfig
 from lungsynth.training import TrainingConfig
-from lungsynth.training.adversarial import adversarial_step
+from lungsynth.training.adversarial import Adversarial
 from lungsynth.training.draws import Draws
+from lungsynth.training.inputs import Inputs
 from lungsynth.training.state import TrainingState
 
 CPU = torch.device("cpu")
@@ -40,8 +41,8 @@ def state_of(monkeypatch):
 def step(state, training):
     rng = torch.Generator().manual_seed(0)
     real, labels = torch.randn(BATCH, 1, 32, 32, generator=rng), torch.arange(BATCH) % 2
-    fabric = Fabric(accelerator="cpu", devices=1)
-    return adversarial_step(state, real, labels, Draws(0, state.step, CPU), training, fabric)
+    draws, fabric = Draws(0, state.step, CPU), Fabric(accelerator="cpu", devices=1)
+    return Adversarial(training.loss).step(state, Inputs(real, labels, draws, training, fabric))
 
 
 def configuration(**changes):

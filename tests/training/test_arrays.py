@@ -102,7 +102,7 @@ def test_other_processes_leave_it_to_the_first_to_say(tmp_path, caplog, monkeypa
         ({"images": MASKS.astype(bool)}, "images are bool from 0 to 1"),
         ({"images": IMAGES[:, None]}, "write images[:, 0]"),
         ({"images": IMAGES[..., None]}, "write images[..., 0]"),
-        ({"images": np.stack([IMAGES] * 3, -1)}, "write images.transpose(0, 3, 1, 2)"),
+        ({"images": np.stack([IMAGES] * 3, 1)}, f"images are uint8 {N}×3×8×8, and not N×H×W"),
         ({"images": IMAGES.reshape(N, -1)}, f"images are uint8 {N}×64, and not N×H×W"),
         ({"images": IMAGES[:0]}, "images are uint8 0×8×8: write some"),
         ({"images": np.uint8(3)}, "images are uint8 (one value), and not N×H×W"),

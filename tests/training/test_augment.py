@@ -16,7 +16,7 @@ KINDS = {"translate": [0, 1], "scale": [2], "rotate_degrees": [3], "brightness":
 
 
 def draws(step=0, rank=0, world=1):
-    return Draws(0, step, torch.device("cpu"), rank, world)
+    return Draws(0, step, torch.device("cpu"), rank=rank, world=world)
 
 
 def drawn(count, config=ALL, p=1.0):

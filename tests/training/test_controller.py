@@ -7,14 +7,16 @@ from lightning_fabric import Fabric
 
 from lungsynth.generators.dcgan import DcganConfig
 from lungsynth.training import Slices, TrainingConfig, loop
+from lungsynth.training.adversarial import Adversarial
 from lungsynth.training.augment import AugmentConfig
-from lungsynth.training.controller import adjust, mean_signs, new_memory
+from lungsynth.training.controller import adjust, mean_signs, new_scalars
 from lungsynth.training.data import Source
 from lungsynth.training.losses import AdversarialLoss
 from lungsynth.training.schedule import Ramp
 from lungsynth.training.state import TrainingState
 
 CPU = torch.device("cpu")
+P = Adversarial.statistics.index("p")
 ONE = Fabric(accelerator="cpu", devices=1)
 SMALL = DcganConfig(size=32, nz=8, ngf=4, ndf=4)
 ADAPTIVE = TrainingConfig(
@@ -32,15 +34,15 @@ def source():
 def trained(source, config, steps, state=None):
     """The state after so many more steps, and p of each."""
     state = state or TrainingState.new(SMALL, config, CPU)
-    return state, [loop._step(state, source, config, ONE)[4].item() for _ in range(steps)]
+    return state, [loop._step(state, source, config, ONE)[P].item() for _ in range(steps)]
 
 
 def test_p_moves_by_the_share_that_was_shown_and_only_when_it_is_due():
-    memory, config = new_memory(CPU), AugmentConfig(target=0.6, adjust_kimg=4, every=4, limit=0.2)
+    scalars, config = new_scalars(CPU), AugmentConfig(target=0.6, adjust_kimg=4, every=4, limit=0.2)
     seen = []
     for step in range(24):
-        adjust(memory, torch.tensor(1.0 if step < 12 else 0.0), config, batch=100, step=step, fabric=ONE)
-        seen.append(memory["p"].item())
+        adjust(scalars, torch.tensor(1.0 if step < 12 else 0.0), config, batch=100, step=step, fabric=ONE)
+        seen.append(scalars["p"].item())
     up, top, down = 0.1, 0.2, 0.1  # 4 steps of 100 slices, of 4000 from 0 to 1
     expected = [0] * 3 + [up] * 4 + [top] * 8 + [down] * 4 + [0] * 5
     assert seen == pytest.approx(expected, abs=1e-6)
@@ -49,32 +51,32 @@ def test_p_moves_by_the_share_that_was_shown_and_only_when_it_is_due():
 def test_the_mean_since_the_last_adjustment_decides():
     config = AugmentConfig(target=0.6, adjust_kimg=1, every=4)
     for signs, rises in (((1, 1, 1, -0.5), True), ((-1, 1, 1, 1), False), ((0.6, 0.6, 0.7, 0.6), True)):
-        memory = new_memory(CPU)
-        memory["p"].fill_(0.5)
+        scalars = new_scalars(CPU)
+        scalars["p"].fill_(0.5)
         for step, sign in enumerate(signs):
-            adjust(memory, torch.tensor(float(sign)), config, batch=10, step=step, fabric=ONE)
-        assert (memory["p"] > 0.5) == rises
-        assert memory["sum"] == 0
+            adjust(scalars, torch.tensor(float(sign)), config, batch=10, step=step, fabric=ONE)
+        assert (scalars["p"] > 0.5) == rises
+        assert scalars["sum"] == 0
 
 
 @pytest.mark.parametrize("start", [0.0, 0.8])
 def test_p_finds_where_the_statistic_meets_the_target(start):
-    memory, config = new_memory(CPU), AugmentConfig(target=0.6, adjust_kimg=50)
-    memory["p"].fill_(start)
+    scalars, config = new_scalars(CPU), AugmentConfig(target=0.6, adjust_kimg=50)
+    scalars["p"].fill_(start)
     rng = torch.Generator().manual_seed(0)
     tail = []
     for step in range(4000):  # 0.9 - 0.6 p: 0.6 at one half
-        r_t = 0.9 - 0.6 * memory["p"] + 0.1 * torch.randn((), generator=rng)
-        adjust(memory, r_t, config, batch=32, step=step, fabric=ONE)
-        tail.append(memory["p"].item())
+        r_t = 0.9 - 0.6 * scalars["p"] + 0.1 * torch.randn((), generator=rng)
+        adjust(scalars, r_t, config, batch=32, step=step, fabric=ONE)
+        tail.append(scalars["p"].item())
     assert np.mean(tail[2000:]) == pytest.approx(0.5, abs=0.03)
 
 
 def test_p_stays_at_its_limit_where_the_target_is_out_of_reach():
-    memory, config = new_memory(CPU), AugmentConfig(target=0.6, adjust_kimg=1)
+    scalars, config = new_scalars(CPU), AugmentConfig(target=0.6, adjust_kimg=1)
     for step in range(400):
-        adjust(memory, torch.tensor(1.0), config, batch=32, step=step, fabric=ONE)
-    assert memory["p"].item() == pytest.approx(0.8)
+        adjust(scalars, torch.tensor(1.0), config, batch=32, step=step, fabric=ONE)
+    assert scalars["p"].item() == pytest.approx(0.8)
 
 
 def test_signs_of_the_logistic_loss_are_those_of_the_scores():
@@ -119,13 +121,13 @@ def test_scheduled_p_follows_its_ramp(source):
 def test_resumed_run_adapts_as_if_it_had_not_stopped(source, tmp_path):
     whole, p = trained(source, ADAPTIVE, 18)
     state, first = trained(source, ADAPTIVE, 10)  # between two adjustments: the sum counts
-    assert state.memory["sum"] != 0
+    assert state.scalars["sum"] != 0
     state.save(tmp_path / "state.pt")
     again = TrainingState.new(SMALL, ADAPTIVE, CPU)
     again.restore(tmp_path / "state.pt")
     resumed, second = trained(source, ADAPTIVE, 8, again)
     assert first + second == p
     for name in ("p", "sum"):
-        assert torch.equal(resumed.memory[name], whole.memory[name])
+        assert torch.equal(resumed.scalars[name], whole.scalars[name])
     for one, other in zip(whole.generator.parameters(), resumed.generator.parameters(), strict=True):
         assert torch.equal(one, other)

@@ -56,7 +56,7 @@ def same(one, two):
 
 
 def test_slices_come_scaled_and_with_their_codes(open_source):
-    images, codes = open_source().draw(0, 32)
+    images, codes = open_source().batch(0, 32)
     assert images.shape == (32, 1, 4, 4)
     assert torch.equal(images[:, 0], torch.from_numpy(IMAGES[grey(images)]).float() / 127.5 - 1)
     assert torch.equal(codes, torch.from_numpy(LABELS)[grey(images)])
@@ -64,14 +64,14 @@ def test_slices_come_scaled_and_with_their_codes(open_source):
 
 @pytest.mark.parametrize(("balanced", "share"), [(True, 0.5), (False, 0.25)])
 def test_balanced_draws(open_source, balanced, share):
-    images, codes = open_source(balanced=balanced).draw(0, 4000)
+    images, codes = open_source(balanced=balanced).batch(0, 4000)
     assert codes.float().mean() == pytest.approx(share, abs=0.03)
     assert len(grey(images).unique()) == COUNT
 
 
 def test_only_the_rows_that_count_are_drawn(open_source):
     rows = np.array([3, 8, 12, 31, 40])
-    images, codes = open_source(Slices(IMAGES, LABELS, rows)).draw(0, 400)
+    images, codes = open_source(Slices(IMAGES, LABELS, rows)).batch(0, 400)
     assert grey(images).unique().tolist() == rows.tolist()
     assert torch.equal(codes, torch.from_numpy(LABELS)[grey(images)])
 
@@ -83,47 +83,41 @@ def test_batches_are_the_same_wherever_the_slices_are(open_source, tmp_path):
     mapped = Slices(MappedSlices(halves, [25, 35], 4), LABELS, np.arange(COUNT))
     sources = [open_source(), open_source(mapped), open_source(resident=True), open_source(mapped, resident=True)]
     for step in (0, 1, 2, 7, 6, 6):  # forward, a leap, back
-        first, *others = [source.draw(step, 16) for source in sources]
+        first, *others = [source.batch(step, 16) for source in sources]
         assert all(same(first, other) for other in others)
     # Reading ahead changes nothing.
-    assert same(open_source().draw(7, 16), sources[0].draw(7, 16))
-    assert not same(open_source(seed=1).draw(7, 16), sources[0].draw(7, 16))
+    assert same(open_source().batch(7, 16), sources[0].batch(7, 16))
+    assert not same(open_source(seed=1).batch(7, 16), sources[0].batch(7, 16))
 
 
 def test_a_batch_that_grows(open_source):
     source = open_source()
-    source.draw(0, 8)
-    assert same(source.draw(1, 16), open_source().draw(1, 16))
+    source.batch(0, 8)
+    assert same(source.batch(1, 16), open_source().batch(1, 16))
 
 
 def test_processes_share_one_batch(open_source):
-    whole = open_source().draw(5, 16)
-    shares = [open_source().draw(5, 16, rank, world=2) for rank in range(2)]
+    whole = open_source().batch(5, 16)
+    shares = [open_source().batch(5, 16, rank=rank, world=2) for rank in range(2)]
     assert same(whole, (torch.cat(parts) for parts in zip(*shares, strict=True)))
 
 
 def test_a_batch_does_not_read_the_whole_set(open_source):
     images = Watched()
-    open_source(Slices(images, LABELS, np.arange(COUNT))).draw(0, 4)
+    open_source(Slices(images, LABELS, np.arange(COUNT))).batch(0, 4)
     assert len(images.read) <= (AHEAD + 1) * 4
-
-
-def test_colour_stays(open_source):
-    colour = np.stack([IMAGES, IMAGES + 60, IMAGES + 120], axis=1)
-    images, _ = open_source(Slices.all(colour, LABELS)).draw(0, 8)
-    assert images.shape == (8, 3, 4, 4)
 
 
 def test_a_reader_that_fails_is_one_clear_error(open_source):
     images = Watched(OSError(5, "Input/output error"))
     with pytest.raises(LungsynthError, match=r"slices cannot be read: .*Input/output error"):
-        open_source(Slices(images, LABELS, np.arange(COUNT))).draw(0, 4)
+        open_source(Slices(images, LABELS, np.arange(COUNT))).batch(0, 4)
 
 
 def test_the_thread_ends_with_the_run():
     before = threading.active_count()
     with source_of(ALL, balanced=True, seed=0, device=CPU) as source:
-        source.draw(0, 4)
+        source.batch(0, 4)
         assert threading.active_count() == before + 1
     assert threading.active_count() == before
 

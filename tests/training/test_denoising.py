@@ -10,11 +10,12 @@ from lungsynth.errors import LungsynthError
 from lungsynth.generators.dcgan import DcganConfig
 from lungsynth.generators.edm import EdmConfig, Generator, preconditioning
 from lungsynth.generators.family import GeneratorNetwork
-from lungsynth.training import Slices, TrainingConfig, loop, train_generator
+from lungsynth.training import Slices, TrainingConfig, output, train_generator
 from lungsynth.training.config import with_recipe
-from lungsynth.training.denoising import denoising_step, loss_weight
+from lungsynth.training.denoising import Denoising, loss_weight
 from lungsynth.training.devices import launch
 from lungsynth.training.draws import Draws
+from lungsynth.training.inputs import Inputs
 from lungsynth.training.losses import DenoisingLoss
 from lungsynth.training.monitor import MonitorConfig
 from lungsynth.training.state import TrainingState
@@ -59,7 +60,10 @@ def state_of(network, rate=0.0):
 
 
 def step(state, real, labels, config=CONFIG, rank=0, world=1):
-    return denoising_step(state, real, labels, Draws(3, 0, CPU, rank, world), config, launch(config))
+    draws = Draws(3, 0, CPU, rank=rank, world=world)
+    statistics = Denoising(config.loss).step(state, Inputs(real, labels, draws, config, launch(config)))
+    assert [*statistics] == ["loss"]
+    return statistics["loss"]
 
 
 def reals(count, side=32):
@@ -87,7 +91,7 @@ def test_noise_and_loss_are_those_of_the_paper():
 
     weight = (sigma**2 + 0.3**2) / (sigma * 0.3) ** 2
     error = 0.25 - real
-    assert loss.shape == (1,)
+    assert loss.shape == ()
     assert loss.item() == pytest.approx((weight * error.square().mean(dim=(1, 2, 3))).mean().item(), rel=1e-4)
     gradient = (weight * 2 * error.mean(dim=(1, 2, 3))).mean().item()
     assert network.grey.item() == pytest.approx(0.25 - gradient, rel=1e-4)
@@ -187,8 +191,8 @@ def test_interrupted_run_ends_as_if_it_had_not_been(data, finished, tmp_path, mo
             raise KeyboardInterrupt
         return snapshot(*arguments)
 
-    snapshot = loop.snapshot
-    monkeypatch.setattr(loop, "snapshot", killed_at_the_second_frame)
+    snapshot = output.snapshot
+    monkeypatch.setattr(output, "snapshot", killed_at_the_second_frame)
     generator = TINY.model_copy(update={"dropout": 0.1})
     with pytest.raises(KeyboardInterrupt):
         train(data, tmp_path, generator)

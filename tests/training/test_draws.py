@@ -8,7 +8,7 @@ CPU = torch.device("cpu")
 
 
 def test_processes_share_the_numbers_of_the_whole_batch():
-    whole, shares = Draws(3, 7, CPU), [Draws(3, 7, CPU, rank, world=2) for rank in range(2)]
+    whole, shares = Draws(3, 7, CPU), [Draws(3, 7, CPU, rank=rank, world=2) for rank in range(2)]
     for kind in ("normal", "uniform"):
         together = torch.cat([getattr(share, kind)(4, 5) for share in shares])
         assert torch.equal(together, getattr(whole, kind)(8, 5))
@@ -22,5 +22,5 @@ def test_numbers_follow_from_seed_and_step():
 
 
 def test_a_network_own_numbers_differ_between_processes():
-    one, two = (torch.rand(4, generator=Draws(3, 7, CPU, rank, 2).local) for rank in range(2))
+    one, two = (torch.rand(4, generator=Draws(3, 7, CPU, rank=rank, world=2).local) for rank in range(2))
     assert not torch.equal(one, two)

@@ -16,11 +16,12 @@ from torch import nn
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.dcgan import DcganConfig
 from lungsynth.generators.pggan import PgganConfig
-from lungsynth.training import Slices, TrainingConfig, adversarial, loop, train_generator
-from lungsynth.training.adversarial import adversarial_step
+from lungsynth.training import Slices, TrainingConfig, output, train_generator
+from lungsynth.training.adversarial import Adversarial
 from lungsynth.training.config import TrainingSections, with_recipe
 from lungsynth.training.draws import Draws
 from lungsynth.training.growth import GrowthConfig
+from lungsynth.training.inputs import Inputs
 from lungsynth.training.losses import slope_penalty
 from lungsynth.training.resolution import grow, shrink
 from lungsynth.training.state import TrainingState
@@ -132,13 +133,14 @@ def test_discriminator_descends_the_published_loss():
     )
     real = torch.rand(8, 1, 4, 4)
     draws, fabric = Draws(0, 0, CPU), Fabric(accelerator="cpu", devices=1)
-    statistics = adversarial_step(state, real, torch.arange(8) % 2, draws, training, fabric)
+    labels, objective = torch.arange(8) % 2, Adversarial(training.loss)
+    statistics = objective.step(state, Inputs(real, labels, draws, training, fabric))
 
     sums = judge.shown[0].sum(dim=(1, 2, 3))
     real_sums, fake_sums = sums[:8], sums[8:]
     torch.testing.assert_close(real_sums, real.sum(dim=(1, 2, 3)))
     # L = E[D(fake)] - E[D(real)] + 10 (|∇D| - 1)² + 0.001 E[D(real)²], where |∇D| = 4w on the 16 pixels
-    assert statistics[0].item() == pytest.approx(0.5 * (fake_sums.mean() - real_sums.mean()).item())
+    assert statistics["loss_d"].item() == pytest.approx(0.5 * (fake_sums.mean() - real_sums.mean()).item())
     slope = fake_sums.mean() - real_sums.mean() + 2 * 10 * 4 * (4 * 0.5 - 1) + 0.002 * 0.5 * real_sums.square().mean()
     assert judge.w.item() == pytest.approx(0.5 - slope.item(), rel=1e-5)
     # The penalty is taken between the two, the generator then raises D(fake).
@@ -147,13 +149,13 @@ def test_discriminator_descends_the_published_loss():
         share.append((between[place] - judge.shown[0][8 + place]) / (real[place] - judge.shown[0][8 + place]))
         assert share[-1].std() < 1e-3
     assert len({round(part.mean().item(), 3) for part in share}) == 8
-    assert statistics[1].item() == pytest.approx(-judge.w.item() * fake_sums.mean().item(), rel=1e-4)
+    assert statistics["loss_g"].item() == pytest.approx(-judge.w.item() * fake_sums.mean().item(), rel=1e-4)
 
 
 def test_a_flat_discriminator_is_pushed_by_no_nan():
     judge, real = Sum(), torch.rand(4, 1, 4, 4)
     nn.init.zeros_(judge.w)
-    penalty = slope_penalty(lambda x: judge(x, None), real, -real, torch.rand(4))
+    penalty = slope_penalty(lambda x: judge(x, None), real, -real, mix=torch.rand(4))
     penalty.backward()
     assert (penalty.item(), judge.w.grad.item()) == (1, 0)
 
@@ -205,13 +207,13 @@ def test_a_run_grows_to_its_size(finished):
 def test_the_batch_follows_the_level(data, tmp_path, monkeypatch):
     batches, sides = [], []
 
-    def watched(state, real, *rest):
-        batches.append((state.shown, len(real)))
-        sides.append(real.shape[-1])
-        return step(state, real, *rest)
+    def watched(self, state, inputs):
+        batches.append((state.shown, len(inputs.real)))
+        sides.append(inputs.real.shape[-1])
+        return step(self, state, inputs)
 
-    step = adversarial.adversarial_step
-    monkeypatch.setattr(adversarial, "adversarial_step", watched)
+    step = Adversarial.step
+    monkeypatch.setattr(Adversarial, "step", watched)
     train(data, tmp_path)
     assert all(later[0] - earlier[0] == earlier[1] for earlier, later in pairwise(batches))
     assert {size for shown, size in batches if shown <= 120} == {8}
@@ -230,8 +232,8 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(data, finished, tmp_path,
             raise KeyboardInterrupt
         return snapshot(*arguments)
 
-    snapshot = loop.snapshot
-    monkeypatch.setattr(loop, "snapshot", killed)
+    snapshot = output.snapshot
+    monkeypatch.setattr(output, "snapshot", killed)
     with pytest.raises(KeyboardInterrupt):
         train(data, tmp_path)
     monkeypatch.undo()

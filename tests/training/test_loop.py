@@ -68,8 +68,8 @@ def test_interrupted_run_ends_as_if_it_had_not_been(finished, tmp_path, monkeypa
             raise KeyboardInterrupt
         return save_frame(*arguments)
 
-    save_frame = loop._save_frame
-    monkeypatch.setattr(loop, "_save_frame", killed_at_the_third_frame)
+    save_frame = loop.save_frame
+    monkeypatch.setattr(loop, "save_frame", killed_at_the_third_frame)
     with pytest.raises(KeyboardInterrupt):
         brief_run(tmp_path)
     (run,) = (tmp_path / "checkpoints").iterdir()

@@ -89,7 +89,7 @@ def test_networks_of_each_class_draw_pairs(tmp_path):
 def test_batches_hold_the_mask_as_last_channel():
     slices = replace(discs(), rows=np.arange(50, 150))
     with source_of(slices, balanced=True, seed=0, device=CPU) as source:
-        pairs, _ = source.draw(0, 32)
+        pairs, _ = source.batch(0, 32)
     assert pairs.shape == (32, 2, 32, 32)
     assert pairs[:, 1].unique().tolist() == [-1, 1]
     assert (pairs[:, 0][pairs[:, 1] == 1].mean() - pairs[:, 0][pairs[:, 1] == -1].mean()) > 0.9
@@ -99,7 +99,7 @@ def test_batches_hold_the_mask_as_last_channel():
 def test_augmentation_moves_both_and_brightens_the_image_alone():
     config = AugmentConfig(translate=0.125, scale=0.1, rotate_degrees=10, brightness=0.05, cutout=0.25)
     mask = torch.from_numpy(discs(64).masks).float()[:, None] * 2 - 1
-    changes = draw_changes(64, torch.tensor(1.0), config, Draws(0, 0, CPU, 0, 1))
+    changes = draw_changes(64, torch.tensor(1.0), config, Draws(0, 0, CPU))
     moved = augment(torch.cat([mask, mask], dim=1), changes, config, masks=True)
     still = config.model_copy(update={"brightness": 0.0})
     assert torch.equal(moved[:, 1:], augment(mask, changes, still))

@@ -65,10 +65,11 @@ def test_expected_length_is_the_size_of_the_jacobian():
 @pytest.mark.parametrize(("step", "share"), [(0, 1), (4, 1 / 2), (36, 1 / 10), (800, 0.01)])
 @pytest.mark.parametrize("parts", [(8,), (4, 4), (6, 2)])
 def test_gradient_and_running_mean_by_hand(step, share, parts):
-    state = SimpleNamespace(generator=Linear(3.0), memory={"path_mean": torch.tensor(1.0)}, step=step)
+    state = SimpleNamespace(generator=Linear(3.0), scalars={"path_mean": torch.tensor(1.0)}, step=step)
     passes = [(torch.randn(count, 3), torch.zeros(count, dtype=torch.int64)) for count in parts]
     loss = AdversarialLoss(path_length=2, path_every=4)
-    add_path_length(state, passes, loss, torch.Generator().manual_seed(0), Fabric(accelerator="cpu", devices=1))
+    rng, fabric = torch.Generator().manual_seed(0), Fabric(accelerator="cpu", devices=1)
+    add_path_length(state, passes, loss, rng=rng, fabric=fabric)
 
     # Of half of each part: ‖Jᵀy‖ = 2·3·‖(y0, y1, y2)‖/√4, against a mean that is moved towards these lengths first;
     # 4·2·(length - mean)² by the strength, on which the mean is not seen to depend.
@@ -78,7 +79,7 @@ def test_gradient_and_running_mean_by_hand(step, share, parts):
     norms, means = torch.cat(drawn), torch.cat([mean.expand(len(own)) for own, mean in zip(drawn, means, strict=True)])
     gradient = (8 * 2 * (3 * norms - means) * norms).mean().item()
     assert state.generator.strength.grad.item() == pytest.approx(gradient, rel=1e-4, abs=1e-4)
-    assert state.memory["path_mean"].item() == pytest.approx(1 + share * (3 * norms.mean().item() - 1), rel=1e-5)
+    assert state.scalars["path_mean"].item() == pytest.approx(1 + share * (3 * norms.mean().item() - 1), rel=1e-5)
 
 
 def data():
@@ -106,7 +107,7 @@ def test_interrupted_run_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
     def killed_at_step_13(state, *arguments):
         if state.step == 13:
             raise KeyboardInterrupt
-        means.append(state.memory["path_mean"].item())
+        means.append(state.scalars["path_mean"].item())
         return step(state, *arguments)
 
     step = loop._step

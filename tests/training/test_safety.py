@@ -17,7 +17,7 @@ from brief_run import BRIEF, brief_run, log_of
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.locks import alone
-from lungsynth.training import loop, stopping
+from lungsynth.training import loop, output, stopping
 from lungsynth.training.memory import within_memory
 from lungsynth.training.stopping import Stop, StoppedError
 
@@ -276,7 +276,7 @@ def test_a_full_disk_is_named_and_costs_no_more_than_since_the_checkpoint(tmp_pa
     def full(*arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(loop, name, full)
+    monkeypatch.setattr(output, name, full)
     with pytest.raises(LungsynthError, match=r"files cannot be written \(No space left on device\)"):
         brief_run(tmp_path)
     monkeypatch.undo()

@@ -34,24 +34,12 @@ def test_grid_reads_like_a_page():
     assert np.array_equal(grid(images[:, None]), picture)
 
 
-def test_grid_in_colour_has_the_colours_last():
-    images = np.random.default_rng(0).integers(0, 256, (COLUMNS, 3, 4, 5), np.uint8)
-    picture = grid(images)
-    assert picture.shape == (4, 5 * COLUMNS, 3)
-    assert np.array_equal(picture[:, 10:15], images[2].transpose(1, 2, 0))
-
-
 def test_snapshots_keep_their_latents():
     generator = Generator(SMALL).eval()
     first = snapshot(generator, seed=0)
     assert first.shape == (2 * ROWS_PER_CLASS * 32, COLUMNS * 32)
     assert np.array_equal(first, snapshot(generator, seed=0))
     assert not np.array_equal(first, snapshot(generator, seed=1))
-
-
-def test_a_generator_in_colour_is_shown_in_colour():
-    generator = Generator(SMALL.model_copy(update={"channels": 3})).eval()
-    assert snapshot(generator, seed=0).shape == (2 * ROWS_PER_CLASS * 32, COLUMNS * 32, 3)
 
 
 def test_real_slices_stand_left_of_synthetic_ones_of_their_class():

@@ -1,8 +1,7 @@
-"""Features of slices for watching a run, and the distance between two sets of them.
+"""Features of slices from a network with random weights, and scores of them, to monitor a run.
 
-They are statistics of a random network, which Naeem et al., arXiv 2002.09797, advise for images far from ImageNet; it
-needs no download and no training. Its numbers only compare the looks of one run: the fidelity that is reported in the
-end has extractors of its own.
+Naeem et al., arXiv 2002.09797, advise random networks for images far from ImageNet; they need no download and no
+training. The scores compare moments of one run only: the fidelity step has extractors of its own.
 """
 
 import math
@@ -20,20 +19,20 @@ SIDE = 64
 BATCH = 32
 """Slices in one pass; more no longer fit a CPU's cache."""
 LIMIT = 3.0
-"""Standard deviations of real slices beyond which a feature says no more."""
+"""Standard deviations of real slices that a scaled feature approaches, and does not exceed."""
 
 
-def filters(channels: int, size: int, device: torch.device) -> list[Tensor]:
-    """The network for slices of `channels` and of `size` pixels a side: one layer a scale, always the same numbers.
+def filters(size: int, device: torch.device) -> list[Tensor]:
+    """The network for slices of `size` pixels a side: a layer for each scale; its weights are always the same.
 
-    The first has a stride where slices are larger than `SIDE`. Three in four of its filters sum to zero: without them,
-    brightness would drown what noise, blur and checkerboards change.
+    The first layer has a stride where slices are larger than `SIDE`. Three in four of its filters sum to zero: without
+    these, brightness would dominate features, and noise, blur and checkerboards would hardly change them.
     """
     rng = torch.Generator().manual_seed(0)
     stride = math.ceil(size / SIDE)
     sides = (stride + 2, *[3] * (len(WIDTHS) - 1))
     layers = []
-    for before, width, side in zip((channels, *WIDTHS), WIDTHS, sides, strict=False):
+    for before, width, side in zip((1, *WIDTHS), WIDTHS, sides, strict=False):
         layers.append(nn.init.orthogonal_(torch.empty(width, before, side, side), math.sqrt(2), rng))
     layers[0][WIDTHS[0] // 4 :] -= layers[0][WIDTHS[0] // 4 :].mean(dim=(1, 2, 3), keepdim=True)
     return [layer.to(device, memory_format=torch.channels_last) for layer in layers]
@@ -41,9 +40,9 @@ def filters(channels: int, size: int, device: torch.device) -> list[Tensor]:
 
 @torch.inference_mode()
 def features(images: np.ndarray, network: list[Tensor]) -> np.ndarray:
-    """Features float32 N×2·ΣWIDTHS of slices uint8 N×C×H×W: mean and standard deviation of each channel of `filters`.
+    """Features float32 N×2·ΣWIDTHS of slices uint8 N×1×H×W: mean and standard deviation of each channel of `filters`.
 
-    Means alone see no texture; maps of more than one place would see each shift of the body.
+    Means alone do not see texture; features with a position would change with each shift of the body.
     """
     parts = [_statistics(batch, network).cpu() for batch in torch.from_numpy(images).split(BATCH)]
     return torch.cat(parts).numpy()
@@ -52,22 +51,22 @@ def features(images: np.ndarray, network: list[Tensor]) -> np.ndarray:
 def _statistics(images: Tensor, network: list[Tensor]) -> Tensor:
     x = images.to(network[0].device, memory_format=torch.channels_last).float() / 127.5 - 1
     stride = network[0].shape[-1] - 2
-    found = []
+    moments = []
     for number, layer in enumerate(network):
         if number and min(x.shape[2:]) > 1:
             x = F.avg_pool2d(x, 2)
         x = F.leaky_relu(F.conv2d(x, layer, stride=1 if number else stride, padding=1), 0.2)
         mean = x.mean(dim=(2, 3))
-        found += [mean, (x.square().mean(dim=(2, 3)) - mean.square()).clamp_min(0).sqrt()]
-    return torch.cat(found, dim=1)
+        moments += [mean, (x.square().mean(dim=(2, 3)) - mean.square()).clamp_min(0).sqrt()]
+    return torch.cat(moments, dim=1)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Gives features a scale, which those of a random network lack: mean 0 and standard deviation 1 of real slices.
+    """Scales features of a random network so that real slices have mean 0 and standard deviation 1 in each.
 
-    What lies far outside is drawn in softly, to `LIMIT` deviations at most. Else the features in which a young
-    generator is farthest off would decide alone, by the kernel's third power, over all others.
+    Values far outside are compressed smoothly to `LIMIT` deviations at most. Otherwise the kernel's third power would
+    let the worst features of an untrained generator outweigh all others.
     """
 
     mean: np.ndarray
@@ -84,10 +83,10 @@ class Scale:
         return scaled / np.sqrt(1 + np.square(scaled / LIMIT))
 
 
-def kid(one: np.ndarray, other: np.ndarray) -> float:
+def squared_mmd(one: np.ndarray, other: np.ndarray) -> float:
     """The squared maximum mean discrepancy between features N×D and M×D, without bias: about 0 for the same source.
 
-    The kernel is (x·y/D + 1)³ (KID; Bińkowski et al., arXiv 1801.01401, section 4).
+    The kernel is that of KID, (x·y/D + 1)³ (Bińkowski et al., arXiv 1801.01401, section 4).
     """
     one, other = one.astype(np.float64), other.astype(np.float64)
     within = sum(_without_diagonal(_kernel(x, x)) for x in (one, other))
@@ -105,14 +104,14 @@ def _without_diagonal(matrix: np.ndarray) -> float:
 
 
 def vendi(features: np.ndarray, width: float) -> float:
-    """How many different slices N×D amount to, from 1 to N (Vendi score; Friedman and Dieng, arXiv 2210.02410).
+    """The effective number of different slices among N×D, from 1 to N (Vendi score, arXiv 2210.02410).
 
     `width` is that of the Gaussian kernel: slices much closer to each other than that count as one.
     """
     similarity = np.exp(-squared_distances(features) / (2 * width**2))
-    shares = np.linalg.eigvalsh(similarity / len(features))
-    shares = shares[shares > 0]
-    return float(np.exp(-(shares * np.log(shares)).sum()))
+    eigenvalues = np.linalg.eigvalsh(similarity / len(features))
+    eigenvalues = eigenvalues[eigenvalues > 0]
+    return float(np.exp(-(eigenvalues * np.log(eigenvalues)).sum()))
 
 
 def squared_distances(features: np.ndarray) -> np.ndarray:

@@ -70,13 +70,14 @@ def test_package_is_like_any_other(finished):
 
 def test_each_network_sees_its_own_class_alone(tmp_path, monkeypatch):
     seen = []
-    one = loop.train_generator
+    one = loop.train_network
 
-    def watched(data, val, **rest):
+    def watched(run):
+        data = run.train
         seen.append((data.take(np.arange(len(data))).mean(axis=(1, 2, 3)), data.codes))
-        return one(data, val, **rest)
+        return one(run)
 
-    monkeypatch.setattr(loop, "train_generator", watched)
+    monkeypatch.setattr(loop, "train_network", watched)
     lines = []
     train(tmp_path, on_log=lines.append)
     assert lines == [
@@ -89,15 +90,15 @@ def test_each_network_sees_its_own_class_alone(tmp_path, monkeypatch):
 
 
 def test_a_class_that_is_trained_is_not_trained_again(finished, tmp_path, monkeypatch):
-    one, trained = loop.train_generator, []
+    one, trained = loop.train_network, []
 
-    def killed_in_the_second(data, val, **rest):
-        trained.append(rest["data_sha256"].split()[1])
+    def killed_in_the_second(run):
+        trained.append(run.data_sha256.split()[1])
         if trained == ["dark", "medium"]:
             raise KeyboardInterrupt
-        return one(data, val, **rest)
+        return one(run)
 
-    monkeypatch.setattr(loop, "train_generator", killed_in_the_second)
+    monkeypatch.setattr(loop, "train_network", killed_in_the_second)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path)
     resumed = train(tmp_path)

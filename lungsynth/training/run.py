@@ -1,0 +1,59 @@
+"""One training, as a record: on which slices, of which generator, how, and where its files go."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lungsynth.generators.family import GeneratorConfig
+from lungsynth.generators.package import GeneratorCard
+from lungsynth.training.config import TrainingConfig
+from lungsynth.training.data import Slices, check_every_class, check_slices
+from lungsynth.training.monitor import Row
+from lungsynth.training.objective import objective_of
+from lungsynth.training.state import run_key
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """The arguments of `train_generator`."""
+
+    train: Slices
+    val: Slices | None
+    window_hu: tuple[float, float] | None
+    data_sha256: str
+    generator: GeneratorConfig
+    training: TrainingConfig
+    folder: Path
+    """Where the package is written."""
+    checkpoints: Path
+    """Where all runs have their checkpoint folders."""
+    on_log: Callable[[Row], None] | None = None
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where this run keeps its checkpoint and frames; equal runs share it."""
+        return self.checkpoints / run_key(self.generator, self.training, self.data_sha256)
+
+    @property
+    def card(self) -> GeneratorCard:
+        """The package's card, without the moment of the weights."""
+        return GeneratorCard(
+            generator=self.generator,
+            window_hu=self.window_hu,
+            data_sha256=self.data_sha256,
+            training=self.training.model_dump(mode="json"),
+        )
+
+    def check(self) -> None:
+        """Whether data, generator and training fit together.
+
+        Raises:
+            LungsynthError: they do not.
+        """
+        check_slices(self.train, self.generator)
+        check_every_class(self.train, self.generator)
+        if self.val:
+            check_slices(self.val, self.generator)
+        objective_of(self.training.loss).check(self.generator)
+        if self.training.growth:
+            self.training.growth.check(self.generator.size, self.training.kimg)
