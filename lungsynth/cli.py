@@ -11,11 +11,12 @@ from typing import Any
 
 import click
 
+from lungsynth import __version__
 from lungsynth.errors import LungsynthError
 
 
 class OneLine(click.Group):
-    """Prints a `LungsynthError` as one line and exits with 1."""
+    """Prints a `LungsynthError`, or which packages are missing, as one line and exits with 1."""
 
     def invoke(self, context: click.Context) -> Any:
         """Run the command."""
@@ -23,6 +24,12 @@ class OneLine(click.Group):
             return super().invoke(context)
         except LungsynthError as error:
             raise click.ClickException(str(error)) from None
+        except ModuleNotFoundError as error:
+            if (error.name or "lungsynth").startswith("lungsynth"):
+                raise
+            raise click.ClickException(
+                f"{error.name} is not installed: this command needs `pip install 'lungsynth[pipeline]'`"
+            ) from None
 
 
 def run_file(command: Callable) -> Callable:
@@ -33,6 +40,7 @@ def run_file(command: Callable) -> Callable:
 
 
 @click.group(cls=OneLine)
+@click.version_option(__version__, package_name="lungsynth")
 def main() -> None:
     """Synthetic lung CT: cohorts, slices and lung masks, one piece at a time; and the verdicts so far."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")

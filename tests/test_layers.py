@@ -1,0 +1,152 @@
+"""Dependencies in layers: training and sampling need little, the pipeline needs the rest, and no list names too much."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from import_graph import GROUND, LIBRARY
+from packaging.requirements import Requirement
+
+ROOT = LIBRARY.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+BASE = {"cli", "generators", "training", *GROUND} - {"hashing"}
+"""Rooms and single files of the first layer, and of `dataset` the two files below; `hashing` is for tables."""
+BASE_FILES = {"dataset/vocabulary.py", "dataset/mapped.py"}
+OPTIONAL = {"matplotlib", "rich"}
+"""What a file of the first layer imports in a function and does without."""
+NOT_IMPORTED = {
+    "idc-index": "the user's own client of IDC, whose index the pipeline reads from idc-index-data",
+    "scikit-learn": "imported as sklearn",
+}
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {Requirement(text).name for text in requirements}
+
+
+@cache
+def distributions() -> dict[str, list[str]]:
+    return {
+        module: [name.lower().replace("_", "-") for name in found] for module, found in packages_distributions().items()
+    }
+
+
+def imported(path: Path) -> set[str]:
+    """Third-party modules that a file imports, anywhere; of the namespace `google`, with the package below it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        found |= {name.partition(".")[0] for name in modules}
+    return found - set(sys.stdlib_module_names) - {"lungsynth", "pipelines", "steps"}
+
+
+def is_base(path: Path) -> bool:
+    place = path.relative_to(LIBRARY)
+    return place.parts[0].removesuffix(".py") in BASE or place.as_posix() in BASE_FILES
+
+
+def lacking(paths: list[Path], allowed: set[str]) -> set[str]:
+    """`file: module` of imports that no distribution in `allowed` brings."""
+    return {
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in paths
+        for module in imported(path)
+        if not allowed & set(distributions().get(module, []))
+    }
+
+
+LAYERS = PROJECT["optional-dependencies"]
+ALL = [*LIBRARY.rglob("*.py"), *(ROOT / "steps").glob("*.py"), *(ROOT / "pipelines").glob("*.py")]
+
+
+def test_the_first_layer_is_what_training_and_sampling_need() -> None:
+    assert names(PROJECT["dependencies"]) == {
+        *(
+            "click",
+            "filelock",
+            "lightning-fabric",
+            "numpy",
+            "pillow",
+            "pydantic",
+            "pyyaml",
+            "safetensors",
+            "torch",
+            "tqdm",
+        )
+    }
+    base = [path for path in ALL if path.is_relative_to(LIBRARY) and is_base(path)]
+    assert len(base) > 40
+    needed = names(PROJECT["dependencies"])
+    assert {one for one in lacking(base, needed) if one.rpartition(" ")[2] not in {*OPTIONAL, "pydantic_core"}} == set()
+
+
+def test_the_pipeline_needs_what_it_lists() -> None:
+    listed = names([*PROJECT["dependencies"], *LAYERS["pipeline"], *LAYERS["huggingface"], *LAYERS["lungmask"]])
+    missing = lacking(ALL, listed)
+    assert {one for one in missing if one.rpartition(" ")[2] not in ("lungmask", "pydantic_core")} == set()
+
+
+def test_nothing_is_listed_that_nothing_imports() -> None:
+    used = {name for path in ALL for module in imported(path) for name in distributions().get(module, [])}
+    listed = names([*PROJECT["dependencies"], *LAYERS["pipeline"], *LAYERS["huggingface"]])
+    assert {name for name in listed - used if name not in NOT_IMPORTED} == set()
+
+
+BLOCKED = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Missing())
+{code}
+"""
+SAMPLE = """
+import sys; sys.path.insert(0, {tests!r})
+from pathlib import Path
+import numpy as np
+from tiny_families import TINY, tiny_package
+for name in TINY:
+    assert tiny_package(name, Path({folder!r}) / name).sample(np.zeros(2, int), 0).shape == (2, 32, 32)
+"""
+
+
+def run(code: str, blocked: set[str]) -> subprocess.CompletedProcess[str]:
+    program = BLOCKED.format(blocked=blocked, code=code)
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def pipelines_own() -> set[str]:
+    """Modules of the packages that only the extra `pipeline` brings."""
+    own = names(LAYERS["pipeline"]) - names(PROJECT["dependencies"])
+    return {module for module, found in distributions().items() if found and set(found) <= own} | {"google", "zenml"}
+
+
+def test_a_generator_is_sampled_without_the_packages_of_the_pipeline(pipelines_own: set[str], tmp_path: Path) -> None:
+    assert {"pandas", "mlflow", "pydicom", "cv2", "sklearn", "zenml"} <= pipelines_own
+    done = run(SAMPLE.format(tests=str(ROOT / "tests"), folder=str(tmp_path)), pipelines_own)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["--version"], 0, "lungsynth, version"),
+        (["--help"], 0, "build-shard"),
+        (["cohort"], 1, "is not installed: this command needs `pip install 'lungsynth[pipeline]'`"),
+    ],
+)
+def test_the_command_starts_and_says_what_to_install(
+    pipelines_own: set[str], arguments: list[str], code: int, text: str
+) -> None:
+    done = run(f"from lungsynth.cli import main; main({arguments!r})", pipelines_own)
+    assert done.returncode == code
+    assert text in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
