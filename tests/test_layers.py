@@ -1,4 +1,4 @@
-"""Dependencies in layers: training and sampling need little, the pipeline needs the rest, and no list names too much."""
+"""Dependencies in layers: training and sampling need little, the pipeline the rest, and no list names too much."""
 
 import ast
 import subprocess
@@ -31,9 +31,9 @@ def names(requirements: list[str]) -> set[str]:
 
 @cache
 def distributions() -> dict[str, list[str]]:
-    return {
-        module: [name.lower().replace("_", "-") for name in found] for module, found in packages_distributions().items()
-    }
+    """By module, the distributions that bring it."""
+    found = packages_distributions()
+    return {module: [name.lower().replace("_", "-") for name in brought] for module, brought in found.items()}
 
 
 def imported(path: Path) -> set[str]:
@@ -67,18 +67,8 @@ ALL = [*LIBRARY.rglob("*.py"), *(ROOT / "steps").glob("*.py"), *(ROOT / "pipelin
 
 def test_the_first_layer_is_what_training_and_sampling_need() -> None:
     assert names(PROJECT["dependencies"]) == {
-        *(
-            "click",
-            "filelock",
-            "lightning-fabric",
-            "numpy",
-            "pillow",
-            "pydantic",
-            "pyyaml",
-            "safetensors",
-            "torch",
-            "tqdm",
-        )
+        *("click", "filelock", "lightning-fabric", "numpy", "pillow"),
+        *("pydantic", "pyyaml", "safetensors", "torch", "tqdm"),
     }
     base = [path for path in ALL if path.is_relative_to(LIBRARY) and is_base(path)]
     assert len(base) > 40
@@ -125,8 +115,8 @@ def run(code: str, blocked: set[str]) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def pipelines_own() -> set[str]:
     """Modules of the packages that only the extra `pipeline` brings."""
-    own = names(LAYERS["pipeline"]) - names(PROJECT["dependencies"])
-    return {module for module, found in distributions().items() if found and set(found) <= own} | {"google", "zenml"}
+    base, own = names(PROJECT["dependencies"]), names(LAYERS["pipeline"])
+    return {module for module, found in distributions().items() if own & {*found} and not base & {*found}} | {"google"}
 
 
 def test_a_generator_is_sampled_without_the_packages_of_the_pipeline(pipelines_own: set[str], tmp_path: Path) -> None:
@@ -146,7 +136,7 @@ def test_a_generator_is_sampled_without_the_packages_of_the_pipeline(pipelines_o
 def test_the_command_starts_and_says_what_to_install(
     pipelines_own: set[str], arguments: list[str], code: int, text: str
 ) -> None:
-    done = run(f"from lungsynth.cli import main; main({arguments!r})", pipelines_own)
+    done = run(f"from lungsynth.cli import main; main({arguments!r}, prog_name='lungsynth')", pipelines_own)
     assert done.returncode == code
     assert text in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -27,7 +27,7 @@ PARAMETERS = {
 }
 BLOCKED = """
 import runpy, sys
-for name in ("zenml", "mlflow", "pydicom", "pandas", "torchvision", "sklearn", "scipy", "rich", "pyarrow", "cv2", "jinja2"):
+for name in ("zenml", "mlflow", "pydicom", "pandas", "torchvision", "sklearn", "scipy", "rich", "pyarrow", "cv2"):
     sys.modules[name] = None
 runpy.run_module("lungsynth.training", run_name="__main__", alter_sys=True)
 """
