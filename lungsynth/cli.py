@@ -32,7 +32,7 @@ class OneLine(click.Group):
             ) from None
 
 
-def run_file(command: Callable) -> Callable:
+def run_file(command: Callable[..., None]) -> Callable[..., None]:
     """The option that every command has."""
     return click.option(
         "-c", "--config", type=click.Path(path_type=Path), default=Path("configs/demo.yaml"), help="run file"

@@ -14,7 +14,7 @@ EVERY_S = 30.0
 LINE = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 
 
-class Progress(tqdm):
+class Progress(tqdm):  # type: ignore[type-arg]  # generic in its stubs alone
     """tqdm's bar. Without a terminal: a line every `EVERY_S`, and a last line if the work took longer than that."""
 
     _written_s = 0.0
@@ -52,9 +52,9 @@ def hub_progress() -> Iterator[None]:
     """Let torch hub's downloads inside this context show `Progress` instead of their own bar."""
     import torch.hub  # takes two seconds, and only downloads of weights need it
 
-    before = torch.hub.tqdm
-    torch.hub.tqdm = Progress  # type: ignore[misc]
+    before = vars(torch.hub)["tqdm"]
+    vars(torch.hub)["tqdm"] = Progress
     try:
         yield
     finally:
-        torch.hub.tqdm = before  # type: ignore[misc]
+        vars(torch.hub)["tqdm"] = before

@@ -43,7 +43,8 @@ def load(path: Path) -> dict[str, Any]:
         raise LungsynthError(
             f"{path}: is empty or no mapping; it needs at least `parameters: {{cohort: {{source: phantom}}}}`"
         )
-    return _expand(path, "", content)
+    result: dict[str, Any] = _expand(path, "", content)
+    return result
 
 
 def section(path: Path, where: str, found: Any) -> dict[str, Any]:

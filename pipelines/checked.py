@@ -31,7 +31,7 @@ class CheckedPipeline(Pipeline):
     _run_name: str | None = None
     _outputs = Path("outputs")
 
-    def with_options(self, *, config_path: str | None = None, **options: Any) -> "CheckedPipeline":
+    def with_options(self, *args: Any, config_path: str | None = None, **options: Any) -> "CheckedPipeline":
         """Check the run file and fill in its defaults, then as in ZenML. Bad input exits with one line."""
         try:
             content, outputs = read_run_file(Path(config_path or DEFAULT_CONFIG), STEPS)
@@ -41,7 +41,8 @@ class CheckedPipeline(Pipeline):
             path = _write(content)
         except LungsynthError as error:
             raise SystemExit(f"error: {error}") from None
-        pipeline: CheckedPipeline = super().with_options(config_path=str(path), **options)
+        pipeline = super().with_options(*args, **options | {"config_path": str(path)})
+        assert isinstance(pipeline, CheckedPipeline)  # ZenML copies the pipeline
         pipeline._run_file, pipeline._run_name, pipeline._outputs = path, content.get("run_name"), outputs
         return pipeline
 

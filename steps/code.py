@@ -96,7 +96,8 @@ class _Undocumented(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        return _Textless().visit(node)
+        result: ast.AST = _Textless().visit(node)
+        return result
 
 
 class _Textless(ast.NodeTransformer):

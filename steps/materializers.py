@@ -75,7 +75,8 @@ class FolderMaterializer(BaseMaterializer):
 
     def compute_content_hash(self, data: Any) -> str | None:
         """The record's own hash, so that caching follows content and not the artifact's id."""
-        return data.sha256
+        result: str | None = data.sha256
+        return result
 
 
 class FolderRecordMaterializer(FolderMaterializer):
@@ -85,7 +86,8 @@ class FolderRecordMaterializer(FolderMaterializer):
 
     def to_folder(self, record: Any) -> Path:
         """The record's own folder."""
-        return record.folder
+        result: Path = record.folder
+        return result
 
     def from_folder(self, folder: Path) -> Any:
         """Open the record."""

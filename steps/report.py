@@ -12,6 +12,7 @@ from lungsynth.registry.mlflow_registry import Registration, attach_report
 from lungsynth.report.render import Report, render_report
 from lungsynth.verdict.gate import Verdict
 from steps.materializers import ReportMaterializer, new_folder
+from steps.parameters import run_parameters
 
 
 # Always run: every run has a folder of its own.
@@ -38,7 +39,7 @@ def report(
         verdict=verdict,
         registration=registration,
         closest_pairs=closest_pairs,
-        run_config=run.config.parameters,
+        run_config=run_parameters(),
     )
     attach_report(registration, result.folder, config)
     return result

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from zenml import get_step_context, step
+from zenml import step
 from zenml.config import CachePolicy
 
 from lungsynth.dataset.store import SliceDataset
@@ -13,12 +13,12 @@ from lungsynth.generators.package import GeneratorCard, GeneratorPackage
 from lungsynth.registry.connection import RegistryConfig
 from lungsynth.registry.mlflow_registry import check_champion
 from lungsynth.registry.tracking import tracked
-from lungsynth.training import Slices, TrainingConfig
-from lungsynth.training import train_generator as train
+from lungsynth.training import Slices, TrainingConfig, train
 from lungsynth.training.read import check_classes
 from lungsynth.training.state import run_key
 from steps import code
 from steps.materializers import GeneratorPackageMaterializer, new_folder
+from steps.parameters import run_parameters
 
 
 @step(cache_policy=CachePolicy(cache_func=code.generator), output_materializers=GeneratorPackageMaterializer)
@@ -29,11 +29,11 @@ def train_generator(
 
     `networks`: the key of the family's code, so that changed networks are trained anew and those of other families not.
     """
-    # From the run, not parameters of the step: another server or test must not train the same generator anew.
-    sections = get_step_context().pipeline_run.config.parameters
+    # Not parameters of the step: another registry or another utility test must not retrain the generator.
+    sections = run_parameters()
     registry = RegistryConfig.model_validate(sections["registry"])
     utility = UtilityConfig.model_validate(sections["utility"])
-    # What could not be judged is not trained.
+    # Fail early if the result could not be evaluated.
     check_classes(generator, dataset.meta.classes)
     TASKS[utility.task](dataset, utility).check()
     check_champion(registry, GeneratorCard(generator=generator, window_hu=dataset.meta.window_hu), utility.task)
@@ -45,7 +45,7 @@ def train_generator(
         for name, value in config.model_dump(mode="json").items()
     }
     with tracked(registry, run_key(generator, training, dataset.sha256), params) as on_log:
-        return train(
+        return train.train_generator(
             *sides,
             window_hu=dataset.meta.window_hu,
             data_sha256=dataset.sha256,

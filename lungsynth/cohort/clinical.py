@@ -71,7 +71,8 @@ def as_text(table: pa.Table) -> pd.DataFrame:
     """All columns as text, stripped: IDC holds numbers as text beside `.M` and `.N`, and a mirror may not."""
     text = table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
     frame = text.to_pandas(types_mapper={pa.string(): pd.StringDtype()}.get)
-    return frame.apply(lambda column: column.str.strip())
+    result: pd.DataFrame = frame.apply(lambda column: column.str.strip())
+    return result
 
 
 def number(text: pd.Series) -> pd.Series:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from pydantic import Field, model_validator
@@ -78,8 +78,10 @@ def _load(config: HuggingFaceCohortConfig) -> "dict[str, Dataset]":
     path = Path(config.dataset)
     try:
         if path.is_file():
-            return load_dataset("parquet", data_files=str(path), cache_dir=cache)
-        return load_dataset(config.dataset, revision=config.revision, cache_dir=cache)
+            splits: dict[str, Dataset] = load_dataset("parquet", data_files=str(path), cache_dir=cache)
+        else:
+            splits = load_dataset(config.dataset, revision=config.revision, cache_dir=cache)
+        return splits
     except Exception as error:  # its own, the hub's, Arrow's and the HTTP client's have no common base
         raise LungsynthError(
             f"the Hugging Face dataset {config.dataset} cannot be had: {first_line(error)}; check name, revision "
@@ -132,7 +134,7 @@ def _export(part: "Dataset", config: HuggingFaceCohortConfig) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["path", "place", "label", "patient", "mask"])
 
 
-def _file(image: dict, cache: Path) -> Path:
+def _file(image: dict[str, Any], cache: Path) -> Path:
     """The cached file of an image, named by the hash of its content and written once."""
     content = image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
     suffix = PurePosixPath(image["path"] or "").suffix.lower()

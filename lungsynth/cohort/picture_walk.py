@@ -104,7 +104,7 @@ def _add_link(contents: Walk, path: Path, real: str, group: str) -> None:
         contents.left_out[NOWHERE] += 1
 
 
-def _entries(folder: Path, root: Path) -> Iterator[os.DirEntry]:
+def _entries(folder: Path, root: Path) -> Iterator[os.DirEntry[str]]:
     """The entries of a folder: files and folders by name, then links by name."""
     try:
         with os.scandir(folder) as entries:

@@ -150,7 +150,8 @@ def _text(column: pa.ChunkedArray, name: str, what: str) -> pd.Series:
     except pa.ArrowException:
         raise LungsynthError(f"{what} returns the column {name} as {column.type}: return text or a number") from None
     text = text.str.strip()
-    return text.mask(text == "")
+    result: pd.Series = text.mask(text == "")
+    return result
 
 
 def _years(text: pd.Series) -> pd.Series:

@@ -14,6 +14,7 @@ import struct
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,12 +72,14 @@ class MappedSlices:
     def __getitem__(self, key: int | slice | NDArray[np.integer] | NDArray[np.bool_]) -> NDArray[np.uint8]:
         """One slice (a view, H×W) or several (a copy, n×H×W)."""
         slots = self._slots[key]
-        return self._slices.take(slots, axis=0) if slots.ndim else self._slices[slots]  # take is quicker than indexing
+        # take is quicker than indexing.
+        slices: NDArray[np.uint8] = self._slices.take(slots, axis=0) if slots.ndim else self._slices[slots]
+        return slices
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         return self[:].astype(dtype or self.dtype, copy=False)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return MappedSlices, self._origin
 
 
@@ -88,7 +91,7 @@ def _libc_mmap() -> ctypes.CDLL:
     return libc
 
 
-def _reserve(length: int) -> ctypes.Array:
+def _reserve(length: int) -> "ctypes.Array[ctypes.c_uint8]":
     """Addresses for `length` bytes, aligned to huge pages; they read as zeros until files are mapped over them."""
     libc, total = _libc_mmap(), length + HUGE_PAGE
     address = libc.mmap(None, total, mmap.PROT_READ, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
@@ -99,7 +102,7 @@ def _reserve(length: int) -> ctypes.Array:
     return addresses
 
 
-def _map(file: Path, addresses: ctypes.Array, place: int, length: int) -> None:
+def _map(file: Path, addresses: "ctypes.Array[ctypes.c_uint8]", place: int, length: int) -> None:
     """Map a file of `length` bytes at `place` in `addresses`."""
     try:
         descriptor = os.open(file, os.O_RDONLY)

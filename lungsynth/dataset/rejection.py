@@ -48,4 +48,5 @@ class SeriesRejected(Exception):  # noqa: N818 - an outcome of a series, which t
 
 def preview_of(hu: np.ndarray) -> np.ndarray:
     """A slice (HU, Y×X) as uint8 for the sheet of rejected cases, in a window wide enough for lungs and tissue."""
-    return ((np.clip(hu, -1350, 450).astype(np.float32) + 1350) * (255 / 1800)).astype(np.uint8)
+    result: np.ndarray = ((np.clip(hu, -1350, 450).astype(np.float32) + 1350) * (255 / 1800)).astype(np.uint8)
+    return result

@@ -173,10 +173,11 @@ class SliceDataset:
         return self.series[self.series["state"] == "rejected"]
 
     @cached_property
-    def _manifest(self) -> dict:
+    def _manifest(self) -> dict[str, Any]:
         path = self.folder / "dataset.json"
         try:
-            return json.loads(path.read_text())
+            manifest: dict[str, Any] = json.loads(path.read_text())
+            return manifest
         except (OSError, ValueError) as error:
             raise LungsynthError(f"{self.folder} is no slice dataset: cannot read dataset.json ({error})") from None
 
@@ -185,7 +186,7 @@ class SliceDataset:
         files = [self.folder / "shards" / shard["name"] / f"{what}.safetensors" for shard in shards]
         return MappedSlices(files, [shard["rows"] for shard in shards], self.meta.size)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return SliceDataset, (self.folder,)  # maps its own files wherever it is unpickled
 
     @classmethod

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from pydicom.encaps import generate_frames
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from lungsynth.dataset.rejection import Reason, SeriesRejected

@@ -13,7 +13,8 @@ from lungsynth.dicom.read import Volume
 
 def functional_group(keyword: str, frame: pydicom.Dataset, shared: pydicom.Dataset) -> pydicom.Dataset:
     """The item of a functional group, from the frame itself or from the shared groups."""
-    return (frame if keyword in frame else shared)[keyword][0]
+    result: pydicom.Dataset = (frame if keyword in frame else shared)[keyword][0]
+    return result
 
 
 def in_plane(frame: pydicom.Dataset, shared: pydicom.Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -74,7 +74,8 @@ class FeatureExtractor:
         def work(start: int) -> np.ndarray:
             with torch.inference_mode():  # of this thread
                 batch = torch.from_numpy(np.array(images[start : start + BATCH])).to(device)
-                return self.module(batch[:, None].expand(-1, 3, -1, -1))[0].cpu().numpy()
+                result: np.ndarray = self.module(batch[:, None].expand(-1, 3, -1, -1))[0].cpu().numpy()
+                return result
 
         starts = range(0, len(images), BATCH)
         batches = map(work, starts) if device.type == "cuda" else side_by_side(work, starts)

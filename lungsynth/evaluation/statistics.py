@@ -53,7 +53,8 @@ class PairCounts(NamedTuple):
     def by_seed(self, weights: np.ndarray) -> np.ndarray:
         """AUROC B×S."""
         concordant = np.stack([_form(matrix, weights) for matrix in self.concordant], axis=1)
-        return concordant / _form(self.pairs, weights)[:, None]
+        result: np.ndarray = concordant / _form(self.pairs, weights)[:, None]
+        return result
 
 
 class PatientMeans(NamedTuple):
@@ -67,7 +68,8 @@ class PatientMeans(NamedTuple):
 
     def by_seed(self, weights: np.ndarray) -> np.ndarray:
         """The mean over patients B×S."""
-        return weights @ self.means.T / weights.sum(axis=1, keepdims=True)
+        result: np.ndarray = weights @ self.means.T / weights.sum(axis=1, keepdims=True)
+        return result
 
 
 class Resamples(NamedTuple):
@@ -237,7 +239,8 @@ def power(effect: float, gain: Estimate, more: float) -> float:
 
 
 def _form(matrix: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return np.sum((weights @ matrix) * weights, axis=1)
+    result: np.ndarray = np.sum((weights @ matrix) * weights, axis=1)
+    return result
 
 
 def _placements(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:

@@ -5,11 +5,11 @@ import os
 import re
 import shutil
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
 import pandas as pd
@@ -134,7 +134,7 @@ def require_space(series: pd.DataFrame, config: FetchConfig) -> None:
     _require_space(missing, config)
 
 
-def describe(row: dict, config: FetchConfig) -> RemoteSeries:
+def describe(row: Mapping[Hashable, Any], config: FetchConfig) -> RemoteSeries:
     """A row of `Cohort.series` as a series to fetch.
 
     Raises:
@@ -147,7 +147,7 @@ def describe(row: dict, config: FetchConfig) -> RemoteSeries:
     return RemoteSeries(row["series_uid"], row["url"], size, Landing(config.root, match[1], int(row["instances"])))
 
 
-def _picture(row: dict) -> Delivery:
+def _picture(row: Mapping[Hashable, Any]) -> Delivery:
     path = Path(os.fsdecode(unquote_to_bytes(row["url"].removeprefix("file://"))))  # the name may be no UTF-8
     if path.is_file():
         return Delivery(row["series_uid"], path, source="file")

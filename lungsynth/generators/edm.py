@@ -97,7 +97,8 @@ class Generator(GeneratorNetwork):
         """
         c_skip, c_out, c_in, c_noise = preconditioning(sigma, self.sigma_data)
         c_skip, c_out, c_in = (c[:, None, None, None] for c in (c_skip, c_out, c_in))
-        return c_skip * x + c_out * self.network(c_in * x, c_noise, labels, rng).float()
+        result: Tensor = c_skip * x + c_out * self.network(c_in * x, c_noise, labels, rng).float()
+        return result
 
 
 def preconditioning(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:

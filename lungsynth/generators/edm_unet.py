@@ -168,7 +168,8 @@ class Attention(nn.Module):
         places = self.norm(x).flatten(2).transpose(1, 2)
         query, key, value = self.ask(places)[:, None].chunk(3, dim=3)  # B×heads×places×C
         attended = F.scaled_dot_product_attention(query, key, value)[:, 0]
-        return self.answer(attended).transpose(1, 2).unflatten(2, x.shape[2:])
+        output: Tensor = self.answer(attended).transpose(1, 2).unflatten(2, x.shape[2:])
+        return output
 
 
 def _norm(channels: int) -> nn.GroupNorm:

@@ -71,14 +71,14 @@ class GeneratorConfig(Config):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _of_its_family(cls, value: Any, handler: ModelWrapValidatorHandler["GeneratorConfig"]) -> "GeneratorConfig":
+    def _of_its_family(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if cls is not GeneratorConfig or not isinstance(value, Mapping):
             return handler(value)
         try:
             own = family(str(value.get("family", DEFAULT))).config
         except LungsynthError as error:
             raise ValueError(str(error)) from None
-        return own.model_validate(value)
+        return own.model_validate(value)  # type: ignore[return-value]  # a subclass, which Self is not
 
 
 class GeneratorNetwork(nn.Module, ABC):
@@ -133,7 +133,8 @@ def family(name: str) -> Family:
         LungsynthError: there is none.
     """
     if name in families():
-        return import_module(f"{generators.__name__}.{name}").FAMILY
+        result: Family = import_module(f"{generators.__name__}.{name}").FAMILY
+        return result
     raise LungsynthError(f"{name!r} is no family of generators; there are {', '.join(families())}")
 
 

@@ -44,12 +44,14 @@ def downsample(x: Tensor) -> Tensor:
     # the time of a depthwise convolution.
     batch, channels, height, width = x.shape
     small = [batch, channels, height // 2, width // 2]
-    return torch.ops.aten.upsample_bilinear2d_backward(x, [height, width], small, False) / 4
+    result: Tensor = torch.ops.aten.upsample_bilinear2d_backward(x, [height, width], small, False) / 4
+    return result
 
 
 def blur(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
     """`x` B×C×H×W through [1, 3, 3, 1]/8, and `gain`; with zeros around it, 2·`padding` - 3 pixels larger a side."""
-    return _Filter.apply(x, padding, gain)
+    result: Tensor = _Filter.apply(x, padding, gain)
+    return result
 
 
 class _Filter(torch.autograd.Function):

@@ -20,10 +20,11 @@ class PerClass(GeneratorNetwork):
     def forward(self, z: Tensor, labels: Tensor | None = None, rng: torch.Generator | None = None) -> Tensor:
         """Images B×C×H×W of `z` B×nz and `labels` int64 B."""
         assert labels is not None
-        first, *others = (network(z, None, rng) for network in self.networks)
-        for code, images in enumerate(others, start=1):
-            first = torch.where((labels == code)[:, None, None, None], images, first)
-        return first
+        images: Tensor
+        images, *others = (network(z, None, rng) for network in self.networks)
+        for code, of_class in enumerate(others, start=1):
+            images = torch.where((labels == code)[:, None, None, None], of_class, images)
+        return images
 
 
 class PerClassDiscriminator(DiscriminatorNetwork):

@@ -81,7 +81,7 @@ class Generator(Growing, GeneratorNetwork):
         x = before = _active(self.mix(x))
         for block in islice(self.blocks, self.depth):
             before, x = x, block(x)
-        image = self.to_image[self.depth](x)
+        image: Tensor = self.to_image[self.depth](x)
         if self.fading:
             old = _upsample(self.to_image[self.depth - 1](before))
             image = old + (image - old) * self.fade
@@ -129,7 +129,10 @@ class Discriminator(Growing, DiscriminatorNetwork):
                 x = old + (x - old) * self.fade
         x = F.leaky_relu(self.mix(minibatch_spread(x)), 0.2)
         scores = self.score(F.leaky_relu(self.hidden(x.flatten(1)), 0.2))
-        return scores[:, 0] + scores.gather(1, 1 + labels[:, None])[:, 0] if self.config.classes else scores[:, 0]
+        output: Tensor = (
+            scores[:, 0] + scores.gather(1, 1 + labels[:, None])[:, 0] if self.config.classes else scores[:, 0]
+        )
+        return output
 
 
 class DiscriminatorBlock(nn.Module):

@@ -97,7 +97,8 @@ class ResidualBlock(nn.Module):
         """B×`width`×H×W of `x` B×`width`×H×W."""
         y = F.leaky_relu(self.widen(x), SLOPE, inplace=True)  # a third less memory: its gradient needs the output only
         y = F.leaky_relu(self.mix(y), SLOPE, inplace=True)
-        return x + self.narrow(y)
+        output: Tensor = x + self.narrow(y)
+        return output
 
 
 def _stage(width: int, config: R3ganConfig) -> nn.Sequential:
@@ -134,7 +135,8 @@ class Generator(GeneratorNetwork):
         x = self.stages[0](x.contiguous(memory_format=torch.channels_last))
         for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
             x = stage(upsample(transition(x)))  # either order gives the same numbers; this convolution is smaller
-        return self.to_image(x)
+        output: Tensor = self.to_image(x)
+        return output
 
 
 class Discriminator(DiscriminatorNetwork):
@@ -163,7 +165,8 @@ class Discriminator(DiscriminatorNetwork):
         for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
             x = stage(transition(downsample(x)))
         x = self.features(self.basis(x).flatten(1))
-        return x[:, 0] if self.embed is None else (self.embed(labels) * x).sum(dim=1)
+        output: Tensor = x[:, 0] if self.embed is None else (self.embed(labels) * x).sum(dim=1)
+        return output
 
 
 def _burn_in(start: float, end: float) -> dict[str, JsonValue]:

@@ -162,7 +162,7 @@ class Generator(GeneratorNetwork):
 
     def mapping(self, z: Tensor, labels: Tensor | None = None, rng: torch.Generator | None = None) -> Tensor:
         """Styles B×layers×nw, the same in every layer; with `rng`, often those of other latents from some layer on."""
-        w = self.to_style(z, labels)[:, None]
+        w: Tensor = self.to_style(z, labels)[:, None]
         layers = len(self.convs) + 1
         if rng is None:
             return w.expand(-1, layers, -1)
@@ -175,7 +175,7 @@ class Generator(GeneratorNetwork):
         """Images B×C×H×W of `styles` B×layers×nw. Each `ToGrey` layer has the style of the convolution after it."""
         w = styles.unbind(dim=1)
         x = self.convs[0](self.constant, w[0], rng)
-        image = self.greys[0](x, w[1])
+        image: Tensor = self.greys[0](x, w[1])
         for block in range(1, len(self.greys)):
             for layer in (2 * block - 1, 2 * block):
                 x = self.convs[layer](x, w[layer], rng)
@@ -197,7 +197,8 @@ class DownBlock(nn.Module):
         """B×`width`×H/2×W/2 of `x` B×`channels`×H×W."""
         main = blur(F.leaky_relu(self.conv(x), 0.2), padding=2)
         main = F.conv2d(main, self.down.weight * self.down.scale, self.down.bias, stride=2)
-        return F.leaky_relu(main, 0.2) + self.skip(downsample(x))
+        output: Tensor = F.leaky_relu(main, 0.2) + self.skip(downsample(x))
+        return output
 
 
 class Discriminator(DiscriminatorNetwork):
@@ -224,8 +225,10 @@ class Discriminator(DiscriminatorNetwork):
         x = F.leaky_relu(self.mix(minibatch_spread(x)), 0.2)
         x = self.score(F.leaky_relu(self.hidden(x.flatten(1)), 0.2))
         if self.project is None:
-            return x[:, 0]
-        return (x * self.project(None, labels)).sum(dim=1) / math.sqrt(x.shape[1])
+            scores: Tensor = x[:, 0]
+        else:
+            scores = (x * self.project(None, labels)).sum(dim=1) / math.sqrt(x.shape[1])
+        return scores
 
 
 # ADA's automatic setting for up to 512 px. R1 follows its rule of thumb 0.0002·size²/batch for 128 px: change it with

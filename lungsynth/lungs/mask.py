@@ -67,4 +67,5 @@ class LungMask:
             for each in (inside, around, dense)
         )
         mask = inside | (around & light) | (dense & smooth)
-        return cv2.medianBlur(mask.view(np.uint8), 3 if min(rows, columns) < 4 else 5).view(bool)
+        result: np.ndarray = cv2.medianBlur(mask.view(np.uint8), 3 if min(rows, columns) < 4 else 5).view(bool)
+        return result

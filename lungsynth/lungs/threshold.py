@@ -69,21 +69,24 @@ def _stacks(links: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """Join the components `keep` (bool) along the links; returns the stack number of each component."""
     lower, upper = links[:, keep[links].all(axis=0)]
     graph = coo_array((np.ones(len(lower), np.int32), (lower, upper)), shape=(len(keep), len(keep)))
-    return connected_components(graph, directed=False)[1]
+    result: np.ndarray = connected_components(graph, directed=False)[1]
+    return result
 
 
 def _gas_fraction(air: Enclosed, means: np.ndarray) -> np.ndarray:
     """The fraction of each component's cells that are pure gas."""
     tall = np.zeros(air.labels.shape, bool)
     np.less(means, GAS_HU, out=tall[:, 1:, 1:-1])
-    return np.bincount(air.part[tall.ravel()[air.cells]], minlength=len(air.size)) / air.size.clip(min=1)
+    result: np.ndarray = np.bincount(air.part[tall.ravel()[air.cells]], minlength=len(air.size)) / air.size.clip(min=1)
+    return result
 
 
 def _airways(links: np.ndarray, small_gas: np.ndarray, slice_spacing_mm: float) -> np.ndarray:
     """Which components belong to trachea or main bronchi: long stacks of small gas components."""
     stacks = _stacks(links, small_gas)
     parts = np.bincount(stacks[small_gas], minlength=len(stacks))  # one in a slice, or two below the fork
-    return small_gas & (parts[stacks] * slice_spacing_mm >= AIRWAY_MM)
+    result: np.ndarray = small_gas & (parts[stacks] * slice_spacing_mm >= AIRWAY_MM)
+    return result
 
 
 def _largest(air: Enclosed, links: np.ndarray, keep: np.ndarray, cell_mm: tuple[float, float]) -> np.ndarray:

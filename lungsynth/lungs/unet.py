@@ -97,7 +97,8 @@ class Unet(nn.Module):
         x = self.bottom(x)
         for block, skip in zip(self.up, reversed(skips), strict=True):
             x = block(torch.cat([nn.functional.interpolate(x, scale_factor=2), skip], dim=1))
-        return self.head(x)
+        output: Tensor = self.head(x)
+        return output
 
 
 def _block(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
@@ -129,7 +130,8 @@ def lungs_of_image(image: np.ndarray, weights: Path) -> np.ndarray:
         LungsynthError: `weights` is no folder of a trained U-Net.
     """
     network, card = load_unet(weights)
-    return predict(network, card.unet.size, [image])[0]
+    result: np.ndarray = predict(network, card.unet.size, [image])[0]
+    return result
 
 
 def load_unet(folder: Path) -> tuple[Unet, UnetCard]:
@@ -178,4 +180,5 @@ def _without_specks(mask: np.ndarray) -> np.ndarray:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
     keep = stats[:, cv2.CC_STAT_AREA] >= MIN_PART * stats[1:, cv2.CC_STAT_AREA].sum()
     keep[0] = False
-    return keep[labels]
+    result: np.ndarray = keep[labels]
+    return result

@@ -23,7 +23,8 @@ def paint_table(hu: np.ndarray, patient: PhantomPatient, grid: Grid) -> None:
     soft = 1.2 * grid.spacing_mm
 
     def layer(depth: np.ndarray, width: float) -> np.ndarray:
-        return inside * np.clip(0.5 - (np.abs(depth) - width / 2) / soft, 0, 1)
+        result: np.ndarray = inside * np.clip(0.5 - (np.abs(depth) - width / 2) / soft, 0, 1)
+        return result
 
     table = 110.0 * inside * np.clip(0.5 - (np.abs(below + 4.0) - 4.0) / soft, 0, 1)
     table += 45.0 * inside * ((below > 0) & (below < thickness))
@@ -58,7 +59,8 @@ def noise_map(hu: np.ndarray, patient: PhantomPatient, grid: Grid) -> np.ndarray
     reference = WATER_PER_MM * 240.0
     variance = 0.5 * (np.exp(0.7 * (across - reference))[:, :, None] + np.exp(0.7 * (along - reference))[:, None, :])
     sigma = patient.scanner.noise_hu * patient.noise
-    return sigma * np.sqrt(np.clip(variance, 0.12, 12.0)).astype(np.float32)
+    result: np.ndarray = sigma * np.sqrt(np.clip(variance, 0.12, 12.0)).astype(np.float32)
+    return result
 
 
 def pad(hu: np.ndarray, grid: Grid) -> None:

@@ -43,7 +43,8 @@ def interpolate(field: np.ndarray, rows: csr_array, columns: csr_array) -> np.nd
     depth, height, width = field.shape
     across = columns @ field.transpose(2, 0, 1).reshape(width, depth * height)
     across = across.reshape(-1, depth, height).transpose(2, 1, 0).reshape(height, -1)
-    return (rows @ across).reshape(rows.shape[0], depth, -1).transpose(1, 0, 2)
+    result: np.ndarray = (rows @ across).reshape(rows.shape[0], depth, -1).transpose(1, 0, 2)
+    return result
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,8 @@ class Canvas:
 def smooth_min(a: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
     """Union of two distance fields with a fillet of about `radius` mm (polynomial smooth minimum)."""
     overlap = np.maximum(radius - np.abs(a - b), 0.0)
-    return np.minimum(a, b) - overlap * overlap / (4 * radius)
+    result: np.ndarray = np.minimum(a, b) - overlap * overlap / (4 * radius)
+    return result
 
 
 def smooth_max(a: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
@@ -196,7 +198,8 @@ def ellipsoid(grid: Grid, centre: Point, radii: Point, turn_deg: float = 0.0) ->
     u, v, w = (cos * x + sin * y) / radii[0], (cos * y - sin * x) / radii[1], z / radii[2]
     level = np.sqrt(u * u + v * v + w * w)
     gradient = np.sqrt((u / radii[0]) ** 2 + (v / radii[1]) ** 2 + (w / radii[2]) ** 2)
-    return level * (level - 1) / np.maximum(gradient, 1e-6)
+    result: np.ndarray = level * (level - 1) / np.maximum(gradient, 1e-6)
+    return result
 
 
 def tube(grid: Grid, points: Sequence[Point], radii: Sequence[float]) -> np.ndarray:

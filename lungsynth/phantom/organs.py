@@ -70,7 +70,8 @@ class Organs:
 def profile(z: np.ndarray, values: tuple[float, ...], size: float) -> np.ndarray:
     """Values given at `_HEIGHTS`, interpolated to the heights z of a patient of that size: Z×1×1."""
     inside = np.clip(z / size, _HEIGHTS[0], _HEIGHTS[-1])
-    return PchipInterpolator(_HEIGHTS, values)(inside).astype(np.float32).reshape(-1, 1, 1)
+    result: np.ndarray = PchipInterpolator(_HEIGHTS, values)(inside).astype(np.float32).reshape(-1, 1, 1)
+    return result
 
 
 def cavity_shift(patient: PhantomPatient, z: np.ndarray) -> np.ndarray:
@@ -176,7 +177,8 @@ def _erector(side: int, y: float, s: float) -> list[Point]:
 def _superellipse(x: np.ndarray, y: np.ndarray, breadth: np.ndarray, depth: np.ndarray, power: float) -> np.ndarray:
     """Distance along the ray from the centre."""
     level = ((np.abs(x) / breadth) ** power + (np.abs(y) / depth) ** power + 1e-6) ** (1 / power)
-    return np.hypot(x, y) * (1 - 1 / level)
+    result: np.ndarray = np.hypot(x, y) * (1 - 1 / level)
+    return result
 
 
 def _cavity(patient: PhantomPatient, grid: Grid) -> np.ndarray:
@@ -214,7 +216,8 @@ def _apex(patient: PhantomPatient, grid: Grid, side: int) -> np.ndarray:
     shift = cavity_shift(patient, grid.z)
     u, v = (x - side * 58.0 * s * patient.width) / (74.0 * s), (y - shift) / (96.0 * s * patient.depth)
     level = np.sqrt(u * u + v * v + (np.maximum(z - base, 0.0) / (top - base)) ** 2 + 1e-6)
-    return 62.0 * s * (level - 1)
+    result: np.ndarray = 62.0 * s * (level - 1)
+    return result
 
 
 def _dome(patient: PhantomPatient, grid: Grid) -> np.ndarray:
@@ -227,7 +230,8 @@ def _dome(patient: PhantomPatient, grid: Grid) -> np.ndarray:
         heights.append(top * s - patient.inspiration_mm - 66.0 * s * np.minimum(u * u + v * v, 2.6) ** 1.25)
     surface = smooth_max(heights[0], heights[1], 14.0)[0]
     slopes = np.gradient(surface, float(grid.coarse_axis[1] - grid.coarse_axis[0]))
-    return (surface - z) / np.sqrt(1 + slopes[0] ** 2 + slopes[1] ** 2)
+    result: np.ndarray = (surface - z) / np.sqrt(1 + slopes[0] ** 2 + slopes[1] ** 2)
+    return result
 
 
 def _heart(patient: PhantomPatient, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -250,7 +254,10 @@ def _vessels(patient: PhantomPatient, grid: Grid) -> np.ndarray:
         (_PULMONARY[1], (12, 11, 10.5, 8.5)),
     ]
     chains += [(branch, (6.5, 5.5, 5, 4)) for branch in _BRANCHES]
-    return np.minimum.reduce([tube(grid, _scaled(points, patient), [r * s for r in radii]) for points, radii in chains])
+    result: np.ndarray = np.minimum.reduce(
+        [tube(grid, _scaled(points, patient), [r * s for r in radii]) for points, radii in chains]
+    )
+    return result
 
 
 def _mediastinum(patient: PhantomPatient, grid: Grid, organs: list[np.ndarray]) -> np.ndarray:

@@ -4,7 +4,7 @@ from io import BytesIO
 
 import imagecodecs
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from lungsynth.dataset.rejection import Reason, SeriesRejected
 from lungsynth.errors import first_line
@@ -38,7 +38,7 @@ def open_raster(content: bytes, notes: list[str]) -> Raster:
         return _by_pillow(content, notes)
     except SeriesRejected:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         detail = "neither PNG, JPEG, TIFF nor DICOM" if content else "empty"
     except Exception as error:  # on damaged files decoders raise whatever comes
         detail = f"damaged: {first_line(error)}"

@@ -129,4 +129,5 @@ def _turned_like(picture: Picture, mask: np.ndarray) -> np.ndarray:
 def _fits(mask: np.ndarray, picture: Picture) -> bool:
     """Whether the sides are in the same ratio. Published masks may be smaller: JSRT has 1024² for images of 2048²."""
     rows, columns = picture.grey.shape
-    return abs(mask.shape[0] * columns / (mask.shape[1] * rows) - 1) <= SAME_SHAPE
+    result: bool = abs(mask.shape[0] * columns / (mask.shape[1] * rows) - 1) <= SAME_SHAPE
+    return result

@@ -8,7 +8,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
-from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import pixel_array
 
 from lungsynth.dataset.rejection import Reason, SeriesRejected
 from lungsynth.dicom.frames import layout_of, padding_of
@@ -128,7 +128,8 @@ def _looked_up(values: np.ndarray, lut: Dataset, dataset: Dataset) -> np.ndarray
     if first >= 1 << 15 and values.min() < 0:  # the VR that unsigned pixels would have
         first -= 1 << 16
     table = np.atleast_1d(np.asarray(data, np.float64))[:entries]
-    return table[(np.rint(values).astype(np.int64) - first).clip(0, len(table) - 1)]
+    result: np.ndarray = table[(np.rint(values).astype(np.int64) - first).clip(0, len(table) - 1)]
+    return result
 
 
 def _in_window(values: np.ndarray, counted: np.ndarray | None, dataset: Dataset, notes: list[str]) -> np.ndarray | None:

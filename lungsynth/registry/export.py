@@ -70,7 +70,7 @@ def log_generator(package: GeneratorPackage) -> ModelInfo:
         network, copy = Path(scratch) / "generator.pt2", Path(scratch) / "package"
         export_network(package, network)
         copy_shared(package, copy)  # MLflow names an artifact after its folder
-        return mlflow.pyfunc.log_model(
+        result: ModelInfo = mlflow.pyfunc.log_model(
             name="generator",
             python_model=str(SERVING_MODEL),
             artifacts={"generator": str(network), "package": str(copy)},
@@ -89,3 +89,4 @@ def log_generator(package: GeneratorPackage) -> ModelInfo:
                 "notice": NOTICE,
             },
         )
+        return result

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 CHUNK = 64  # rows that go through the network at once, always that many, since kernels round by batch size
 

@@ -87,8 +87,9 @@ def _run_of(client: MlflowClient, config: RegistryConfig, key: str, params: Mapp
     found = client.search_runs([experiment], f"tags.{TAG} = '{key}' and attributes.status != 'FINISHED'", max_results=1)
     if found:
         client.update_run(found[0].info.run_id, "RUNNING")
-        return found[0].info.run_id
-    run_id = client.create_run(experiment, tags={TAG: key}, run_name=f"training {key[:8]}").info.run_id
+        newest: str = found[0].info.run_id
+        return newest
+    run_id: str = client.create_run(experiment, tags={TAG: key}, run_name=f"training {key[:8]}").info.run_id
     client.log_batch(
         run_id, params=[Param(name, printable(str(value), longest=4000)) for name, value in params.items()]
     )

@@ -35,7 +35,8 @@ class Crop:
         rows, down = _overlap(self.top, self.height, cell_px[0], cells.shape[1])
         columns, across = _overlap(self.left, self.width, cell_px[1], cells.shape[2])
         areas = cells[:, rows, columns].astype(np.float32) @ across @ down
-        return areas.astype(np.float64) / (self.height * self.width)
+        result: np.ndarray = areas.astype(np.float64) / (self.height * self.width)
+        return result
 
 
 def whole_slice(volume: Volume) -> Crop:

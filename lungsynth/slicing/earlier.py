@@ -51,7 +51,8 @@ _NONE = np.zeros(len(HU_BINS) - 1, np.int64)
 def _first_of_split(uid: str, fates: pd.DataFrame, splits: dict[str, str]) -> bool:
     """Whether it is its split's first built series: that one gets the split's histogram, as shards keep sums only."""
     built = fates.loc[fates["state"] == "built", "series_uid"]
-    return uid == next(one for one in built if splits[one] == splits[uid])
+    result: bool = uid == next(one for one in built if splits[one] == splits[uid])
+    return result
 
 
 def _previews(figures: dict[str, np.ndarray], uid: str) -> list[Preview]:

@@ -91,7 +91,8 @@ def category_of(segment: pydicom.Dataset) -> Code:
 
 
 def _item(segment: pydicom.Dataset, keyword: str) -> pydicom.Dataset:
-    return (segment.get(keyword) or [pydicom.Dataset()])[0]
+    result: pydicom.Dataset = (segment.get(keyword) or [pydicom.Dataset()])[0]
+    return result
 
 
 def _code(segment: pydicom.Dataset, keyword: str) -> Code:

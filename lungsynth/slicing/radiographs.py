@@ -151,7 +151,8 @@ def _resized(grey: np.ndarray, square: Square, size: int) -> np.ndarray:
     left, top = square.left - x0, square.top - y0
     box = (left, top, left + square.side, top + square.side)
     resized = Image.fromarray(region).resize((size, size), Image.Resampling.HAMMING, box)
-    return np.rint(np.asarray(resized)).clip(0, 255).astype(np.uint8)
+    result: np.ndarray = np.rint(np.asarray(resized)).clip(0, 255).astype(np.uint8)
+    return result
 
 
 def _nearest(mask: np.ndarray, shape: tuple[int, ...], square: Square, size: int) -> np.ndarray:
@@ -162,4 +163,5 @@ def _nearest(mask: np.ndarray, shape: tuple[int, ...], square: Square, size: int
         for start, side, extent in zip((square.top, square.left), mask.shape, shape, strict=True)
     )
     inside = ((rows >= 0) & (rows < mask.shape[0]))[:, None] & ((columns >= 0) & (columns < mask.shape[1]))
-    return mask[rows.clip(0, mask.shape[0] - 1)][:, columns.clip(0, mask.shape[1] - 1)] & inside
+    result: np.ndarray = mask[rows.clip(0, mask.shape[0] - 1)][:, columns.clip(0, mask.shape[1] - 1)] & inside
+    return result

@@ -5,7 +5,7 @@ import math
 import cv2
 import numpy as np
 
-from lungsynth.dicom.read import AIR_HU
+from lungsynth.dicom.frames import AIR_HU
 from lungsynth.slicing.crop import Crop
 
 
@@ -18,7 +18,8 @@ def render(hu: np.ndarray, crop: Crop, size: int, window_hu: tuple[float, float]
     low, high = window_hu
     averaged = np.maximum(resample(hu, crop, size, AIR_HU), np.int16(math.floor(low)))
     scale = 255 / (high - low)
-    return cv2.convertScaleAbs(averaged, alpha=scale, beta=-low * scale)
+    result: np.ndarray = cv2.convertScaleAbs(averaged, alpha=scale, beta=-low * scale)
+    return result
 
 
 def render_mask(mask: np.ndarray, crop: Crop, size: int) -> np.ndarray:

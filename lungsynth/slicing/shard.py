@@ -2,12 +2,13 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Hashable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from traceback import extract_tb
+from typing import Any
 
 import cv2
 import numpy as np
@@ -145,7 +146,7 @@ def _built(shard: Shard, *, downloaded: int, reused: bool) -> BuiltShard:
 class _Group:
     """An image series (one row of the cohort) and all rows that its slices need, itself included."""
 
-    image: dict
+    image: dict[Hashable, Any]
     rows: pd.DataFrame
 
 

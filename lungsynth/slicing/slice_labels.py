@@ -105,7 +105,7 @@ def _named_slices(
     return named, (f"{len(void)} slice labels are void: no single slice has {void[0]}",) if void else ()
 
 
-def _places(names: tuple) -> dict[object, list[int]]:
+def _places(names: tuple[object, ...]) -> dict[object, list[int]]:
     places: dict[object, list[int]] = {}
     for index, name in enumerate(names):
         places.setdefault(name, []).append(index)

@@ -70,7 +70,8 @@ class Slices:
     @property
     def codes(self) -> np.ndarray:
         """Class codes int64 of `rows`."""
-        return self.labels[self.rows]
+        result: np.ndarray = self.labels[self.rows]
+        return result
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,8 @@ def launch(config: TrainingConfig) -> Fabric:
 def _has_bfloat16(accelerator: str) -> bool:
     """Whether the hardware itself computes in bfloat16; emulated, it would be slower than float32."""
     if accelerator == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        result: bool = torch.cuda.is_bf16_supported(including_emulation=False)
+        return result
     # Older releases of torch cannot tell what a CPU has.
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
@@ -128,7 +129,8 @@ class _SynchronisedBatchNorm2d(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return (wide * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]).to(x.dtype)
+        output: Tensor = (wide * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]).to(x.dtype)
+        return output
 
 
 @contextmanager

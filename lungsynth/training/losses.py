@@ -137,4 +137,5 @@ def slope_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor,
     """
     between = torch.lerp(fake, real, mix[:, None, None, None]).requires_grad_()
     (gradient,) = torch.autograd.grad(score(between).sum(), between, create_graph=True)
-    return (torch.linalg.vector_norm(gradient, dim=(1, 2, 3)) - 1).square().mean()
+    result: Tensor = (torch.linalg.vector_norm(gradient, dim=(1, 2, 3)) - 1).square().mean()
+    return result

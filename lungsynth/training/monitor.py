@@ -173,4 +173,5 @@ def _coarse(images: np.ndarray, side: int) -> np.ndarray:
     if step <= 1:
         return images
     blocks = images.reshape(*images.shape[:2], side, step, side, step).mean(axis=(3, 5)).round().astype(np.uint8)
-    return blocks.repeat(step, axis=2).repeat(step, axis=3)
+    result: np.ndarray = blocks.repeat(step, axis=2).repeat(step, axis=3)
+    return result

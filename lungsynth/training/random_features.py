@@ -80,7 +80,8 @@ class Scale:
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Features N×D on this scale."""
         scaled = (features - self.mean) / self.deviation
-        return scaled / np.sqrt(1 + np.square(scaled / LIMIT))
+        result: np.ndarray = scaled / np.sqrt(1 + np.square(scaled / LIMIT))
+        return result
 
 
 def squared_mmd(one: np.ndarray, other: np.ndarray) -> float:
@@ -94,7 +95,8 @@ def squared_mmd(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return (x @ y.T / x.shape[1] + 1) ** 3
+    result: np.ndarray = (x @ y.T / x.shape[1] + 1) ** 3
+    return result
 
 
 def _without_diagonal(matrix: np.ndarray) -> float:
@@ -118,4 +120,5 @@ def squared_distances(features: np.ndarray) -> np.ndarray:
     """Float64 N×N, between each two of `features` N×D."""
     x = features.astype(np.float64)
     squares = np.square(x).sum(axis=1)
-    return (squares[:, None] + squares - 2 * x @ x.T).clip(min=0)
+    result: np.ndarray = (squares[:, None] + squares - 2 * x @ x.T).clip(min=0)
+    return result

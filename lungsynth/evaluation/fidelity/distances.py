@@ -48,7 +48,8 @@ class Kernels(NamedTuple):
             ((u @ kernel) * u).sum(axis=1) / (u.sum(axis=1) ** 2 - (u * u).sum(axis=1))
             for u, kernel in ((w, self.real), (v, self.other))
         )
-        return within - 2 * ((w @ self.across) * v).sum(axis=1) / (w.sum(axis=1) * v.sum(axis=1))
+        result: np.ndarray = within - 2 * ((w @ self.across) * v).sum(axis=1) / (w.sum(axis=1) * v.sum(axis=1))
+        return result
 
 
 def kernels(real: np.ndarray, other: np.ndarray) -> Kernels:

@@ -134,7 +134,8 @@ def _features(extractor: FeatureExtractor, pixels: Trio, config: FidelityConfig)
 
 
 def _enough_for_fid(trio: Trio) -> bool:
-    return trio.fewest >= 2 * trio.real.values.shape[1]
+    result: bool = trio.fewest >= 2 * trio.real.values.shape[1]
+    return result
 
 
 def _distances(name: str, extractor: str, trio: Trio, config: FidelityConfig) -> Iterator[Metric]:

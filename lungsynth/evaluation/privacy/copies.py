@@ -96,7 +96,8 @@ def _correlation(slices: Tensor, originals: _Originals, rows: Tensor) -> Tensor:
     spectrum = torch.fft.rfft2(F.pad(middle, (SHIFT,) * 4)).conj()
     products = torch.fft.irfft2(spectrum * torch.fft.rfft2(originals.detail[rows]), s=(COMPARE_SIZE,) * 2)
     shifted = products[..., SHIFTS, :][..., SHIFTS]
-    return (shifted / originals.strength[rows]).flatten(-2).amax(dim=-1)
+    result: Tensor = (shifted / originals.strength[rows]).flatten(-2).amax(dim=-1)
+    return result
 
 
 def _nearest(slices: Tensor, originals: Tensor) -> Tensor:
@@ -109,7 +110,8 @@ def _spectra(images: np.ndarray) -> Tensor:
     small = _pooled(images, SPECTRUM_SIZE)
     amplitude = torch.fft.rfft2(small - small.mean((1, 2), keepdim=True)).abs()
     mirrored = amplitude.flip(1).roll(1, dims=1)  # the frequency of row k is that of row -k, seen in a mirror
-    return ((amplitude + mirrored) / 2 + 1).log().flatten(1)
+    result: Tensor = ((amplitude + mirrored) / 2 + 1).log().flatten(1)
+    return result
 
 
 def _turned(slices: Tensor, turns: tuple[float, ...], zooms: tuple[float, ...]) -> Tensor:

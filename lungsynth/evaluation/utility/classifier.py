@@ -169,7 +169,7 @@ def build_classifier(architecture: Architecture) -> nn.Module:
     `vgg-small` ends in a global maximum: a nodule covers few pixels and would be lost in a mean over the slice.
     """
     if architecture == "resnet18":
-        resnet = torchvision.models.resnet18(num_classes=1)
+        resnet: nn.Module = torchvision.models.resnet18(num_classes=1)
         resnet.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
         return resnet
     features = torchvision.models.vgg.make_layers([16, "M", 32, "M", 64, "M", 64], batch_norm=True)
