@@ -1,6 +1,5 @@
 """The step that trains the generator: what could not be judged afterwards is refused before."""
 
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -25,8 +24,7 @@ def run_step(monkeypatch, tmp_path):
 
     def run(labels, task="classification"):
         sections = {"registry": {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}, "utility": {"task": task}}
-        context = SimpleNamespace(pipeline_run=SimpleNamespace(config=SimpleNamespace(parameters=sections)))
-        monkeypatch.setattr(module, "get_step_context", lambda: context)
+        monkeypatch.setattr(module, "run_parameters", lambda: sections)
         rows = [(f"{split}{n}", label, split) for split, found in labels.items() for n, label in enumerate(found)]
         table = pd.DataFrame(rows, columns=["patient", "label", "split"])
         table = table.assign(series_uid=table["patient"], sop_uid=table["patient"]).reindex(columns=list(COLUMNS))
