@@ -24,7 +24,8 @@ from phantoms import simulate
 
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.extractor import ExtractorConfig, train_extractor
-from lungsynth.evaluation.privacy.audit import PrivacyConfig, audit_privacy
+from lungsynth.evaluation.privacy.audit import audit_privacy
+from lungsynth.evaluation.privacy.checks import PrivacyConfig
 from lungsynth.evaluation.sampler import Sampler
 from lungsynth.evaluation.scorecard import Metric
 from lungsynth.evaluation.utility.classifier import ClassicalConfig, augment, normalise
@@ -78,7 +79,7 @@ def _audited(dataset: SliceDataset, seed: int, options: argparse.Namespace) -> p
         extractor = train_extractor(deal.dataset, ExtractorConfig(seed=seed), Path(scratch) / "extractor")
         for share in options.shares:
             for kind, disguise in kinds.items() if share else [("(a perfect generator)", plain)]:
-                card = audit_privacy(deal.dataset, planted(deal, share, disguise), extractor, config).scorecard
+                card = audit_privacy(deal.dataset, planted(deal, share, disguise), extractor, config=config).scorecard
                 found = {name: card[f"privacy/{name}"] for name in BREACHES}
                 row = {"share": share, "kind": kind, "blocked": card["privacy/breach"].value > 0}
                 row |= {name: metric.value for name, metric in found.items()}

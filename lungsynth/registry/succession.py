@@ -1,4 +1,4 @@
-"""Who is champion. Runs that end together leave the best of them with the alias; what a crash left undone is done."""
+"""Who is champion: of runs that end at the same time the best one gets the alias, and a crash is made up for."""
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
@@ -8,19 +8,19 @@ Versions = dict[int, ModelVersion]
 """Promoted versions by number."""
 
 ROUNDS = 20
-"""Looks at the registry at most; each but the last one saw somebody else move the alias."""
+"""Greatest number of times that the registry is read; another is needed where somebody else moved the alias."""
 
 
 def settle(client: MlflowClient, name: str, alias: str, mine: int | None = None) -> ModelVersion | None:
-    """Point the alias to the generator that deserves it, and return the version that holds it then.
+    """Point the alias to the best generator, and return the version that then has it.
 
-    MLflow cannot compare and set in one stroke. But each version says by its tags whom it had to beat
-    (`compared_with`), how it scored, on which data and under which protocol, and these never change. So all that look
-    come to the same answer, and each looks again until nothing is left to change.
+    MLflow cannot compare and set in one operation. But the tags of a version say what it was compared with
+    (`compared_with`), its score, its data and its protocol, and never change. So all runs that read them come to the
+    same answer, and each reads again until nothing is left to change.
 
     Args:
-        mine: the version that this run registered; none where a run only repairs. A champion that had a successor
-            already is left alone by repairs: somebody gave the alias back to it.
+        mine: the version that this run registered; None to repair only. A repair does not change a champion that
+            already had a successor: somebody gave the alias back to it.
     """
     for look in range(ROUNDS):
         found = client.search_model_versions(f"name = '{name}'")
@@ -29,16 +29,16 @@ def settle(client: MlflowClient, name: str, alias: str, mine: int | None = None)
         held = int(holder.version) if holder else None  # MLflow gives a number or a text, depending on the store
         best = _best(versions, held, mine)
         try:
-            if held in versions and "was_champion" not in versions[held].tags:  # whoever gave it the alias broke off
+            if held in versions and "was_champion" not in versions[held].tags:  # the run that set the alias broke off
                 client.set_model_version_tag(name, str(held), "was_champion", "true")
             if best is None or best == held:
                 return holder
-            mine = mine or best  # who repairs finishes another's run in its place
+            mine = mine or best  # a repair completes the run that registered `best`
             client.set_registered_model_alias(name, alias, str(best))  # the next look adds the tag
         except MlflowException:
             if look == ROUNDS - 1:
                 raise
-            # Somebody else wrote the same row in this instant; the next look will tell.
+            # Somebody else wrote the same row at the same time: read again.
     return holder_of(client, name, alias)
 
 
@@ -51,14 +51,14 @@ def holder_of(client: MlflowClient, name: str, alias: str) -> ModelVersion | Non
 
 
 def _best(versions: Versions, held: int | None, mine: int | None) -> int | None:
-    """The best of those that beat the holder; else, of this run and those that raced with it, the best."""
+    """The best version that beat the holder; without one, the best of this run and those that ran beside it."""
     followers = [n for n, version in versions.items() if version.tags.get("compared_with") == str(held or "none")]
     crowned = [number for number in followers if "was_champion" in versions[number].tags]
     if mine is None and crowned:
         return held
     successors = [number for number in followers if number == mine or number not in crowned]
     if mine in versions and held in versions and _same(versions, mine, held, "weights_sha256"):
-        # The holder itself, by another test; by the same one, two versions would take the alias from each other.
+        # The holder's own package, by another test. By the same one, both versions would take turns with the alias.
         successors += [mine] if not _raced(versions, mine, held) else []
     if not successors and mine in versions and held in versions and _raced(versions, mine, held):
         successors = [number for number in versions if _raced(versions, number, held)]

@@ -2,7 +2,7 @@
 
 from lungsynth.evaluation.extractor import ExtractorConfig
 from lungsynth.evaluation.fidelity.measure import FidelityConfig
-from lungsynth.evaluation.privacy.audit import PrivacyConfig
+from lungsynth.evaluation.privacy.checks import PrivacyConfig
 from lungsynth.evaluation.utility.measure import UtilityConfig
 from lungsynth.hashing import combine
 from lungsynth.verdict.gate import GateConfig

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from lungsynth.cli import main
 from lungsynth.errors import LungsynthError
+from lungsynth.evaluation.quantities import FID
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.registry import mlflow_registry
@@ -20,7 +21,7 @@ from lungsynth.registry.history import Correlation, Entry, history, rank_correla
 from lungsynth.registry.mlflow_registry import Champion, find_champion, register
 from lungsynth.registry.tracking import tracked
 from lungsynth.report.history import history_table
-from lungsynth.verdict.gate import Verdict
+from lungsynth.verdict.record import Verdict
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),  # at MLflow's own import
@@ -37,7 +38,7 @@ def registry(make_config, tmp_path_factory) -> RegistryConfig:
 def record(registry, make_package, make_verdict, scorecard, tmp_path_factory) -> Callable[..., None]:
     """Registers the generator of this seed with a verdict of this outcome."""
     folder = tmp_path_factory.mktemp("generators")
-    numbers = (*scorecard.metrics, Metric(name="fid_lung", value=0.5, computed_with="planted"))
+    numbers = (*scorecard.metrics, Metric(quantity=FID, extractor="lung", value=0.5, computed_with="planted"))
 
     def run(seed: int, outcome: str, verdict: Verdict | None = None, champion: Champion | None = None) -> None:
         path = folder / str(seed)
@@ -62,7 +63,7 @@ def entries(registry, record, make_package, make_verdict, tmp_path_factory) -> l
     record(2, "reject")
     record(3, "blocked")
     whole = make_verdict("underpowered")
-    record(4, "underpowered", whole.model_copy(update={"numbers": whole.numbers[:1]}))  # without a gain
+    record(4, "underpowered", whole.model_copy(update={"gains": ()}))  # without a gain
     folder = tmp_path_factory.mktemp("champion")
     challenger = make_package(folder / "challenger", seed=5)
     champion = find_champion(registry, challenger, "classification", folder / "download")
