@@ -28,7 +28,7 @@ from lungsynth.verdict.calibration import brier, calibration_error, recalibrated
 
 
 @dataclass(frozen=True)
-class Tested:
+class ArmScores:
     """An arm's scores, and resamples of the test patients. What several formulas need is computed once."""
 
     val: Scores
@@ -63,71 +63,71 @@ def score_arms(predictions: Predictions, resamples: int, seed: int) -> Scorecard
         test = predictions.of(arm, "test")
         drawn = resample(test.labels, test.patients, len(test.scores), resamples, seed)
         n = {"slices": len(test.labels), "patients": drawn.patients.shape[1], "seeds": len(test.scores)}
-        tested = Tested(predictions.of(arm, "val"), test, drawn)
+        scores = ArmScores(predictions.of(arm, "val"), test, drawn)
         for formula in ARM_FORMULAS[predictions.measure]:
-            if estimate := formula.compute(tested):
+            if estimate := formula.compute(scores):
                 how = ", ".join([*formula.first, bootstrap(len(test.scores), resamples)])
                 measurand = Measurand(quantity=formula.quantity, arm=arm)
                 metrics.append(Metric.of(measurand, estimate, how, n=n, bounded=drawn.varied))
     return Scorecard(metrics=tuple(metrics), notes=predictions.notes)
 
 
-def _auroc(tested: Tested) -> Estimate:
-    return measure_interval(pair_counts(*tested.test), tested.drawn)
+def _auroc(scores: ArmScores) -> Estimate:
+    return measure_interval(pair_counts(*scores.test), scores.drawn)
 
 
-def _average_precision(tested: Tested) -> Estimate:
-    test, weights = tested.test, tested.drawn.with_sample[:, tested.test.patients]
+def _average_precision(scores: ArmScores) -> Estimate:
+    test, weights = scores.test, scores.drawn.with_sample[:, scores.test.patients]
     by_seed = [average_precision(row, test.labels, weights) for row in test.scores]
-    return interval(np.stack(by_seed, axis=1), tested.drawn)
+    return interval(np.stack(by_seed, axis=1), scores.drawn)
 
 
-def _sensitivity(tested: Tested) -> Estimate:
-    return _rate_of(tested, tested.called, label=1)
+def _sensitivity(scores: ArmScores) -> Estimate:
+    return _rate_of(scores, scores.called, label=1)
 
 
-def _specificity(tested: Tested) -> Estimate:
-    return _rate_of(tested, ~tested.called, label=0)
+def _specificity(scores: ArmScores) -> Estimate:
+    return _rate_of(scores, ~scores.called, label=0)
 
 
-def _rate_of(tested: Tested, right: np.ndarray, label: int) -> Estimate:
+def _rate_of(scores: ArmScores, right: np.ndarray, label: int) -> Estimate:
     """Share of the slices of one class that are called rightly, by `right`, bool S×N."""
-    side, weights = tested.test.labels == label, tested.drawn.with_sample
-    shares = [rate(row[side], tested.test.patients[side], weights) for row in right]
-    return interval(np.stack(shares, axis=1), tested.drawn)
+    side, weights = scores.test.labels == label, scores.drawn.with_sample
+    shares = [rate(row[side], scores.test.patients[side], weights) for row in right]
+    return interval(np.stack(shares, axis=1), scores.drawn)
 
 
-def _brier(tested: Tested) -> Estimate:
-    return _of_probabilities(tested, brier)
+def _brier(scores: ArmScores) -> Estimate:
+    return _of_probabilities(scores, brier)
 
 
-def _calibration_error(tested: Tested) -> Estimate:
-    return _of_probabilities(tested, calibration_error)
+def _calibration_error(scores: ArmScores) -> Estimate:
+    return _of_probabilities(scores, calibration_error)
 
 
 def _of_probabilities(
-    tested: Tested, error: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    scores: ArmScores, error: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 ) -> Estimate:
-    test, weights = tested.test, tested.drawn.with_sample
-    by_seed = [error(row, test.labels, test.patients, weights) for row in tested.probabilities]
-    return interval(np.stack(by_seed, axis=1), tested.drawn)
+    test, weights = scores.test, scores.drawn.with_sample
+    by_seed = [error(row, test.labels, test.patients, weights) for row in scores.probabilities]
+    return interval(np.stack(by_seed, axis=1), scores.drawn)
 
 
-def _auroc_by_patient(tested: Tested) -> Estimate | None:
+def _auroc_by_patient(scores: ArmScores) -> Estimate | None:
     """AUROC of patients: positive with any positive slice, scored by the mean over slices; None for one class alone.
 
     The greatest score would not do: it is greater of many slices than of few, and patients with a lesion have fewer
     labelled slices than those without.
     """
-    test = tested.test
+    test = scores.test
     means = patient_means(test.scores, test.patients).means
     positive = np.bincount(test.patients, test.labels) > 0
     whole = Scores(means, positive.astype(int), np.arange(len(positive)))
-    return measure_interval(pair_counts(*whole), tested.drawn) if np.ptp(whole.labels) else None
+    return measure_interval(pair_counts(*whole), scores.drawn) if np.ptp(whole.labels) else None
 
 
-def _dice(tested: Tested) -> Estimate:
-    return measure_interval(patient_means(tested.test.scores, tested.test.patients), tested.drawn)
+def _dice(scores: ArmScores) -> Estimate:
+    return measure_interval(patient_means(scores.test.scores, scores.test.patients), scores.drawn)
 
 
 class ArmFormula(NamedTuple):
@@ -135,7 +135,7 @@ class ArmFormula(NamedTuple):
 
     quantity: Quantity
     title: str
-    compute: Callable[[Tested], Estimate | None]
+    compute: Callable[[ArmScores], Estimate | None]
     first: tuple[str, ...] = ()
 
 

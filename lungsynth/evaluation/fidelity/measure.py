@@ -10,9 +10,10 @@ from lungsynth.dataset.store import SliceDataset
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.extractor import Extractor
 from lungsynth.evaluation.features import FeatureExtractor
+from lungsynth.evaluation.fidelity import formulas
 from lungsynth.evaluation.fidelity.distances import DistancesConfig
 from lungsynth.evaluation.fidelity.diversity import ms_ssim
-from lungsynth.evaluation.fidelity.formulas import FORMULAS, Compared
+from lungsynth.evaluation.fidelity.formulas import Compared
 from lungsynth.evaluation.fidelity.normalisation import Normalisation, histogram, normalise
 from lungsynth.evaluation.fidelity.pretrained import Pretrained, load_pretrained
 from lungsynth.evaluation.fidelity.sides import Images, Trio, metric_of_draws
@@ -40,7 +41,7 @@ class FidelityConfig(DistancesConfig):
 def measure_fidelity(
     dataset: SliceDataset, sampler: Sampler, extractor: Extractor, *, config: FidelityConfig
 ) -> Scorecard:
-    """All of `FORMULAS` for synthetic against `train` slices, and MS-SSIM.
+    """All of `formulas.FORMULAS` for synthetic against `train` slices, and MS-SSIM.
 
     Each is measured with every extractor, for all slices and for each class; MS-SSIM within each class, without an
     extractor. As many synthetic slices are drawn as there are held-out ones (`val` and `test`), with the same class
@@ -87,7 +88,7 @@ def _compare(extractor: FeatureExtractor, pixels: Trio, classes: tuple[str, ...]
     notes: list[str] = []
     whole = _features(extractor, pixels, config)
     parts = [Compared(whole, extractor.name)]
-    parts += [Compared(whole.of_class(code), extractor.name, None, name) for code, name in enumerate(classes)]
+    parts += [Compared(whole.of_class(code), extractor.name, class_name=name) for code, name in enumerate(classes)]
     for part in parts:
         few = f"{part.sides.fewest} images are too few for"
         if part.sides.fewest < SMALLEST_KID:
@@ -97,13 +98,13 @@ def _compare(extractor: FeatureExtractor, pixels: Trio, classes: tuple[str, ...]
         if not part.enough_for_fid:
             count = part.sides.real.values.shape[1]
             notes.append(f"{part.measurand(FID).name} was left out: {few} {count} features; see KID")
-        for formula in FORMULAS:
+        for formula in formulas.FORMULAS:
             metrics += formula.compute(part, config)
     reference = histogram(pixels.real.values)
     for how in config.normalisations if whole.fewest >= SMALLEST_KID else ():
         scaled = Trio(*(side._replace(values=normalise(side.values, how, reference)) for side in pixels))
         compared = Compared(_features(extractor, scaled, config), extractor.name, how)
-        for formula in FORMULAS:
+        for formula in formulas.FORMULAS:
             metrics += formula.compute(compared, config) if formula.is_distance else ()
     return Scorecard(metrics=tuple(metrics), notes=tuple(notes))
 

@@ -7,9 +7,11 @@ import torch
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.extractor import ExtractorConfig, train_extractor
+from lungsynth.evaluation.fidelity.formulas import FORMULAS
 from lungsynth.evaluation.fidelity.measure import FidelityConfig, measure_fidelity
 from lungsynth.evaluation.privacy.audit import audit_privacy
 from lungsynth.evaluation.privacy.checks import PrivacyConfig
+from lungsynth.evaluation.quantities import MS_SSIM
 from lungsynth.evaluation.sampler import draw
 
 CONFIG = FidelityConfig(extractors=(), normalisations=(), cache=None, resamples=30)
@@ -40,6 +42,7 @@ def test_every_class_has_its_number_and_floor_or_a_note(toy, extractor, fresh_sa
     assert any(note.startswith("fid_lung/cancer was left out") for note in card.notes)
     for metric in card.metrics:
         assert metric.low <= metric.value <= metric.high
+    assert {metric.quantity for metric in card.metrics} == {q for one in FORMULAS for q in one.quantities} | {MS_SSIM}
 
 
 @pytest.mark.parametrize("without", [("train",), ("val", "test")])
