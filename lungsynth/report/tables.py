@@ -27,7 +27,7 @@ class MetricRow(NamedTuple):
 
 
 def number(value: float) -> str:
-    """A number for a reader: whole numbers as they are, others with up to three digits after the point."""
+    """A number for a reader: whole numbers as they are, others to about three significant digits."""
     if float(value).is_integer() and abs(value) < 1e9:
         return f"{value:.0f}"
     size = abs(value)
@@ -70,8 +70,9 @@ def normalised_rows(scorecard: Scorecard) -> list[NormalisedRow]:
     """The distances that were measured under several normalisations; none if all were under the dataset's window."""
     rows: dict[str, NormalisedRow] = {}
     for metric in scorecard.metrics:
-        real = scorecard.floor_of(metric)
-        if metric.floor or metric.normalisation is None or metric.quantity.unit != "distance" or real is None:
+        if metric.floor or metric.normalisation is None or metric.quantity.unit != "distance":
+            continue
+        if (real := scorecard.floor_of(metric)) is None:
             continue
         own = Measurand(quantity=metric.quantity, extractor=metric.extractor)
         if own.name not in rows:

@@ -1,14 +1,17 @@
-"""Whether a classifier's probabilities can be believed."""
+"""How well a classifier's probabilities are calibrated."""
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 BINS = 10
-"""Of equal numbers of slices, for the calibration error (Naeini 2015, doi:10.1609/aaai.v29i1.9602)."""
+"""Bins of the calibration error, each with as many slices (Naeini 2015, doi:10.1609/aaai.v29i1.9602)."""
 
 
 def recalibrated(val: np.ndarray, val_labels: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Probabilities N of `test` scores, by a logistic fit on `val` (Platt 1999): batches are balanced, tests not."""
+    """Probabilities N of `test` scores, by a logistic fit on `val` (Platt 1999).
+
+    Training batches are balanced and test slices are not, so that the scores themselves are no probabilities there.
+    """
     fit = LogisticRegression().fit(_logit(val)[:, None], val_labels)
     return fit.predict_proba(_logit(test)[:, None])[:, 1]
 

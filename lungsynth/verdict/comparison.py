@@ -108,20 +108,12 @@ class Comparison(NamedTuple):
             measurand = Measurand(quantity=quantity, rival=self.role, statistic="delong")
             delong = Metric.of(measurand, self.delong, check)
         if seeds > 1:  # one seed does not show how much another would have changed
-            seed_sd = Metric(
-                quantity=quantity,
-                rival=self.role,
-                statistic="seed_sd",
-                value=float(np.std(self.by_seed, ddof=1)),
-                computed_with=f"SD of the gain over {seeds} training seeds",
-            )
-            detectable = Metric(
-                quantity=quantity,
-                rival=self.role,
-                statistic="smallest_detectable",
-                value=self.detectable,
-                computed_with="above gate.min_gain; two-sided 5 %, power 80 %, bootstrap SE",
-            )
+            sd, how = float(np.std(self.by_seed, ddof=1)), f"SD of the gain over {seeds} training seeds"
+            told = Measurand(quantity=quantity, rival=self.role, statistic="seed_sd")
+            seed_sd = Metric(**dict(told), value=sd, computed_with=how)
+            how = "above gate.min_gain; two-sided 5 %, power 80 %, bootstrap SE"
+            told = Measurand(quantity=quantity, rival=self.role, statistic="smallest_detectable")
+            detectable = Metric(**dict(told), value=self.detectable, computed_with=how)
         return Gain(gain=gain, delong=delong, seed_sd=seed_sd, smallest_detectable=detectable)
 
 

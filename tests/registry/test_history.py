@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
+from mlflow import MlflowClient
 from rich.console import Console
 
 from lungsynth.cli import main
@@ -211,6 +212,18 @@ def test_no_database_is_one_line_and_stays_none(run_file, tmp_path):
     assert done.exit_code == 0
     assert done.stdout == f"no verdict yet in experiment gan_augmentation at sqlite:///{tmp_path}/none/mlflow.db\n"
     assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
+
+
+def test_a_run_of_an_earlier_release_is_read_by_the_names_that_it_has(config):
+    client = MlflowClient(config.tracking_uri)
+    experiment = client.create_experiment(config.experiment)
+    run = client.create_run(experiment, tags={"gate_result": "reject"})
+    names = ("gain/baseline", "gain/baseline.low", "gain/baseline.high", "fid_inception", "fid_inception.low")
+    for value, name in enumerate((*names, "fid_lung/cancer", "fid_ratio_lung", "kid_lung_clip")):
+        client.log_metric(run.info.run_id, name, value)
+    (entry,) = history(config, last=50)
+    assert (entry.gain, entry.gain_low, entry.gain_high) == (0, 1, 2)
+    assert entry.distances == {"fid_inception": 3}
 
 
 def test_empty_database_has_no_verdict(config):
