@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -82,34 +82,19 @@ def _average_precision(scores: ArmScores) -> Estimate:
     return interval(np.stack(by_seed, axis=1), scores.drawn)
 
 
-def _sensitivity(scores: ArmScores) -> Estimate:
-    return _rate_of(scores, scores.called, label=1)
-
-
-def _specificity(scores: ArmScores) -> Estimate:
-    return _rate_of(scores, ~scores.called, label=0)
-
-
-def _rate_of(scores: ArmScores, right: np.ndarray, label: int) -> Estimate:
-    """Share of the slices of one class that are called rightly, by `right`, bool S×N."""
+def _rate(scores: ArmScores, *, label: int) -> Estimate:
+    """Share of the slices of one class that classifiers call rightly."""
     side, weights = scores.test.labels == label, scores.drawn.with_sample
-    shares = [rate(row[side], scores.test.patients[side], weights) for row in right]
+    shares = [rate(row[side], scores.test.patients[side], weights) for row in scores.called == label]
     return interval(np.stack(shares, axis=1), scores.drawn)
 
 
-def _brier(scores: ArmScores) -> Estimate:
-    return _of_probabilities(scores, brier)
-
-
-def _calibration_error(scores: ArmScores) -> Estimate:
-    return _of_probabilities(scores, calibration_error)
-
-
-def _of_probabilities(
-    scores: ArmScores, error: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+def _error(
+    scores: ArmScores, *, of: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 ) -> Estimate:
+    """An error of the probabilities; `of`: see `calibration`."""
     test, weights = scores.test, scores.drawn.with_sample
-    by_seed = [error(row, test.labels, test.patients, weights) for row in scores.probabilities]
+    by_seed = [of(row, test.labels, test.patients, weights) for row in scores.probabilities]
     return interval(np.stack(by_seed, axis=1), scores.drawn)
 
 
@@ -144,11 +129,14 @@ ARM_FORMULAS: dict[Measure, tuple[ArmFormula, ...]] = {
     "AUROC": (
         ArmFormula(COMPARED["AUROC"], "AUROC", _auroc),
         ArmFormula(Quantity("average_precision", "utility", "share"), "average precision", _average_precision),
-        ArmFormula(Quantity("sensitivity", "utility", "share"), "sensitivity", _sensitivity, THRESHOLD),
-        ArmFormula(Quantity("specificity", "utility", "share"), "specificity", _specificity, THRESHOLD),
-        ArmFormula(Quantity("brier", "utility", "squared error"), "Brier score", _brier, FITTED),
+        ArmFormula(Quantity("sensitivity", "utility", "share"), "sensitivity", partial(_rate, label=1), THRESHOLD),
+        ArmFormula(Quantity("specificity", "utility", "share"), "specificity", partial(_rate, label=0), THRESHOLD),
+        ArmFormula(Quantity("brier", "utility", "squared error"), "Brier score", partial(_error, of=brier), FITTED),
         ArmFormula(
-            Quantity("calibration_error", "utility", "probability"), "calibration error", _calibration_error, FITTED
+            Quantity("calibration_error", "utility", "probability"),
+            "calibration error",
+            partial(_error, of=calibration_error),
+            FITTED,
         ),
         ArmFormula(
             Quantity("auroc_patient", "utility", "AUROC"),

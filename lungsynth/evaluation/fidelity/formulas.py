@@ -53,7 +53,8 @@ class Compared(NamedTuple):
     @property
     def enough_for_fid(self) -> bool:
         """Whether a covariance can be estimated: twice as many slices as features on every side."""
-        return self.sides.fewest >= 2 * self.sides.real.values.shape[1]
+        features: int = self.sides.real.values.shape[1]
+        return self.sides.fewest >= 2 * features
 
 
 def _fid(compared: Compared, config: DistancesConfig) -> Iterator[Metric]:

@@ -85,7 +85,7 @@ class Material:
     """float32 N×D of the synthetic slices; like those of both sides, each is divided by its spread over `train`."""
     train: Side
     train_images: np.ndarray
-    """uint8 ×H×W, and so are the held-out ones."""
+    """uint8 M×H×W, and so are the held-out ones."""
     held_out: Side
     held_out_images: np.ndarray
 
