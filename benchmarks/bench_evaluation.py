@@ -25,7 +25,8 @@ from lungsynth.dataset.store import COLUMNS, SliceDataset, SliceMeta
 from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.evaluation.extractor import ExtractorConfig, train_extractor
 from lungsynth.evaluation.fidelity.measure import FidelityConfig, measure_fidelity
-from lungsynth.evaluation.privacy.audit import PrivacyConfig, audit_privacy
+from lungsynth.evaluation.privacy.audit import audit_privacy
+from lungsynth.evaluation.privacy.checks import PrivacyConfig
 from lungsynth.evaluation.utility.classifier import BatchPlan, Pool, new_classifier, scores, train_classifier
 from lungsynth.evaluation.utility.measure import UtilityConfig, measure_utility
 
@@ -51,8 +52,8 @@ def main() -> None:
         )
         work: dict[str, Callable[[], object]] = {
             "one feature pass": lambda: extractor.features(train),
-            "fidelity": lambda: measure_fidelity(dataset, _sample, extractor, fidelity),
-            "privacy": lambda: audit_privacy(dataset, _sample, extractor, privacy),
+            "fidelity": lambda: measure_fidelity(dataset, _sample, extractor, config=fidelity),
+            "privacy": lambda: audit_privacy(dataset, _sample, extractor, config=privacy),
         }
         print(f"{options.slices} synthetic and as many training and held-out slices, {torch.get_num_threads()} threads")
         seconds = {name: statistics.median(_timed(one) for _ in range(options.rounds)) for name, one in work.items()}

@@ -17,15 +17,20 @@ from phantoms import extractor, simulate, train
 
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.fidelity.measure import FidelityConfig, measure_fidelity
-from lungsynth.evaluation.privacy.audit import PrivacyConfig, audit_privacy
+from lungsynth.evaluation.privacy.audit import audit_privacy
+from lungsynth.evaluation.privacy.checks import PrivacyConfig
+from lungsynth.evaluation.quantities import COMPARED, GAIN, KID, RECALL
 from lungsynth.evaluation.utility.measure import UtilityConfig, measure_utility
-from lungsynth.verdict.gate import GateConfig, decide
+from lungsynth.verdict.contest import decide
+from lungsynth.verdict.gate import GateConfig
 
 VAL = 60
 """Patients to choose by."""
 UTILITY = UtilityConfig(
     steps=200, ratios=(0.5, 1.0), baselines=("real", "real+classical", "real+classical+mix"), controls=("shuffled",)
 )
+SHOWN = (COMPARED["AUROC"], GAIN["AUROC"], KID, RECALL)
+"""What is printed, beside all of privacy."""
 
 
 def main() -> None:
@@ -46,17 +51,25 @@ def main() -> None:
         package = train(dataset, options.config, folder)
         features = extractor(dataset, folder / "extractor")
         fidelity = measure_fidelity(
-            dataset, package.sample, features, FidelityConfig(extractors=(), normalisations=(), cache=None)
+            dataset, package.sample, features, config=FidelityConfig(extractors=(), normalisations=(), cache=None)
         )
-        privacy = audit_privacy(dataset, package.sample, features, PrivacyConfig(cache=None), package.realness)
+        audit = PrivacyConfig(cache=None)
+        privacy = audit_privacy(dataset, package.sample, features, config=audit, realness=package.realness)
         config = UTILITY.model_copy(update={"workers": options.workers})
         predictions = measure_utility(dataset, {"synthetic": package.sample}, config)
-        card, verdict = decide(predictions, fidelity, privacy.scorecard, pd.DataFrame(), GateConfig(), "study")
+        card, verdict = decide(
+            predictions,
+            fidelity,
+            privacy.scorecard,
+            groups=pd.DataFrame(),
+            config=GateConfig(),
+            protocol_sha256="study",
+        )
         print(
             f"\n{count} patients to train on, {len(dataset.rows('train'))} slices: {verdict.outcome}. {verdict.reason}"
         )
         for metric in (*card.metrics, *verdict.numbers):
-            if metric.name.startswith(("auroc/", "gain/", "kid_lung", "recall_lung", "privacy/")):
+            if metric.quantity in SHOWN or metric.quantity.topic == "privacy":
                 bounds = "" if metric.low is None else f"  ({metric.low:.4f} to {metric.high:.4f})"
                 print(f"  {metric.name:52}{metric.value:9.4f}{bounds}", flush=True)
 

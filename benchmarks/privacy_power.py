@@ -24,21 +24,31 @@ from phantoms import simulate
 
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.extractor import ExtractorConfig, train_extractor
-from lungsynth.evaluation.privacy.audit import PrivacyConfig, audit_privacy
+from lungsynth.evaluation.privacy.audit import audit_privacy
+from lungsynth.evaluation.privacy.checks import PrivacyConfig
+from lungsynth.evaluation.quantities import (
+    DISTANCE_RATIO,
+    DUPLICATES,
+    MEMBERSHIP,
+    NEAR,
+    PATIENTS_NEAR,
+    VERBATIM,
+    Quantity,
+)
 from lungsynth.evaluation.sampler import Sampler
-from lungsynth.evaluation.scorecard import Metric
+from lungsynth.evaluation.scorecard import Measurand, Metric
 from lungsynth.evaluation.utility.classifier import ClassicalConfig, augment, to_input
 from lungsynth.generators.package import to_uint8
 
 Disguise = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 """(slices to copy uint8 N×H×W, others of the same classes, seed) -> copies uint8 N×H×W."""
-BREACHES: dict[str, Callable[[Metric, PrivacyConfig], bool]] = {
-    "near": lambda found, config: found.low > config.allowed_near,
-    "duplicates": lambda found, config: found.low > config.allowed_duplicates,
-    "verbatim": lambda found, config: found.value > 0,
-    "distance_ratio": lambda found, config: found.high < config.least_distance_ratio,
-    "membership": lambda found, config: found.low > config.allowed_membership,
-    "patients_near": lambda found, config: found.low > config.allowed_patients,
+BREACHES: dict[Quantity, Callable[[Metric, PrivacyConfig], bool]] = {
+    NEAR: lambda found, config: found.low > config.allowed_near,
+    DUPLICATES: lambda found, config: found.low > config.allowed_duplicates,
+    VERBATIM: lambda found, config: found.value > 0,
+    DISTANCE_RATIO: lambda found, config: found.high < config.least_distance_ratio,
+    MEMBERSHIP: lambda found, config: found.low > config.allowed_membership,
+    PATIENTS_NEAR: lambda found, config: found.low > config.allowed_patients,
 }
 
 
@@ -63,9 +73,9 @@ def main() -> None:
     dataset = SliceDataset(options.data) if options.data else simulate(740, options.out)
     audits = pd.concat([_audited(dataset, seed, options) for seed in range(options.audits)])
     print(f"{options.audits} audits of each kind; blocked: how many; the columns: mean, and how many it blocked")
-    print(f"{'copies':20}{'blocked':>8}" + "".join(f"{name:>20}" for name in BREACHES))
+    print(f"{'copies':20}{'blocked':>8}" + "".join(f"{one.name:>20}" for one in BREACHES))
     for (share, kind), rows in audits.groupby(["share", "kind"], sort=False):
-        cells = [f"{rows[name].mean():.3f} ({rows[f'{name} blocks'].sum()})" for name in BREACHES]
+        cells = [f"{rows[one.name].mean():.3f} ({rows[f'{one.name} blocks'].sum()})" for one in BREACHES]
         print(f"{f'{share:.0%} {kind}':20}{rows['blocked'].sum():>8}" + "".join(f"{cell:>20}" for cell in cells))
 
 
@@ -78,11 +88,12 @@ def _audited(dataset: SliceDataset, seed: int, options: argparse.Namespace) -> p
         extractor = train_extractor(deal.dataset, ExtractorConfig(seed=seed), Path(scratch) / "extractor")
         for share in options.shares:
             for kind, disguise in kinds.items() if share else [("(a perfect generator)", plain)]:
-                card = audit_privacy(deal.dataset, planted(deal, share, disguise), extractor, config).scorecard
-                found = {name: card[f"privacy/{name}"] for name in BREACHES}
+                card = audit_privacy(deal.dataset, planted(deal, share, disguise), extractor, config=config).scorecard
                 row = {"share": share, "kind": kind, "blocked": card["privacy/breach"].value > 0}
-                row |= {name: metric.value for name, metric in found.items()}
-                rows.append(row | {f"{name} blocks": BREACHES[name](metric, config) for name, metric in found.items()})
+                for one, blocks in BREACHES.items():
+                    metric = card[Measurand(quantity=one).name]
+                    row |= {one.name: metric.value, f"{one.name} blocks": blocks(metric, config)}
+                rows.append(row)
     return pd.DataFrame(rows)
 
 

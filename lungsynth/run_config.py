@@ -11,7 +11,7 @@ from lungsynth.cohort.select import CohortConfig
 from lungsynth.cohort.splits import SplitConfig
 from lungsynth.evaluation.extractor import ExtractorConfig
 from lungsynth.evaluation.fidelity.measure import FidelityConfig
-from lungsynth.evaluation.privacy.audit import PrivacyConfig
+from lungsynth.evaluation.privacy.checks import PrivacyConfig
 from lungsynth.evaluation.utility.measure import UtilityConfig
 from lungsynth.fetching.fetch import FetchConfig
 from lungsynth.generators.family import family

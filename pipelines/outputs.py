@@ -16,7 +16,7 @@ from lungsynth.registry.connection import shown
 from lungsynth.report.render import Report
 from lungsynth.report.summary import summary_table
 from lungsynth.report.usage import usage
-from lungsynth.verdict.gate import Verdict
+from lungsynth.verdict.record import Verdict
 
 
 def export_results(run_name: str, run_file: Path, folder: Path) -> None:

@@ -2,23 +2,27 @@
 
 from typing import Annotated
 
-import numpy as np
 from zenml import step
 from zenml.config import CachePolicy
 
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.extractor import Extractor
 from lungsynth.evaluation.privacy import audit
-from lungsynth.evaluation.privacy.audit import PrivacyConfig
+from lungsynth.evaluation.privacy.checks import PrivacyConfig
+from lungsynth.evaluation.privacy.closest_pairs import ClosestPairs
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.package import GeneratorPackage
 from steps import code
+from steps.materializers import ClosestPairsMaterializer
 
 
-@step(cache_policy=CachePolicy(cache_func=code.privacy))
+@step(
+    cache_policy=CachePolicy(cache_func=code.privacy),
+    output_materializers={"closest_pairs": ClosestPairsMaterializer},
+)
 def audit_privacy(
     dataset: SliceDataset, generator: GeneratorPackage, extractor: Extractor, config: PrivacyConfig
-) -> tuple[Annotated[Scorecard, "privacy"], Annotated[np.ndarray, "closest_pairs"]]:
+) -> tuple[Annotated[Scorecard, "privacy"], Annotated[ClosestPairs, "closest_pairs"]]:
     """Distances to training against held-out patients, membership, and near-duplicates with the closest pairs."""
-    scorecard, closest = audit.audit_privacy(dataset, generator.sample, extractor, config, generator.realness)
-    return scorecard, closest  # ZenML sees two outputs only in a literal pair
+    result = audit.audit_privacy(dataset, generator.sample, extractor, config=config, realness=generator.realness)
+    return result.scorecard, result.closest_pairs  # ZenML sees two outputs only in a literal pair

@@ -43,7 +43,7 @@ def utility() -> str:
 
 def verdict() -> str:
     """Key of the gate."""
-    return code_sha256("verdict.gate", "verdict.subgroups")
+    return code_sha256("verdict.contest", "verdict.subgroups")
 
 
 def family(config: GeneratorConfig) -> str:

@@ -9,8 +9,9 @@ from lungsynth.cohort.cohort import Cohort
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.evaluation.utility.predictions import Predictions
-from lungsynth.verdict import gate
-from lungsynth.verdict.gate import GateConfig, Verdict
+from lungsynth.verdict import contest
+from lungsynth.verdict.gate import GateConfig
+from lungsynth.verdict.record import Verdict
 from lungsynth.verdict.subgroups import patient_groups
 from steps import code
 
@@ -27,5 +28,7 @@ def decide(
 ) -> tuple[Annotated[Scorecard, "scorecard"], Annotated[Verdict, "verdict"]]:
     """Promote, reject, block, or say that the test could not tell."""
     groups = patient_groups(cohort, dataset.series)
-    scorecard, verdict = gate.decide(predictions, fidelity, privacy, groups, config, protocol_sha256)
+    scorecard, verdict = contest.decide(
+        predictions, fidelity, privacy, groups=groups, config=config, protocol_sha256=protocol_sha256
+    )
     return scorecard, verdict  # ZenML sees two outputs only in a literal pair

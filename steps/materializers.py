@@ -16,6 +16,7 @@ from zenml.utils.io_utils import copy_dir
 from lungsynth.cohort.cohort import Cohort
 from lungsynth.dataset.store import SliceDataset, link_or_copy
 from lungsynth.evaluation.extractor import Extractor
+from lungsynth.evaluation.privacy.closest_pairs import ClosestPairs
 from lungsynth.evaluation.utility.predictions import Predictions
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.hashing import combine
@@ -156,6 +157,22 @@ class PredictionsMaterializer(FolderMaterializer):
     def from_folder(self, folder: Path) -> Predictions:
         """Read the table."""
         return Predictions.load(folder / "predictions.parquet")
+
+
+class ClosestPairsMaterializer(FolderMaterializer):
+    """`ClosestPairs` as a safetensors file."""
+
+    ASSOCIATED_TYPES: ClassVar = (ClosestPairs,)
+
+    def to_folder(self, record: ClosestPairs) -> Path:
+        """Write the slices."""
+        folder = new_folder()
+        record.save(folder / "closest_pairs.safetensors")
+        return folder
+
+    def from_folder(self, folder: Path) -> ClosestPairs:
+        """Read the slices."""
+        return ClosestPairs.load(folder / "closest_pairs.safetensors")
 
 
 class ChampionMaterializer(FolderMaterializer):

@@ -24,4 +24,4 @@ def measure_fidelity(
 
     `pretrained`: the published extractors within reach, so that what could not be downloaded once is tried again.
     """
-    return measure.measure_fidelity(dataset, generator.sample, extractor, config)
+    return measure.measure_fidelity(dataset, generator.sample, extractor, config=config)

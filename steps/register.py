@@ -9,7 +9,7 @@ from lungsynth.generators.package import GeneratorPackage
 from lungsynth.registry import mlflow_registry
 from lungsynth.registry.connection import RegistryConfig
 from lungsynth.registry.mlflow_registry import Champion, Registration
-from lungsynth.verdict.gate import Verdict
+from lungsynth.verdict.record import Verdict
 from steps import code
 
 

@@ -1,16 +1,16 @@
 """The report."""
 
-import numpy as np
 from zenml import get_step_context, step
 
 from lungsynth.cohort.cohort import Cohort
 from lungsynth.dataset.store import SliceDataset
+from lungsynth.evaluation.privacy.closest_pairs import ClosestPairs
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.registry.connection import RegistryConfig
 from lungsynth.registry.mlflow_registry import Registration, attach_report
-from lungsynth.report.render import Report, render_report
-from lungsynth.verdict.gate import Verdict
+from lungsynth.report.render import Report, Run, render_report
+from lungsynth.verdict.record import Verdict
 from steps.materializers import ReportMaterializer, new_folder
 from steps.parameters import run_parameters
 
@@ -21,7 +21,7 @@ def report(
     cohort: Cohort,
     dataset: SliceDataset,
     generator: GeneratorPackage,
-    closest_pairs: np.ndarray,
+    closest_pairs: ClosestPairs,
     scorecard: Scorecard,
     verdict: Verdict,
     registration: Registration,
@@ -31,15 +31,17 @@ def report(
     run = get_step_context().pipeline_run
     result = render_report(
         new_folder(),
-        run_name=run.name,
-        cohort=cohort,
-        dataset=dataset,
-        package=generator,
-        scorecard=scorecard,
-        verdict=verdict,
-        registration=registration,
-        closest_pairs=closest_pairs,
-        run_config=run_parameters(),
+        Run(
+            name=run.name,
+            cohort=cohort,
+            dataset=dataset,
+            package=generator,
+            scorecard=scorecard,
+            verdict=verdict,
+            registration=registration,
+            closest_pairs=closest_pairs,
+            config=run_parameters(),
+        ),
     )
     attach_report(registration, result.folder, config)
     return result

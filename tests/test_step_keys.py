@@ -16,7 +16,7 @@ ROOTS: dict[str, tuple[str, ...]] = {
     "measure_fidelity": ("evaluation.fidelity.measure",),
     "audit_privacy": ("evaluation.privacy.audit",),
     "measure_utility": ("evaluation.utility.measure",),
-    "decide": ("verdict.gate", "verdict.subgroups"),
+    "decide": ("verdict.contest", "verdict.subgroups"),
     "an edm generator": ("generators.edm",),
     "a dcgan generator": ("generators.dcgan",),
 }
@@ -105,7 +105,7 @@ SAMPLING = {"measure_fidelity", "audit_privacy", "measure_utility"}
         ("verdict/gate.py", "LEAST_SEEDS = 3", "LEAST_SEEDS = 4", {"decide"}),
         ("generators/edm.py", "default=18", "default=20", {"an edm generator"}),
         ("generators/package.py", "torch.inference_mode()", "torch.no_grad()", {"train_generator", *SAMPLING}),
-        ("report/render.py", "ROWS", "LINES", set()),
+        ("report/figures.py", "ROWS = ", "ROWS = 1 + ", set()),
         ("registry/succession.py", "ROUNDS = 20", "ROUNDS = 21", set()),
         ("slicing/render.py", "255 / (high - low)", "254 / (high - low)", set()),
     ],

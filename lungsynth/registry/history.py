@@ -1,8 +1,7 @@
 """What the gate decided so far: every verdict from MLflow, also those that made no model version."""
 
 import math
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import combinations
 from typing import Literal, NamedTuple
@@ -14,17 +13,21 @@ from mlflow.entities.model_registry import ModelVersion
 from pydantic import BaseModel, ConfigDict
 from scipy.stats import spearmanr
 
+from lungsynth.evaluation.quantities import GAIN, Quantity
+from lungsynth.evaluation.scorecard import Measurand
 from lungsynth.evaluation.statistics import Z975
 from lungsynth.registry.check import active_experiment
 from lungsynth.registry.connection import RegistryConfig, connect, sqlite_file
+from lungsynth.registry.stored_metrics import find, stored_distances
 from lungsynth.registry.succession import holder_of
-from lungsynth.verdict.gate import Outcome
+from lungsynth.verdict.record import Outcome
 
-DISTANCE = re.compile("(fid|kid)_[a-z0-9]+")
+OVER_BASELINE = Measurand(quantity=GAIN["AUROC"], rival="baseline")
+"""MLflow's name for it says nothing of the unit: a gain in Dice has the same."""
 FEWEST = 5
 """Generators that a rank correlation needs."""
 Reign = Literal["holds", "held", "never"]
-"""Of a version: it has the alias, had it once, or never did."""
+"""Whether a version has the alias, had it once, or never had it."""
 
 
 class Entry(BaseModel):
@@ -49,21 +52,21 @@ class Entry(BaseModel):
     gain_low: float | None
     gain_high: float | None
     distances: dict[str, float]
-    """FID and KID of all slices by name, as `fid_lung`."""
+    """FID, KID and other distances of all slices by name, as `fid_lung`."""
     data_sha256: str
     protocol_sha256: str
     """Distances and gains are on one scale only where data and protocol are the same."""
     weights_sha256: str
     version: int | None
-    """Of a promoted generator: its newest version under this protocol. A refused one has none."""
+    """The newest version of a promoted generator under this protocol; None for a refused one."""
     alias: Reign | None
-    """What the version has to do with the configured alias; None without a version."""
+    """Whether the version has or had the configured alias; None without a version."""
 
 
 def history(config: RegistryConfig, last: int) -> list[Entry]:
-    """The `last` verdicts of the configured experiment, newest first; runs of trainings are no verdicts.
+    """The `last` verdicts of the configured experiment, newest first, without its runs of trainings.
 
-    It only reads: where there is no database or no experiment yet, there are no verdicts, and none is made.
+    It only reads: where there is no database or no experiment yet, it gives no verdicts and creates neither.
 
     Raises:
         LungsynthError: the server does not answer or refuses, or the experiment is in its trash.
@@ -79,7 +82,8 @@ def history(config: RegistryConfig, last: int) -> list[Entry]:
             [experiment.experiment_id], "tags.gate_result LIKE '%'", max_results=last, order_by=["start_time DESC"]
         )
         versions, holder = _promoted(client, config), holder_of(client, config.model_name, config.alias)
-        return [_entry(run, versions, holder) for run in runs]
+        measured = stored_distances()
+        return [_entry(run, versions, holder, measured=measured) for run in runs]
 
 
 class Correlation(NamedTuple):
@@ -94,20 +98,20 @@ class Correlation(NamedTuple):
 
 
 def rank_correlations(entries: Sequence[Entry]) -> list[Correlation]:
-    """Whether extractors agree on which generator is better, and whether any of them knows which one helps.
+    """Whether extractors rank generators alike, and whether any of them ranks generators as their gain does.
 
-    Between distances of one kind, FID or KID, by different extractors, and between each distance and the gain; over
-    generators that have both, the newest verdict on each. Only those count that were measured as the newest entry was:
-    other slices and another lung CNN are another scale. Fewer than `FEWEST` say nothing, and are left out.
+    Correlates the same distance by different extractors, and each distance with the gain, over all generators that have
+    both numbers, with the newest verdict on each. Only entries with the data and protocol of the newest one count,
+    since other slices and another lung CNN give another scale. Pairs with fewer than `FEWEST` generators are left out.
     """
     alike = [entry for entry in entries if _measured(entry) == _measured(entries[0])]
     newest = {entry.weights_sha256: entry for entry in reversed(alike)}.values()
     table = pd.DataFrame([{**entry.distances, "gain": entry.gain} for entry in newest], dtype=float)
-    found = []
+    found, measured = [], stored_distances()
     for first, second in combinations(sorted(table.columns, key=lambda name: name == "gain"), 2):
         both = table[[first, second]].dropna()
-        of_one_kind = first.partition("_")[0] == second.partition("_")[0]
-        if len(both) < FEWEST or (both.nunique() == 1).any() or not (of_one_kind or second == "gain"):
+        comparable = second == "gain" or measured[first] == measured[second]
+        if len(both) < FEWEST or (both.nunique() == 1).any() or not comparable:
             continue
         rho = float(spearmanr(both[first], both[second]).statistic)
         reach = Z975 * math.sqrt((1 + rho**2 / 2) / (len(both) - 3))
@@ -133,8 +137,9 @@ def _generator(tags: dict[str, str]) -> tuple[str | None, str | None]:
     return tags.get("weights_sha256"), tags.get("protocol_sha256")
 
 
-def _entry(run: Run, versions: Promoted, holder: ModelVersion | None) -> Entry:
+def _entry(run: Run, versions: Promoted, holder: ModelVersion | None, *, measured: Mapping[str, Quantity]) -> Entry:
     tags, params, metrics = run.data.tags, run.data.params, run.data.metrics
+    gain = find(metrics, OVER_BASELINE)
     version = versions.get(_generator(tags)) if tags["gate_result"] == "promote" else None
     return Entry(
         when=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
@@ -146,10 +151,10 @@ def _entry(run: Run, versions: Promoted, holder: ModelVersion | None) -> Entry:
         reason=tags.get("gate_reason", ""),
         candidate_arm=params.get("candidate_arm"),
         baseline_arm=params.get("baseline_arm"),
-        gain=metrics.get("gain/baseline"),
-        gain_low=metrics.get("gain/baseline.low"),
-        gain_high=metrics.get("gain/baseline.high"),
-        distances={name: value for name, value in metrics.items() if DISTANCE.fullmatch(name)},
+        gain=gain.value,
+        gain_low=gain.low,
+        gain_high=gain.high,
+        distances={name: value for name, value in metrics.items() if name in measured},
         data_sha256=tags.get("data_sha256", ""),
         protocol_sha256=tags.get("protocol_sha256", ""),
         weights_sha256=tags.get("weights_sha256", ""),

@@ -1,7 +1,6 @@
 """The model registry: every verdict becomes an MLflow run, and only a promoted generator becomes a model version."""
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +11,16 @@ from mlflow import MlflowClient
 from pydantic import BaseModel, ConfigDict
 
 from lungsynth.errors import LungsynthError
-from lungsynth.evaluation.scorecard import Metric, Scorecard
+from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.evaluation.utility.tasks import TaskName
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
 from lungsynth.registry.check import check_package, check_registry, experiment_of, package_uri, version_name
 from lungsynth.registry.connection import RegistryConfig, connect, shown
 from lungsynth.registry.export import log_generator
+from lungsynth.registry.stored_metrics import to_store
 from lungsynth.registry.succession import holder_of, settle
 from lungsynth.text import printable
-from lungsynth.verdict.gate import Verdict
+from lungsynth.verdict.record import Verdict
 
 PUBLISHED = (
     "report.html",
@@ -60,7 +60,7 @@ class Registration(BaseModel):
 
 
 def check_champion(config: RegistryConfig, planned: GeneratorCard, task: TaskName) -> None:
-    """Refuse, before it is trained, a generator that could not be registered, or held against the champion in this way.
+    """Refuse a planned generator, before it is trained, that could not be registered or compared with the champion.
 
     Raises:
         LungsynthError: see `check_registry`; or the champion draws something else.
@@ -80,14 +80,14 @@ def find_champion(
 ) -> Champion | None:
     """Download the package of the champion that `challenger` has to beat into `folder`.
 
-    Where a run of before broke off between registering its generator and giving it the alias, that is done first.
+    If an earlier run broke off between registering its generator and giving it the alias, that is completed first.
 
     Returns:
-        None where there is no champion, or where it is the challenger: a generator is not held against itself.
+        None where there is no champion, or where it is the challenger itself.
 
     Raises:
         LungsynthError: see `check_registry`; or the champion was not registered by this project, is damaged or draws
-            something else, so that it cannot be held against this generator in this task.
+            something else, so that it cannot be compared with this generator in this task.
     """
     check_registry(config)
     with connect(config) as client:
@@ -115,9 +115,9 @@ def register(
 ) -> Registration:
     """Record the verdict as an MLflow run; where it is `promote`, make a model version and move the alias to it.
 
-    The same package under the same protocol, on the same data and compared with the same champion, keeps the version
-    that it has, so a registration that broke off is completed by doing it again. Of runs that were compared with the
-    same champion, by the same test, the one with the best score gets the alias, whichever ends first.
+    A package that was registered before, with the same protocol, data and champion, keeps its version: a registration
+    that broke off is completed by repeating it. Of runs that were compared with the same champion by the same test, the
+    one with the best score gets the alias, whichever ends first.
 
     Raises:
         LungsynthError: the server does not answer or refuses.
@@ -130,12 +130,12 @@ def register(
         "protocol_sha256": verdict.protocol_sha256,
         "code_version": code_version,
         "compared_with": str(champion.version) if champion else "none",
-        "score": f"{verdict.score:.6f}",
+        "score": f"{verdict.score.value:.6f}",
     }
     compared = f"version {champion.version}" if champion else "none"
     reason = printable(verdict.reason, longest=4000)  # it may name makers of scanners, as DICOM has them
     params = {"candidate_arm": verdict.candidate_arm, "baseline_arm": verdict.baseline_arm, "champion": compared}
-    metrics = _numbers((*scorecard.metrics, *verdict.numbers))
+    metrics = to_store((*scorecard.metrics, *verdict.numbers))
     name = f"{verdict.outcome} {package.sha256[:8]}"
     with connect(config) as client, _run(client, name, {**tags, "gate_reason": reason}, config) as run_id:
         mlflow.log_params(params)
@@ -168,7 +168,7 @@ def attach_report(registration: Registration, folder: Path, config: RegistryConf
 
 @contextmanager
 def _run(client: MlflowClient, name: str, tags: dict[str, str], config: RegistryConfig) -> Iterator[str]:
-    """A new run in the configured experiment, which has its tags from the first moment; its id."""
+    """Start a run in the configured experiment, together with its tags; gives its id."""
     with mlflow.start_run(experiment_id=experiment_of(client, config), run_name=name, tags=tags) as run:
         yield run.info.run_id
 
@@ -183,21 +183,22 @@ def _check_comparable(champion: str, theirs: GeneratorCard, ours: GeneratorCard,
 
 
 def _drawn(card: GeneratorCard) -> tuple[str, str, str]:
-    """What champion and challenger must have in common: the same slices are to stand for the same thing."""
+    """What champion and challenger must have in common: classes, size and grey values, in words."""
     window = "pictures without HU" if card.window_hu is None else "{:g} to {:g} HU".format(*card.window_hu)
     return "/".join(card.generator.classes) or "no classes", f"{card.generator.size} pixels", window
 
 
 def _existing_version(client: MlflowClient, tags: dict[str, str], config: RegistryConfig) -> int | None:
-    """The newest version of the same package that passed the same test; any that did, where it is the champion itself.
+    """The newest version of the same package that passed the same test against the same champion.
 
-    Its tags are facts that others decide by at the same time, see `settle`: another comparison makes another version.
+    The champion itself keeps its version, whatever it was compared with. Otherwise another comparison makes another
+    version, since the tags of a version never change: other runs decide by them at the same time, see `settle`.
     """
     keys = ("weights_sha256", "protocol_sha256", "data_sha256")
     same = " and ".join([f"name = '{config.model_name}'", *(f"tags.{key} = '{tags[key]}'" for key in keys)])
     holder = holder_of(client, config.model_name, config.alias)
     found = {int(version.version): version.tags["compared_with"] for version in client.search_model_versions(same)}
-    if holder and int(holder.version) in found:  # it was held against nobody, whomever it once beat
+    if holder and int(holder.version) in found:
         return int(holder.version)
     return max((number for number, compared in found.items() if compared == tags["compared_with"]), default=None)
 
@@ -205,7 +206,7 @@ def _existing_version(client: MlflowClient, tags: dict[str, str], config: Regist
 def _new_version(
     package: GeneratorPackage, metrics: dict[str, float], tags: dict[str, str], config: RegistryConfig
 ) -> int:
-    """Log the model to the active run, with its metrics, and register it; tags and version come into being at once."""
+    """Log the model and its metrics to the active run, and register it; MLflow writes version and tags in one step."""
     model_id = log_generator(package).model_id
     mlflow.log_metrics(metrics, model_id=model_id)
     return int(mlflow.register_model(f"models:/{model_id}", config.model_name, tags=tags).version)
@@ -214,7 +215,7 @@ def _new_version(
 def _give_alias(
     client: MlflowClient, version: int, champion: Champion | None, config: RegistryConfig
 ) -> tuple[str | None, str]:
-    """Point the alias to `version`, unless another deserves it more; see `settle`.
+    """Point the alias to `version`, unless another version is better; see `settle`.
 
     Returns:
         The alias, where it points to this version now, and what happened.
@@ -229,13 +230,3 @@ def _give_alias(
         f"{here} was registered without the alias: {config.alias} is {now} by now, "
         f"and this run was compared with {then}; run the pipeline again"
     )
-
-
-def _numbers(metrics: Iterable[Metric]) -> dict[str, float]:
-    """Values and interval bounds by names that MLflow allows."""
-    numbers: dict[str, float] = {}
-    for metric in metrics:
-        name = re.sub(r"[^\w\-. :/]", "_", metric.name)
-        bounds = {name: metric.value, f"{name}.low": metric.low, f"{name}.high": metric.high}
-        numbers |= {key: value for key, value in bounds.items() if value is not None}
-    return numbers

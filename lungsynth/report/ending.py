@@ -1,26 +1,28 @@
-"""Whether a training ended too early, in one sentence: a generator of grey mush must not look like a finished one."""
+"""Whether a training ended too early, in one sentence: a report has to say that its generator is unfinished."""
 
 import json
 from collections.abc import Mapping, Sequence
 
-from lungsynth.evaluation.scorecard import Scorecard
+from lungsynth.evaluation.quantities import KID, LUNG
+from lungsynth.evaluation.scorecard import Measurand, Scorecard
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.report.tables import number
 
 FALLING = 0.8
-"""KID to `val` still fell where its least in the last quarter is less than so much of its least before."""
+"""KID to `val` was still falling if its minimum in the last quarter of the training is below this share of its minimum
+before."""
 FAR = 5.0
-"""Times what real slices of other patients score, and `CLEAN` at least: slices with a greater KID do not look real."""
+"""Slices whose KID is above so many times its floor, or `CLEAN` if that is greater, do not look real."""
 CLEAN = 0.004
-"""What generators score whose slices look clean (docs/benchmarks.md): no floor near 0 shall make these far."""
-METRIC = "kid_lung"
-"""The distance that every run has."""
+"""KID of generators whose slices look clean (docs/benchmarks.md); a floor near 0 must not make these fail."""
+DISTANCE = Measurand(quantity=KID, extractor=LUNG)
+"""Every run has it."""
 
 Row = Mapping[str, float]
 
 
 def ended_too_early(package: GeneratorPackage, scorecard: Scorecard) -> str | None:
-    """What shows that the generator needed a longer or another training, and what to raise; None: nothing shows it."""
+    """What shows that the generator needed a longer or another training, and what to raise; None if nothing does."""
     path = package.folder / "training_log.jsonl"
     log = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
     falling, far = _falling(log), _far(scorecard)
@@ -48,8 +50,8 @@ def _falling(log: Sequence[Row]) -> str | None:
 
 
 def _far(scorecard: Scorecard) -> str | None:
-    metrics = {metric.name: metric for metric in scorecard.metrics}
-    synthetic, real = metrics.get(METRIC), metrics.get(f"{METRIC}/floor")
+    synthetic = scorecard.find(DISTANCE)
+    real = synthetic and scorecard.floor_of(synthetic)
     if synthetic is None or real is None or synthetic.value <= FAR * max(real.value, CLEAN):
         return None
-    return f"{METRIC} is {number(synthetic.value)} where real slices have {number(real.value)}"
+    return f"{synthetic.name} is {number(synthetic.value)} where real slices have {number(real.value)}"

@@ -17,7 +17,7 @@ from lungsynth.verdict.comparison import CHOSEN
 
 THEMES = ("light", "dark")
 INKS = {"light": "#33404d", "dark": "#c3ccd6"}
-"""Colour of text and axes, which have to stand out from the page's light or dark ground."""
+"""Colour of text and axes by theme: legible on the page's light or dark background."""
 SYNTHETIC, OTHER = "#0f8b8d", "#c9772b"
 OUTLINE = (255, 176, 46)
 """Colour of a mask's edge on grey slices."""
@@ -46,7 +46,7 @@ def sample_sheet(real: np.ndarray, synthetic: np.ndarray, classes: tuple[str, ..
     return sheet
 
 
-def block(slices: np.ndarray, across: int, tile: int, masks: np.ndarray | None = None) -> Image.Image:
+def block(slices: np.ndarray, across: int, tile: int, *, masks: np.ndarray | None = None) -> Image.Image:
     """Slices (uint8, K×H×W) in rows of `across`, each `tile` pixels wide and high; the gaps between are transparent.
 
     Args:
@@ -65,7 +65,7 @@ def block(slices: np.ndarray, across: int, tile: int, masks: np.ndarray | None =
     return picture
 
 
-def forest(rows: Mapping[str, Metric], label: str, theme: str, mark: float | None = None) -> bytes:
+def forest(rows: Mapping[str, Metric], label: str, theme: str, *, mark: float | None = None) -> bytes:
     """PNG: each metric with its 95 % interval; `mark` draws a dashed line, as at no gain."""
     ink = INKS[theme]
     figure, axes = _axes(ink, height=0.9 + 0.4 * len(rows))
@@ -86,7 +86,7 @@ def forest(rows: Mapping[str, Metric], label: str, theme: str, mark: float | Non
     return _png(figure)
 
 
-def moves(synthetic: Mapping[str, Metric], floor: Mapping[str, Metric], label: str, theme: str) -> bytes:
+def moves(synthetic: Mapping[str, Metric], floor: Mapping[str, Metric], label: str, *, theme: str) -> bytes:
     """PNG: a distance under several normalisations, filled for synthetic slices and hollow for held-out ones."""
     ink = INKS[theme]
     figure, axes = _axes(ink, height=0.9 + 0.45 * len(synthetic))

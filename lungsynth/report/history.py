@@ -6,16 +6,18 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from lungsynth.evaluation.quantities import FID, KID, LUNG
+from lungsynth.evaluation.scorecard import Measurand
 from lungsynth.registry.history import Correlation, Entry
 from lungsynth.report.summary import COLOURS
 from lungsynth.report.tables import number
 
-SHOWN = ("fid_lung", "kid_lung")
+SHOWN = tuple(Measurand(quantity=quantity, extractor=LUNG).name for quantity in (FID, KID))
 ALIAS = {"holds": "{alias}", "held": "was {alias}", "never": "never {alias}"}
 
 
 def history_table(entries: Iterable[Entry], alias: str) -> Table:
-    """One row a verdict, in the order given, fit for 80 columns; times are local, and what is not known stays empty."""
+    """One row a verdict, in the order given, for 80 columns; times are local, and unknown values stay empty."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_lines=True)
     table.add_column("when\nrun", width=16)
     table.add_column("verdict\nrule", min_width=12)

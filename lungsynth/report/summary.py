@@ -7,16 +7,24 @@ from rich.text import Text
 
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.dataset.vocabulary import SPLITS
-from lungsynth.evaluation.scorecard import Scorecard
+from lungsynth.evaluation.quantities import COMPARED, DUPLICATES, KID, LUNG, NEAR
+from lungsynth.evaluation.scorecard import Measurand, Scorecard
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.registry.mlflow_registry import Registration
 from lungsynth.report.ending import ended_too_early
-from lungsynth.report.tables import ELSEWHERE, MetricRow, metric_rows
-from lungsynth.verdict.gate import Verdict
+from lungsynth.report.tables import MetricRow, metric_rows
+from lungsynth.verdict.record import Verdict
 
 COLOURS = {"promote": "green", "reject": "red", "underpowered": "yellow", "blocked": "red"}
-SHOWN = ("kid_lung", "privacy/near", "privacy/duplicates")
-"""What of the scorecard is shown beside the arms' AUROC or Dice and the gate's numbers."""
+SHOWN = {
+    measurand.name
+    for measurand in (
+        Measurand(quantity=KID, extractor=LUNG),
+        Measurand(quantity=NEAR),
+        Measurand(quantity=DUPLICATES),
+    )
+}
+"""What the table shows of the scorecard beside the arms' AUROC or Dice."""
 
 
 def summary_table(
@@ -33,12 +41,10 @@ def summary_table(
     table.add_column(overflow="fold")
     table.add_row("slices", Text(_slices(dataset)))
     table.add_row("generator", Text(_generator(package)))
-    for row in metric_rows(scorecard.metrics):
-        if row.name in SHOWN or row.name.startswith(f"{scorecard.measure.lower()}/"):
-            table.add_row(row.name, Text(_numbers(row)))
-    for row in metric_rows(verdict.numbers):
-        if not row.name.startswith(ELSEWHERE):
-            table.add_row(row.name, Text(_numbers(row)))
+    compared = COMPARED[verdict.measure]
+    own = [metric for metric in scorecard.metrics if metric.base_name in SHOWN or metric.quantity == compared]
+    for row in metric_rows([*own, *verdict.main_numbers]):
+        table.add_row(row.name, Text(_numbers(row)))
     table.add_row(
         "verdict", Text.assemble((verdict.outcome, f"bold {COLOURS[verdict.outcome]}"), f". {verdict.reason}")
     )

@@ -1,6 +1,6 @@
 """Tables of a report, made from the records of a run. None of them holds a patient identifier."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -8,31 +8,15 @@ import pandas as pd
 from lungsynth.cohort.cohort import Cohort
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.dataset.vocabulary import SPLITS
-from lungsynth.evaluation.scorecard import Metric, Scorecard
+from lungsynth.evaluation.quantities import COMPARED, Topic
+from lungsynth.evaluation.scorecard import Measurand, Metric, Scorecard
 from lungsynth.evaluation.statistics import Measure
 from lungsynth.registry.connection import shown
-
-DISTANCES = ("fid_", "kid_")
-FIDELITY = ("fid_", "kid_", "precision_", "recall_", "density_", "coverage_", "modes_", "ms_ssim")
-ELSEWHERE = ("power/", "unjudged/")
-"""Of the gate's numbers, those that a curve and a sentence show."""
-ARM_MEASURES: dict[Measure, dict[str, str]] = {
-    "AUROC": {
-        "auroc": "AUROC",
-        "auroc_patient": "AUROC by patient",
-        "average_precision": "average precision",
-        "sensitivity": "sensitivity",
-        "specificity": "specificity",
-        "brier": "Brier score",
-        "calibration_error": "calibration error",
-    },
-    "Dice": {"dice": "Dice"},
-}
-"""Metrics of an arm, by what arms are compared by, with their names in a table."""
+from lungsynth.verdict.arms import ARM_FORMULAS, ArmFormula
 
 
 class MetricRow(NamedTuple):
-    """A metric in words; `floor` is what real slices of other patients score."""
+    """A metric in words; see `Metric`."""
 
     name: str
     value: str
@@ -43,7 +27,7 @@ class MetricRow(NamedTuple):
 
 
 def number(value: float) -> str:
-    """A number as a reader wants it: counts whole, the rest with about three digits that mean something."""
+    """A number for a reader: whole numbers as they are, others to about three significant digits."""
     if float(value).is_integer() and abs(value) < 1e9:
         return f"{value:.0f}"
     size = abs(value)
@@ -57,67 +41,76 @@ def interval(metric: Metric) -> str:
     return "" if metric.low is None or metric.high is None else f"{number(metric.low)} to {number(metric.high)}"
 
 
-def metric_rows(metrics: tuple[Metric, ...] | list[Metric]) -> list[MetricRow]:
-    """One row for each metric; a `…/floor` stands beside the metric that it belongs to."""
-    floors = {metric.name.removesuffix("/floor"): metric for metric in metrics if metric.name.endswith("/floor")}
+def metric_rows(metrics: Sequence[Metric]) -> list[MetricRow]:
+    """One row for each metric, with its floor beside it if `metrics` has that."""
+    floors = {metric.base_name: metric for metric in metrics if metric.floor}
     return [
         MetricRow(
             metric.name,
             number(metric.value),
             interval(metric),
-            number(floors[metric.name].value) if metric.name in floors else "",
+            number(floors[metric.base_name].value) if metric.base_name in floors else "",
             ", ".join(f"{count} {what}" for what, count in metric.n.items()),
             metric.computed_with,
         )
         for metric in metrics
-        if not metric.name.endswith("/floor")
+        if not metric.floor
     ]
 
 
 class NormalisedRow(NamedTuple):
-    """A distance under every normalisation: those of synthetic slices, and of held-out ones, by normalisation."""
+    """A distance under every normalisation, for synthetic and for held-out slices, by normalisation."""
 
-    measure: str
+    measurand: Measurand
     synthetic: dict[str, Metric]
     floor: dict[str, Metric]
 
 
 def normalised_rows(scorecard: Scorecard) -> list[NormalisedRow]:
     """The distances that were measured under several normalisations; none if all were under the dataset's window."""
-    found = {metric.name: metric for metric in scorecard.metrics}
-    names = [
-        name.split("@") for name in found if name.startswith(DISTANCES) and "@" in name and f"{name}/floor" in found
-    ]
-    rows = []
-    for measure in dict.fromkeys(measure for measure, _ in names):
-        under = {"window": measure} | {how: f"{measure}@{how}" for base, how in names if base == measure}
-        floors = {how: found[f"{name}/floor"] for how, name in under.items()}
-        rows.append(NormalisedRow(measure, {how: found[name] for how, name in under.items()}, floors))
-    return rows
+    rows: dict[str, NormalisedRow] = {}
+    for metric in scorecard.metrics:
+        if metric.floor or metric.normalisation is None or metric.quantity.unit != "distance":
+            continue
+        if (real := scorecard.floor_of(metric)) is None:
+            continue
+        own = Measurand(quantity=metric.quantity, extractor=metric.extractor)
+        if own.name not in rows:
+            window, real_window = (scorecard[one.name] for one in (own, own.model_copy(update={"floor": True})))
+            rows[own.name] = NormalisedRow(own, {"window": window}, {"window": real_window})
+        rows[own.name].synthetic[metric.normalisation] = metric
+        rows[own.name].floor[metric.normalisation] = real
+    return list(rows.values())
 
 
-def arm_rows(utility: list[Metric], measure: Measure) -> list[dict[str, object]]:
-    """One row for each arm, with the metrics of `ARM_MEASURES` that it has."""
-    found, prefix = {metric.name: metric for metric in utility}, f"{measure.lower()}/"
-    arms = [name.removeprefix(prefix) for name in found if name.startswith(prefix)]
+def arm_formulas(measure: Measure) -> list[ArmFormula]:
+    """The columns of the arms' table: first what is in the unit that arms are compared by."""
+    return sorted(ARM_FORMULAS[measure], key=lambda formula: formula.quantity.unit != measure)
+
+
+def arm_rows(scorecard: Scorecard, measure: Measure) -> list[dict[str, object]]:
+    """One row for each arm, with the metrics of `arm_formulas` that it has."""
+    quantities = [formula.quantity for formula in arm_formulas(measure)]
     return [
-        {"arm": arm, "cells": [_cell(found.get(f"{name}/{arm}")) for name in ARM_MEASURES[measure]]} for arm in arms
+        {"arm": arm, "cells": [_cell(scorecard.find(Measurand(quantity=one, arm=arm))) for one in quantities]}
+        for arm in compared_arms(scorecard, measure)
     ]
+
+
+def compared_arms(scorecard: Scorecard, measure: Measure) -> dict[str, Metric]:
+    """AUROC or Dice of every arm."""
+    return {metric.arm: metric for metric in scorecard.metrics if metric.arm and metric.quantity == COMPARED[measure]}
 
 
 def _cell(metric: Metric | None) -> tuple[str, str]:
     return (number(metric.value), interval(metric)) if metric else ("", "")
 
 
-def by_topic(scorecard: Scorecard) -> dict[str, list[Metric]]:
-    """The scorecard's metrics under `fidelity`, `privacy` and `utility`."""
-    topics: dict[str, list[Metric]] = {"fidelity": [], "privacy": [], "utility": []}
-    for metric in scorecard.metrics:
-        prefix = metric.name.partition("/")[0]
-        topic = "privacy" if prefix == "privacy" else "fidelity" if prefix.startswith(FIDELITY) else "utility"
-        if topic != "fidelity" or "@" not in metric.name:  # see `normalised_rows`
-            topics[topic].append(metric)
-    return topics
+def by_topic(scorecard: Scorecard) -> dict[Topic, list[MetricRow]]:
+    """The scorecard's metrics by topic, without those under other normalisations; see `normalised_rows`."""
+    shown = [metric for metric in scorecard.metrics if metric.normalisation is None]
+    topics: tuple[Topic, ...] = ("fidelity", "privacy", "utility")
+    return {topic: metric_rows([metric for metric in shown if metric.quantity.topic == topic]) for topic in topics}
 
 
 def origin(cohort: Cohort) -> list[dict[Hashable, object]]:
@@ -144,7 +137,7 @@ def splits(dataset: SliceDataset) -> list[dict[str, object]]:
 
 
 def rejected(dataset: SliceDataset) -> list[dict[str, object]]:
-    """How many series gave no slices, for each reason, with the detail of the first, and when it was last asked for."""
+    """For each reason, how many series gave no slices, with the detail of the first and the last try to fetch it."""
     groups = dataset.rejected.groupby("reason", sort=True)
     asked = _asked(dataset)
     return [
@@ -158,7 +151,7 @@ def rejected(dataset: SliceDataset) -> list[dict[str, object]]:
 
 
 def noted(dataset: SliceDataset) -> list[dict[str, object]]:
-    """How many series were odd in each way, with the first one's note; notes of one kind differ in numbers alone."""
+    """How many series have a note of each kind, with the first such note; notes of a kind differ only in numbers."""
     notes = dataset.series["notes"].fillna("").str.split("\n").explode()
     notes = notes[notes != ""]
     kinds = notes.str.replace(r"[\d.]+", "#", regex=True)
@@ -167,10 +160,10 @@ def noted(dataset: SliceDataset) -> list[dict[str, object]]:
 
 
 def public_cohort(cohort: Cohort) -> pd.DataFrame:
-    """The cohort without PatientID and study UID; the series UID stays, since it names the data that were used.
+    """The cohort without PatientID, study UID and file paths; the series UID stays, since it names the data used.
 
-    Patients are numbered: with the salt, whose default everybody knows, trying all PatientIDs turns a key back into
-    one. Paths of files go as well: their names may name patients.
+    Patients have numbers instead of their keys: the salt's default is public, and with the salt a key can be turned
+    back into a PatientID by trying all of these. File names may name patients.
     """
     series = cohort.series.assign(patient=_numbered(cohort.series["patient_key"], cohort))
     url = series["url"].mask(series["url"].str.startswith("file:"))
@@ -178,14 +171,14 @@ def public_cohort(cohort: Cohort) -> pd.DataFrame:
 
 
 def public_series(dataset: SliceDataset, cohort: Cohort) -> pd.DataFrame:
-    """What became of each series, with patients numbered as in `public_cohort`; of those not had, the last answer."""
+    """What became of each series, with patients numbered as in `public_cohort`, and the last try to fetch it."""
     series = dataset.series
     asked = series["series_uid"].map(_asked(dataset)).astype("string")
     return series.assign(patient=_numbered(series["patient"], cohort), asked=asked)
 
 
 def _asked(dataset: SliceDataset) -> dict[str, str]:
-    """When it was last tried to have what an image series lacks, and the answer, by its UID."""
+    """By series UID, when a series that lacks files was last asked for, and the store's answer."""
     return {one.image_uid: f"last asked for on {one.asked}: {one.answer}" for one in dataset.undelivered}
 
 

@@ -1,21 +1,26 @@
-"""Whether a classifier's probabilities can be believed."""
+"""How well a classifier's probabilities are calibrated."""
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 BINS = 10
-"""Of equal numbers of slices, for the calibration error (Naeini 2015, doi:10.1609/aaai.v29i1.9602)."""
+"""Bins of the calibration error, each with as many slices (Naeini 2015, doi:10.1609/aaai.v29i1.9602)."""
 
 
 def recalibrated(val: np.ndarray, val_labels: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Probabilities N of `test` scores, by a logistic fit on `val` (Platt 1999): batches are balanced, tests not."""
+    """Probabilities N of `test` scores, by a logistic fit on `val` (Platt 1999).
+
+    Training batches are balanced and test slices are not, so that the scores themselves are no probabilities there.
+    """
     fit = LogisticRegression().fit(_logit(val)[:, None], val_labels)
-    return fit.predict_proba(_logit(test)[:, None])[:, 1]
+    result: np.ndarray = fit.predict_proba(_logit(test)[:, None])[:, 1]
+    return result
 
 
 def brier(probabilities: np.ndarray, labels: np.ndarray, patients: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean squared error (Brier 1950) for each row of patient multiplicities B×P; B values."""
-    return _per_slice(np.square(probabilities - labels), patients, weights) / _slices(patients, weights)
+    result: np.ndarray = _per_slice(np.square(probabilities - labels), patients, weights) / _slices(patients, weights)
+    return result
 
 
 def calibration_error(
@@ -26,7 +31,8 @@ def calibration_error(
     bins = np.searchsorted(edges, probabilities)
     excess = probabilities - labels
     gaps = [np.abs(_per_slice(excess * (bins == place), patients, weights)) for place in range(BINS)]
-    return np.sum(gaps, axis=0) / _slices(patients, weights)
+    result: np.ndarray = np.sum(gaps, axis=0) / _slices(patients, weights)
+    return result
 
 
 def _per_slice(values: np.ndarray, patients: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -39,4 +45,5 @@ def _slices(patients: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def _logit(scores: np.ndarray) -> np.ndarray:
     inside = scores.clip(1e-6, 1 - 1e-6)
-    return np.log(inside / (1 - inside))
+    result: np.ndarray = np.log(inside / (1 - inside))
+    return result

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lungsynth.evaluation.scorecard import Metric
+from lungsynth.evaluation.quantities import CHOSEN_ARM, COMPARED, GAIN
+from lungsynth.evaluation.scorecard import Measurand, Metric
 from lungsynth.evaluation.statistics import (
     Estimate,
     Measure,
@@ -21,26 +22,27 @@ from lungsynth.evaluation.statistics import (
     smallest_detectable_effect,
 )
 from lungsynth.evaluation.utility.predictions import Predictions, Scores
+from lungsynth.verdict.record import Gain
 from lungsynth.verdict.subgroups import part, within
 
 CHOSEN = "chosen on val"
-"""Stands for an arm in the name of what the candidate's classifiers achieve, which may be of several arms."""
+"""In place of an arm's name, where a number is about the arms that training seeds chose; these may be several."""
 
 
 class Contender(NamedTuple):
-    """An arm, the scores on `test` that stand for it, and what they are compared by.
-
-    `chosen` is how many training seeds' scores are those of which arm, as `contender` chose them.
-    """
+    """What is compared with others: an arm, or for each training seed the arm that was chosen for it."""
 
     arm: str
+    """The arm that is best on `val` over all seeds."""
     test: Scores
+    """For each training seed, the scores of the arm that was chosen for it."""
     measure: Measure
     chosen: dict[str, int]
+    """For each arm that some seed chose, how many did."""
 
     @property
     def name(self) -> str:
-        """The arm, or all whose scores are in it, with the seeds of each."""
+        """The arm; where seeds chose several, all of these with the seeds of each."""
         if len(self.chosen) == 1:
             return self.arm
         seeds = len(self.test.scores)
@@ -53,32 +55,37 @@ class Contender(NamedTuple):
 
     @property
     def patients(self) -> tuple[int, ...]:
-        """How many test patients have a slice of the negative class, and of the positive one; with Dice, of any."""
+        """Test patients with a slice of the negative class, and of the positive one; for Dice, with any slice."""
         return count_patients(self.test, self.measure)
 
-    def metrics(self, resamples: int, seed: int) -> tuple[Metric, ...]:
-        """What it achieved on `test`, and how many seeds chose which arm."""
+    def score(self, resamples: int, seed: int) -> Metric:
+        """What it achieved on `test`."""
         seeds = len(self.test.scores)
         drawn = resample(self.test.labels, self.test.patients, seeds, resamples, seed)
-        value, low, high, *_ = measure_interval(summary(self.test, self.measure), drawn)
-        bounds = {"low": low, "high": high} if drawn.varied else {}
         how = f"each seed's arm as the other seeds choose it on val, {bootstrap(seeds, resamples)}"
-        votes = f"of {seeds} training seeds, as the other seeds choose on val"
-        return (
-            Metric(name=f"{self.measure.lower()}/{CHOSEN}", value=value, **bounds, computed_with=how),
-            *(Metric(name=f"chosen/{arm}", value=count, computed_with=votes) for arm, count in self.chosen.items()),
+        measurand = Measurand(quantity=COMPARED[self.measure], arm=CHOSEN)
+        return Metric.of(
+            measurand, measure_interval(summary(self.test, self.measure), drawn), how, bounded=drawn.varied
+        )
+
+    def votes(self) -> tuple[Metric, ...]:
+        """How many training seeds chose which arm."""
+        how = f"of {len(self.test.scores)} training seeds, as the other seeds choose on val"
+        return tuple(
+            Metric(quantity=CHOSEN_ARM, arm=arm, value=count, computed_with=how) for arm, count in self.chosen.items()
         )
 
 
 class Comparison(NamedTuple):
     """Candidate against another arm, on test patients."""
 
+    measure: Measure
     role: str
     """`baseline`, `champion`, or the name of a baseline that is easier to beat."""
     arm: str
     gain: Estimate
     delong: Estimate | None
-    """None where the gain is no AUROC's."""
+    """None where arms are compared by Dice."""
     detectable: float
     by_seed: np.ndarray
     """The gain of each training seed."""
@@ -90,30 +97,31 @@ class Comparison(NamedTuple):
         gain = f"{self.gain.value:+.3f} (95 % interval {self.gain.low:+.3f} to {self.gain.high:+.3f})"
         return f"{gain} against {self.arm}"
 
-    def metrics(self) -> tuple[Metric, ...]:
-        """As a scorecard would hold it."""
-        seeds = len(self.by_seed)
+    def record(self) -> Gain:
+        """As a verdict holds it."""
+        seeds, quantity = len(self.by_seed), GAIN[self.measure]
         boot = f"against {self.arm}, paired, {bootstrap(seeds, self.resamples)}"
-        check = f"against {self.arm}, DeLong, clustered by patient (Obuchowski 1997), for these classifiers alone"
-        found = [Metric.of(f"gain/{self.role}", self.gain, boot)]
+        gain = Metric.of(Measurand(quantity=quantity, rival=self.role), self.gain, boot)
+        delong, seed_sd, detectable = None, None, None
         if self.delong:
-            found.append(Metric.of(f"gain/{self.role}/delong", self.delong, check))
-        if seeds > 1:  # of one, nobody knows how much another would have changed
-            seed_sd = float(np.std(self.by_seed, ddof=1))
-            how = f"SD of the gain over {seeds} training seeds"
-            sees = "above gate.min_gain; two-sided 5 %, power 80 %, bootstrap SE"
-            found += [
-                Metric(name=f"gain/{self.role}/seed_sd", value=seed_sd, computed_with=how),
-                Metric(name=f"gain/{self.role}/smallest_detectable", value=self.detectable, computed_with=sees),
-            ]
-        return tuple(found)
+            check = f"against {self.arm}, DeLong, clustered by patient (Obuchowski 1997), for these classifiers alone"
+            measurand = Measurand(quantity=quantity, rival=self.role, statistic="delong")
+            delong = Metric.of(measurand, self.delong, check)
+        if seeds > 1:  # one seed does not show how much another would have changed
+            sd, how = float(np.std(self.by_seed, ddof=1)), f"SD of the gain over {seeds} training seeds"
+            told = Measurand(quantity=quantity, rival=self.role, statistic="seed_sd")
+            seed_sd = Metric(**dict(told), value=sd, computed_with=how)
+            how = "above gate.min_gain; two-sided 5 %, power 80 %, bootstrap SE"
+            told = Measurand(quantity=quantity, rival=self.role, statistic="smallest_detectable")
+            detectable = Metric(**dict(told), value=self.detectable, computed_with=how)
+        return Gain(gain=gain, delong=delong, seed_sd=seed_sd, smallest_detectable=detectable)
 
 
 def contender(predictions: Predictions, arms: Sequence[str]) -> Contender:
-    """The arm that is best on `val`; on `test`, each classifier of the arm that those of all other seeds prefer there.
+    """Choose on `val`, for each training seed, the arm whose classifiers of all other seeds are best there.
 
-    A classifier that happened to turn out well does so on `val` and on `test`. Were it to vote for its own arm, the
-    best of several arms without effect would show a gain (0.016 of 5, where AUROC's SD over seeds is 0.06).
+    A seed has no vote on its own arm, since a classifier that is good by luck is good on both `val` and `test`: with a
+    vote, the best of 5 arms without effect would show a gain (of 0.016, where AUROC's SD over seeds is 0.06).
     """
     found = np.stack([by_seed(predictions.of(arm, "val"), predictions.measure) for arm in arms])
     total = found.sum(axis=1, keepdims=True)
@@ -126,13 +134,14 @@ def contender(predictions: Predictions, arms: Sequence[str]) -> Contender:
 
 
 def summary(scores: Scores, measure: Measure) -> Summary:
-    """What the measure of any resample of patients is computed from."""
+    """What the measure is computed from, for any resample of patients."""
     return pair_counts(*scores) if measure == "AUROC" else patient_means(scores.scores, scores.patients)
 
 
 def by_seed(scores: Scores, measure: Measure) -> np.ndarray:
     """The measure of each training seed."""
-    return summary(scores, measure).by_seed(np.ones((1, int(scores.patients.max()) + 1)))[0]
+    result: np.ndarray = summary(scores, measure).by_seed(np.ones((1, int(scores.patients.max()) + 1)))[0]
+    return result
 
 
 def count_patients(scores: Scores, measure: Measure) -> tuple[int, ...]:
@@ -142,44 +151,44 @@ def count_patients(scores: Scores, measure: Measure) -> tuple[int, ...]:
     return tuple(len(np.unique(scores.patients[scores.labels == code])) for code in range(2))
 
 
-def compare(candidate: Contender, rival: Contender, role: str, resamples: int, seed: int) -> Comparison:
+def compare(candidate: Contender, rival: Contender, role: str, *, resamples: int, seed: int) -> Comparison:
     """The gain of `candidate` over `rival`, on the same test slices."""
     ours, theirs = candidate.test, rival.test
-    gain = paired_gain(ours, theirs, candidate.measure, resamples, seed)
+    gain = paired_gain(ours, theirs, candidate.measure, resamples=resamples, seed=seed)
     check = None
     if candidate.measure == "AUROC":
         check = delong(ours.scores, theirs.scores, ours.labels, ours.patients)
     by_each = by_seed(ours, candidate.measure) - by_seed(theirs, candidate.measure)
-    return Comparison(role, rival.name, gain, check, smallest_detectable_effect(gain.se), by_each, resamples)
+    detectable = smallest_detectable_effect(gain.se)
+    return Comparison(candidate.measure, role, rival.name, gain, check, detectable, by_each, resamples)
 
 
-def paired_gain(ours: Scores, theirs: Scores, measure: Measure, resamples: int, seed: int) -> Estimate:
+def paired_gain(ours: Scores, theirs: Scores, measure: Measure, *, resamples: int, seed: int) -> Estimate:
     """The difference of the measure, on the same slices, with its interval."""
     drawn = resample(ours.labels, ours.patients, len(ours.scores), resamples, seed)
     return gain_interval(summary(ours, measure), summary(theirs, measure), drawn)
 
 
 class Subgroups(NamedTuple):
-    """The gain in each group of test patients, and of groups too small for one, how many patients they have.
-
-    `small` counts as `Contender.patients` does.
-    """
+    """Groups of test patients, by name."""
 
     gains: dict[str, Estimate]
+    """The gain in each group that is large enough."""
     small: dict[str, tuple[int, ...]]
+    """The patients of each group that is too small, counted as in `Contender.patients`."""
 
 
 def subgroup_gains(
     candidate: Contender,
     rival: Contender,
-    keys: np.ndarray,
     groups: pd.DataFrame,
     *,
+    keys: np.ndarray,
     least_patients: int,
     resamples: int,
     seed: int,
 ) -> Subgroups:
-    """The gain in each group with `least_patients`, of both classes for AUROC; else as in `subgroups.within`."""
+    """The gain in each group with `least_patients`, for AUROC of each class; `keys` and `groups` as in `within`."""
     found = Subgroups({}, {})
     for name, rows in within(candidate.test, keys, groups):
         ours, theirs = part(candidate.test, rows), part(rival.test, rows)
@@ -187,5 +196,5 @@ def subgroup_gains(
         if min(counts) < least_patients:
             found.small[name] = counts
         else:
-            found.gains[name] = paired_gain(ours, theirs, candidate.measure, resamples, seed)
+            found.gains[name] = paired_gain(ours, theirs, candidate.measure, resamples=resamples, seed=seed)
     return found

@@ -1,36 +1,21 @@
-"""The gate: a generator becomes champion for what its slices did for classifiers or segmenters, or not at all."""
+"""The gate: the rules by which a generator becomes champion, and what they look at."""
 
-from typing import Literal, Self
+from collections.abc import Callable
+from typing import NamedTuple, Self
 
-import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from lungsynth.config import Config
-from lungsynth.evaluation.scorecard import Metric, Scorecard
-from lungsynth.evaluation.statistics import Estimate, Measure, bootstrap, power
-from lungsynth.evaluation.utility.predictions import Predictions
-from lungsynth.verdict.arms import score_arms
-from lungsynth.verdict.comparison import CHOSEN, Comparison, compare, contender, subgroup_gains
+from lungsynth.evaluation.quantities import BREACH, LUNG, MODES, MS_SSIM, UNJUDGED_CHECKS
+from lungsynth.evaluation.scorecard import Measurand, Scorecard
+from lungsynth.evaluation.statistics import Measure
+from lungsynth.verdict.comparison import Comparison, Contender, Subgroups
+from lungsynth.verdict.record import Outcome, Rule
 
-POWER_STEPS = (1, 2, 4, 8, 16, 32)
-"""How many times the test patients the power curve looks at."""
 LEAST_SEEDS = 3
 """Training seeds of an arm that show their spread: one shows none, and two next to nothing."""
 TRAINED: dict[Measure, str] = {"AUROC": "classifiers", "Dice": "segmenters"}
 """What an arm consists of."""
-Outcome = Literal["promote", "reject", "underpowered", "blocked"]
-Rule = Literal[
-    "privacy",
-    "test patients",
-    "collapse",
-    "training seeds",
-    "gain",
-    "worthwhile gain excluded",
-    "smallest detectable effect",
-    "no gain",
-    "subgroup",
-    "privacy patients",
-]
 
 
 class GateConfig(Config):
@@ -79,222 +64,193 @@ class GateConfig(Config):
         return self
 
 
-class Verdict(BaseModel):
-    """What the gate decided, by which rule, and every number that it used."""
+class Contest(NamedTuple):
+    """The candidate and its rivals on test patients."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    outcome: Outcome
-    reason: str
-    """One sentence for a reader who has seen nothing else."""
-    rule: Rule
-    candidate_arm: str
-    baseline_arm: str
-    numbers: tuple[Metric, ...]
-    protocol_sha256: str
-    """See `protocol`: verdicts compare only where it is the same."""
+    candidate: Contender
+    baseline: Contender
+    """The best arm without synthetic slices on `test`."""
+    patients: dict[str, int]
+    """Test patients by class; for Dice, in `all`."""
+    comparisons: list[Comparison]
+    """With every rival, the baseline first; none where test patients are too few."""
+    subgroups: Subgroups
 
     @property
-    def score(self) -> float:
-        """AUROC or Dice of what was compared, by which generators are ranked."""
-        return next(metric.value for metric in self.numbers if metric.name.endswith(f"/{CHOSEN}"))
+    def seeds(self) -> int:
+        """Training seeds of each arm."""
+        return len(self.candidate.test.scores)
 
 
-def decide(
-    predictions: Predictions,
-    fidelity: Scorecard,
-    privacy: Scorecard,
-    groups: pd.DataFrame,
-    config: GateConfig,
-    protocol_sha256: str,
-) -> tuple[Scorecard, Verdict]:
-    """The whole scorecard, and the verdict.
+class Evidence(NamedTuple):
+    """All that rules look at."""
 
-    Which synthetic arm stands for the generator is chosen on `val`, by AUROC or Dice, for each training seed by the
-    others; `test` decides. What was chosen may be of several arms, and its own AUROC or Dice is among the numbers, for
-    no arm's differs from the baseline's by just the gain. It has to beat every arm without synthetic slices, so that
-    none of these needs to be chosen (an intersection-union test, which asks for no correction; Berger 1982,
-    doi:10.1080/00401706.1982.10487790); the best one on `test` is called the baseline.
-
-    The first rule that applies wins: a privacy breach blocks; too few test patients are underpowered; a collapse
-    rejects; fewer than `LEAST_SEEDS` are underpowered; gains whose intervals all lie above `min_gain`, also against
-    the champion's slices, promote; an interval below `worthwhile_gain` rejects; too coarse a test is underpowered; all
-    else rejects. What would be promoted is blocked where a subgroup of patients surely loses, and more than
-    `harm_margin`, against the baseline; and it is underpowered where privacy could not be judged. A subgroup with too
-    few patients is not judged, but is among the numbers.
-
-    Args:
-        fidelity: of it only a collapse decides, by `modes_lung`: FID does not predict usefulness.
-        privacy: with `privacy/breach`, which says what failed, and `privacy/unjudged` where patients were too few.
-        groups: of patients; see `patient_groups`.
-        protocol_sha256: hash of the configurations that make verdicts comparable.
-    """
-    card = fidelity + privacy + score_arms(predictions, config.resamples, config.seed)
-    candidate = contender(predictions, predictions.arms_of("candidate"))
-    measure, seeds = predictions.measure, len(candidate.test.scores)
-    counted = predictions.classes if measure == "AUROC" else ("all",)
-    patients = dict(zip(counted, candidate.patients, strict=True))
-    comparisons: list[Comparison] = []
-    rivals = [contender(predictions, [arm]) for arm in predictions.arms_of("baseline")]
-    rivals.sort(key=lambda rival: -rival.mean)
-    roles = ["baseline", *(rival.arm for rival in rivals[1:])]
-    if previous := predictions.arms_of("champion"):
-        rivals, roles = [*rivals, contender(predictions, previous)], [*roles, "champion"]
-    if min(patients.values()) >= config.min_patients_per_class:
-        comparisons = [
-            compare(candidate, rival, role, config.resamples, config.seed)
-            for role, rival in zip(roles, rivals, strict=True)
-        ]
-    subgroups = subgroup_gains(
-        candidate,
-        rivals[0],
-        predictions.patients("test"),
-        groups,
-        least_patients=config.min_patients_per_class,
-        resamples=config.resamples,
-        seed=config.seed,
-    )
-    outcome, rule, reason = _judge(fidelity, privacy, patients, seeds, measure, comparisons, config)
-    if outcome == "promote" and (objection := _objection(privacy, subgroups.gains, measure, rivals[0].arm, config)):
-        outcome, rule, reason = objection
-    with_slice = "patients with a slice of the class" if measure == "AUROC" else "patients with a slice"
-    numbers = [
-        Metric(name=f"test_patients/{name}", value=count, computed_with=with_slice) for name, count in patients.items()
-    ]
-    numbers += candidate.metrics(config.resamples, config.seed)
-    for comparison in comparisons:
-        numbers += comparison.metrics()
-    how = f"against {rivals[0].arm}, this group of patients alone, {bootstrap(seeds, config.resamples)}"
-    numbers += [Metric.of(f"gain/baseline/{name}", gain, how) for name, gain in subgroups.gains.items()]
-    for name, counts in subgroups.small.items():
-        few = _too_few(dict(zip(counted, counts, strict=True)), config)
-        numbers.append(Metric(name=f"unjudged/{name}", value=min(counts), computed_with=f"test patients: {few}"))
-    if comparisons and seeds >= LEAST_SEEDS:
-        numbers += _power(comparisons[0], len(predictions.patients("test")), config)
-    return card, Verdict(
-        outcome=outcome,
-        reason=reason,
-        rule=rule,
-        candidate_arm=candidate.arm,
-        baseline_arm=rivals[0].arm,
-        numbers=tuple(numbers),
-        protocol_sha256=protocol_sha256,
-    )
+    contest: Contest
+    fidelity: Scorecard
+    privacy: Scorecard
 
 
-def _judge(
-    fidelity: Scorecard,
-    privacy: Scorecard,
-    patients: dict[str, int],
-    seeds: int,
-    measure: Measure,
-    comparisons: list[Comparison],
-    config: GateConfig,
-) -> tuple[Outcome, Rule, str]:
-    breach = privacy["privacy/breach"]
-    if breach.value:
-        return "blocked", "privacy", f"Synthetic slices give training patients away: {breach.computed_with}."
-    if not comparisons:
-        return "underpowered", "test patients", f"The test split has {_too_few(patients, config)}."
-    if reason := _collapse(fidelity, config):
-        return "reject", "collapse", reason
-    if seeds < LEAST_SEEDS:
-        reason = (
-            f"Each arm has {seeds} training seed{'s' if seeds > 1 else ''}: with fewer than {LEAST_SEEDS} a gain "
-            "cannot be told from luck in training; raise utility.seeds, best to 5."
-        )
-        return "underpowered", "training seeds", reason
-    failed = [c for c in comparisons if c.gain.low <= config.min_gain]
-    if not failed:
-        gains = " and ".join(c.phrase for c in comparisons)
-        return (
-            "promote",
-            "gain",
-            f"Synthetic slices changed test {measure} by {gains}: surely more than {config.min_gain:g}.",
-        )
-    worthwhile = f"{config.worthwhile_gain:g}, the least gain worth having"
-    for c in failed:
-        if c.gain.high < config.worthwhile_gain:
-            reason = f"Synthetic slices changed test {measure} by {c.phrase}: that excludes {worthwhile}."
-            return "reject", "worthwhile gain excluded", reason
-    for c in failed:
-        if (sure := config.min_gain + c.detectable) > config.worthwhile_gain:
-            most = c.gain.seed_se**2 > c.gain.se**2 / 2
-            remedy = f"train more {TRAINED[measure]} in each arm" if most else "add test patients"
-            sees = f"this test only sees gains of {sure:.3f} or more, not {worthwhile}; {remedy}"
-            reason = f"Synthetic slices changed test {measure} by {c.phrase}: {sees}."
-            return "underpowered", "smallest detectable effect", reason
-    reason = f"Synthetic slices changed test {measure} by {failed[0].phrase}: not surely more than {config.min_gain:g}."
-    return "reject", "no gain", reason
+class Ruling(NamedTuple):
+    """What a rule decides, and why, in one sentence."""
+
+    outcome: Outcome
+    rule: Rule
+    reason: str
 
 
-def _collapse(fidelity: Scorecard, config: GateConfig) -> str | None:
-    """What shows that the generator collapsed; None if nothing does, or too few slices were there to tell.
+def judge(evidence: Evidence, config: GateConfig) -> Ruling:
+    """The first of `RULES` that applies; the last one always does."""
+    return next(ruling for rule in RULES if (ruling := rule(evidence, config)))
 
-    Noise hits few modes too: slices must also be surely more alike than real ones, in some class.
-    """
-    found = {metric.name: metric for metric in fidelity.metrics}
-    if "modes_lung" not in found:
+
+def privacy_breach(evidence: Evidence, config: GateConfig) -> Ruling | None:
+    """Block a generator that gives training patients away."""
+    breach = evidence.privacy[Measurand(quantity=BREACH).name]
+    if not breach.value:
         return None
-    modes, floor = found["modes_lung"], found["modes_lung/floor"]
+    return Ruling("blocked", "privacy", f"Synthetic slices give training patients away: {breach.computed_with}.")
+
+
+def few_test_patients(evidence: Evidence, config: GateConfig) -> Ruling | None:
+    """Where there are too few test patients, nothing was compared."""
+    if evidence.contest.comparisons:
+        return None
+    few = too_few(evidence.contest.patients, config)
+    return Ruling("underpowered", "test patients", f"The test split has {few}.")
+
+
+def collapse(evidence: Evidence, config: GateConfig) -> Ruling | None:
+    """Reject a generator that draws few modes, and in some class slices that are surely more alike than real ones.
+
+    Few modes alone do not show a collapse: noise hits few modes too. Without the modes, too few slices could be drawn.
+    """
+    fidelity = evidence.fidelity
+    modes = fidelity.find(Measurand(quantity=MODES, extractor=LUNG))
+    if modes is None:
+        return None
+    floor = fidelity[Measurand(quantity=MODES, extractor=LUNG, floor=True).name]
     alike = [
-        name
-        for name, metric in found.items()
-        if name.startswith("ms_ssim/")
-        and (real := found.get(f"{name}/floor"))
-        and (metric.low or 0) > (real.high or real.value)
+        (metric, real)
+        for metric in fidelity.metrics
+        if metric.quantity == MS_SSIM and not metric.floor and (real := fidelity.floor_of(metric))
+        if (metric.low or 0) > (real.high or real.value)
     ]
     if not alike or (modes.high or modes.value) >= config.least_modes * floor.value:
         return None
-    return (
+    synthetic, real = alike[0]
+    reason = (
         f"The generator collapsed: its slices hit {modes.value:.0%} of the modes of real slices, where held-out slices "
-        f"hit {floor.value:.0%}, and they are more alike (MS-SSIM {found[alike[0]].value:.2f}, real "
-        f"{found[alike[0] + '/floor'].value:.2f})."
+        f"hit {floor.value:.0%}, and they are more alike (MS-SSIM {synthetic.value:.2f}, real {real.value:.2f})."
     )
+    return Ruling("reject", "collapse", reason)
 
 
-def _power(comparison: Comparison, patients: int, config: GateConfig) -> list[Metric]:
-    """The chance of a promotion at the least gain worth having, by how many test patients there were."""
-    how = f"if {config.worthwhile_gain:g} were gained; patients of the same kind, {comparison.arm} to beat, same seeds"
-    return [
-        Metric(
-            name=f"power/{patients * more}",
-            value=power(config.worthwhile_gain - config.min_gain, comparison.gain, more),
-            computed_with=how,
-        )
-        for more in POWER_STEPS
-    ]
+def few_training_seeds(evidence: Evidence, config: GateConfig) -> Ruling | None:
+    """Fewer than `LEAST_SEEDS` do not show the spread over training seeds."""
+    seeds = evidence.contest.seeds
+    if seeds >= LEAST_SEEDS:
+        return None
+    reason = (
+        f"Each arm has {seeds} training seed{'s' if seeds > 1 else ''}: with fewer than {LEAST_SEEDS} a gain "
+        "cannot be told from luck in training; raise utility.seeds, best to 5."
+    )
+    return Ruling("underpowered", "training seeds", reason)
 
 
-def _too_few(patients: dict[str, int], config: GateConfig) -> str:
-    """How many test patients there are, by class or in `all`, and how many it would take."""
+def harm_to_a_subgroup(evidence: Evidence, config: GateConfig) -> Ruling | None:
+    """Block what would be promoted, where a group of patients surely loses, and more than `harm_margin`.
+
+    A group with too few patients is not judged; its size is among the numbers.
+    """
+    if _unbeaten(evidence, config):
+        return None
+    for name, gain in evidence.contest.subgroups.gains.items():
+        if gain.value < -config.harm_margin and gain.high < 0:
+            reason = (
+                f"Synthetic slices help on average, but changed the test {evidence.contest.candidate.measure} of "
+                f"patients with {name} by {gain.value:+.3f} (95 % interval {gain.low:+.3f} to {gain.high:+.3f}) "
+                f"against {evidence.contest.baseline.arm}: more than {config.harm_margin:g} is lost."
+            )
+            return Ruling("blocked", "subgroup", reason)
+    return None
+
+
+def unjudged_privacy(evidence: Evidence, config: GateConfig) -> Ruling | None:
+    """Do not promote where patients were too few to judge privacy."""
+    unjudged = evidence.privacy.find(Measurand(quantity=UNJUDGED_CHECKS))
+    if _unbeaten(evidence, config) or unjudged is None or not unjudged.value:
+        return None
+    reason = "Synthetic slices help, but whether they give training patients away could not be judged: "
+    return Ruling("underpowered", "privacy patients", f"{reason}{unjudged.computed_with}.")
+
+
+def sure_gain(evidence: Evidence, config: GateConfig) -> Ruling | None:
+    """Promote where the intervals of the gains over all rivals lie above `min_gain`."""
+    if _unbeaten(evidence, config):
+        return None
+    gains = " and ".join(comparison.phrase for comparison in evidence.contest.comparisons)
+    return Ruling("promote", "gain", f"{_changed(evidence)} by {gains}: surely more than {config.min_gain:g}.")
+
+
+def no_worthwhile_gain(evidence: Evidence, config: GateConfig) -> Ruling | None:
+    """Reject where an interval lies below `worthwhile_gain`."""
+    for rival in _unbeaten(evidence, config):
+        if rival.gain.high < config.worthwhile_gain:
+            reason = f"{_changed(evidence)} by {rival.phrase}: that excludes {_worthwhile(config)}."
+            return Ruling("reject", "worthwhile gain excluded", reason)
+    return None
+
+
+def coarse_test(evidence: Evidence, config: GateConfig) -> Ruling | None:
+    """Where the smallest detectable gain is above the gain worth having, the test could not tell."""
+    for rival in _unbeaten(evidence, config):
+        if (sure := config.min_gain + rival.detectable) > config.worthwhile_gain:
+            seeds_dominate = rival.gain.seed_se**2 > rival.gain.se**2 / 2
+            more = f"train more {TRAINED[rival.measure]} in each arm" if seeds_dominate else "add test patients"
+            sees = f"this test only sees gains of {sure:.3f} or more, not {_worthwhile(config)}; {more}"
+            reason = f"{_changed(evidence)} by {rival.phrase}: {sees}."
+            return Ruling("underpowered", "smallest detectable effect", reason)
+    return None
+
+
+def no_gain(evidence: Evidence, config: GateConfig) -> Ruling:
+    """Reject what no other rule judged."""
+    rival = _unbeaten(evidence, config)[0]
+    reason = f"{_changed(evidence)} by {rival.phrase}: not surely more than {config.min_gain:g}."
+    return Ruling("reject", "no gain", reason)
+
+
+RULES: tuple[Callable[[Evidence, GateConfig], Ruling | None], ...] = (
+    privacy_breach,
+    few_test_patients,
+    collapse,
+    few_training_seeds,
+    harm_to_a_subgroup,
+    unjudged_privacy,
+    sure_gain,
+    no_worthwhile_gain,
+    coarse_test,
+    no_gain,
+)
+"""The first that applies decides."""
+
+
+def _unbeaten(evidence: Evidence, config: GateConfig) -> list[Comparison]:
+    """The rivals over which no gain above `min_gain` is sure."""
+    return [one for one in evidence.contest.comparisons if one.gain.low <= config.min_gain]
+
+
+def _changed(evidence: Evidence) -> str:
+    return f"Synthetic slices changed test {evidence.contest.candidate.measure}"
+
+
+def _worthwhile(config: GateConfig) -> str:
+    return f"{config.worthwhile_gain:g}, the least gain worth having"
+
+
+def too_few(patients: dict[str, int], config: GateConfig) -> str:
+    """How many test patients there are, by class or in `all`, and how many are needed."""
     needed = f"{config.min_patients_per_class} of each are needed for an interval to mean anything"
     if "all" in patients:
         return f"{patients['all']} patients; {needed.replace(' of each', '')}"
     return f"{' and '.join(f'{count} with {name} slices' for name, count in patients.items())}; {needed}"
-
-
-def _objection(
-    privacy: Scorecard, gains: dict[str, Estimate], measure: Measure, arm: str, config: GateConfig
-) -> tuple[Outcome, Rule, str] | None:
-    """What keeps back a generator whose gain would promote it: harm to a subgroup, or privacy that nobody could judge.
-
-    Args:
-        gains: of subgroups, against the baseline `arm`.
-    """
-    for name, gain in gains.items():
-        if gain.value < -config.harm_margin and gain.high < 0:
-            return "blocked", "subgroup", _harm(name, gain, measure, arm, config)
-    unjudged = next((metric for metric in privacy.metrics if metric.name == "privacy/unjudged"), None)
-    if unjudged and unjudged.value:
-        reason = "Synthetic slices help, but whether they give training patients away could not be judged: "
-        return "underpowered", "privacy patients", f"{reason}{unjudged.computed_with}."
-    return None
-
-
-def _harm(name: str, gain: Estimate, measure: Measure, arm: str, config: GateConfig) -> str:
-    return (
-        f"Synthetic slices help on average, but changed the test {measure} of patients with {name} by "
-        f"{gain.value:+.3f} (95 % interval {gain.low:+.3f} to {gain.high:+.3f}) against {arm}: more than "
-        f"{config.harm_margin:g} is lost."
-    )

@@ -1,8 +1,8 @@
-"""By which test a verdict came about: verdicts and versions compare only where it was the same."""
+"""Hash of the test behind a verdict: verdicts and versions are comparable only where it is equal."""
 
 from lungsynth.evaluation.extractor import ExtractorConfig
 from lungsynth.evaluation.fidelity.measure import FidelityConfig
-from lungsynth.evaluation.privacy.audit import PrivacyConfig
+from lungsynth.evaluation.privacy.checks import PrivacyConfig
 from lungsynth.evaluation.utility.measure import UtilityConfig
 from lungsynth.hashing import combine
 from lungsynth.verdict.gate import GateConfig
@@ -15,9 +15,10 @@ def protocol_sha256(
     utility: UtilityConfig,
     gate: GateConfig,
 ) -> str:
-    """Hash of all that decides: not of arms and measures that only inform, nor of what cannot change a number.
+    """Hash of every setting that can change a verdict.
 
-    The lung CNN's features are what privacy and the collapse rule look at; of fidelity, only that rule decides.
+    Arms and measures that are only reported are left out, and so are settings that change no number. The lung CNN's
+    training counts, since privacy and the collapse rule use its features; of fidelity, only that rule decides.
     """
     collapse = {"max_images", "resamples", "ssim_pairs", "seed"}
     return combine([

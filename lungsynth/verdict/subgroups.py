@@ -20,10 +20,10 @@ LESION_BANDS = ("under 6 mm", "6 to under 8 mm", "8 to under 15 mm", "15 mm and 
 def patient_groups(cohort: Cohort, series: pd.DataFrame) -> pd.DataFrame:
     """One row a patient, by pseudonymous key: `maker` of the scanner, `sex`, bands of `age` and of the `lesion`'s size.
 
-    Each is missing where unknown, the last also of patients without a lesion.
+    A value is missing where it is not known; `lesion` also where a patient has none.
 
     Args:
-        series: of the slice dataset; of a patient's series the one with the largest lesion counts.
+        series: of the slice dataset; a patient's lesion is the largest one of all series.
     """
     first = cohort.images.drop_duplicates("patient_key").set_index("patient_key")
     age = pd.cut(first["age"].astype("Float64"), AGE_EDGES, right=False, labels=AGE_BANDS)
@@ -34,10 +34,10 @@ def patient_groups(cohort: Cohort, series: pd.DataFrame) -> pd.DataFrame:
 
 
 def within(scores: Scores, keys: np.ndarray, groups: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
-    """The name of each group, as in `sex F`, and which of the N slices are of its patients.
+    """The name of each group, as `sex F`, and which of the N slices are of its patients.
 
-    A group by lesion size also has all patients without a positive slice: by themselves, patients with a lesion are of
-    one class. So these groups share their negatives, and differ by which positives have to be told from them.
+    A group by lesion size also has all patients without a positive slice, since patients with a lesion are of one
+    class, which has no AUROC. So these groups share their negative patients and differ in their positive ones.
 
     Args:
         scores: of one arm.

@@ -9,7 +9,7 @@ from tiny_families import TINY, tiny_package
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.extractor import ExtractorConfig
 from lungsynth.evaluation.fidelity.measure import FidelityConfig
-from lungsynth.evaluation.privacy.audit import PrivacyConfig
+from lungsynth.evaluation.privacy.checks import PrivacyConfig
 from lungsynth.generators.latents import latents_of
 from lungsynth.lungs.unet_training import LungTrainingConfig
 from lungsynth.training import TrainingConfig

@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 import yaml
 
+from lungsynth.evaluation.quantities import COMPARED
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.generators.dcgan import DcganConfig, Generator
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
 from lungsynth.registry.connection import RegistryConfig
 from lungsynth.registry.mlflow_registry import register
 from lungsynth.registry.tracking import TAG
-from lungsynth.verdict.gate import Verdict
+from lungsynth.verdict.record import Verdict
 
 TINY = Path(__file__).with_name("tiny.yaml")
 RESULTS = {
@@ -179,14 +180,17 @@ def test_a_champion_becomes_an_arm_to_beat(first, project, run_pipeline, tmp_pat
     network = DcganConfig(size=32, nz=8, ngf=4)
     card = GeneratorCard(generator=network, window_hu=(-1350, 150))
     package = GeneratorPackage.write(tmp_path / "planted", Generator(network).eval(), card)
-    auroc = Metric(name="auroc/chosen on val", value=0.9, computed_with="planted")
+    auroc = Metric(quantity=COMPARED["AUROC"], arm="chosen on val", value=0.9, computed_with="planted")
     verdict = Verdict(
         outcome="promote",
         reason="Planted.",
         rule="gain",
         candidate_arm="planted",
         baseline_arm="real",
-        numbers=(auroc,),
+        measure="AUROC",
+        test_patients=(),
+        score=auroc,
+        chosen=(),
         protocol_sha256="planted",
     )
     config = RegistryConfig(tracking_uri=f"sqlite:///{project / 'mlflow.db'}")

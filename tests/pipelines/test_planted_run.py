@@ -14,7 +14,7 @@ from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.fetching.fetch import FetchConfig
 from lungsynth.slicing.series import SliceConfig
 from lungsynth.slicing.shards import build_slices
-from lungsynth.verdict.gate import Verdict
+from lungsynth.verdict.record import Verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 FAMILIES = Path(__file__).parents[1] / "families"

@@ -1,6 +1,5 @@
 """The step that trains the generator: what could not be judged afterwards is refused before."""
 
-
 import numpy as np
 import pandas as pd
 import pytest

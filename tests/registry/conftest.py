@@ -10,11 +10,13 @@ import torch
 from mlflow import MlflowClient
 
 from lungsynth.dataset.vocabulary import CLASSES
+from lungsynth.evaluation.quantities import COMPARED, GAIN, KID
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.generators.dcgan import DcganConfig, Generator
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
 from lungsynth.registry.connection import RegistryConfig
-from lungsynth.verdict.gate import Verdict
+from lungsynth.verdict.comparison import CHOSEN
+from lungsynth.verdict.record import Gain, Verdict
 
 ARM = "real+classical+synthetic@1"
 RULES = {"promote": "gain", "reject": "no gain", "blocked": "privacy", "underpowered": "test patients"}
@@ -41,15 +43,19 @@ def make_verdict() -> Callable[..., Verdict]:
     """A verdict of the given outcome, under the given protocol."""
 
     def make(outcome: str = "promote", protocol: str = "p1") -> Verdict:
-        chosen = Metric(name="auroc/chosen on val", value=0.83, low=0.78, high=0.88, computed_with="bootstrap")
-        gain = Metric(name="gain/baseline", value=0.03, low=0.01, high=0.05, computed_with="bootstrap")
+        bounds = {"low": 0.01, "high": 0.05, "computed_with": "bootstrap"}
+        gain = Metric(quantity=GAIN["AUROC"], rival="baseline", value=0.03, **bounds)
         return Verdict(
             outcome=outcome,
             reason=f"It was {outcome}.",
             rule=RULES[outcome],
             candidate_arm=ARM,
             baseline_arm="real+classical",
-            numbers=(chosen, gain),
+            measure="AUROC",
+            test_patients=(),
+            score=Metric(quantity=COMPARED["AUROC"], arm=CHOSEN, value=0.83, computed_with="bootstrap"),
+            chosen=(),
+            gains=(Gain(gain=gain),),
             protocol_sha256=protocol,
         )
 
@@ -58,8 +64,10 @@ def make_verdict() -> Callable[..., Verdict]:
 
 @pytest.fixture(scope="session")
 def scorecard() -> Scorecard:
-    auroc = Metric(name=f"auroc/{ARM}", value=0.83, low=0.78, high=0.88, n={"patients": 40}, computed_with="bootstrap")
-    return Scorecard(metrics=(auroc, Metric(name="kid_lung/cancer", value=0.02, computed_with="torch-fidelity")))
+    interval = {"low": 0.78, "high": 0.88, "n": {"patients": 40}, "computed_with": "bootstrap"}
+    auroc = Metric(quantity=COMPARED["AUROC"], arm=ARM, value=0.83, **interval)
+    kid = Metric(quantity=KID, extractor="lung", class_name="cancer", value=0.02, computed_with="torch-fidelity")
+    return Scorecard(metrics=(auroc, kid))
 
 
 @pytest.fixture(scope="session")

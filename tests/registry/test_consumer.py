@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lungsynth.errors import LungsynthError
+from lungsynth.evaluation.quantities import COMPARED
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.generators.dcgan import DcganConfig, Generator
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
@@ -136,8 +137,8 @@ def test_of_a_generator_of_pairs_the_images_are_served(make_verdict, config, tmp
     card = GeneratorCard(generator=pairs, window_hu=None)
     with torch.random.fork_rng():
         package = GeneratorPackage.write(tmp_path / "pairs", Generator(pairs), card)
-    dice = Metric(name="dice/chosen on val", value=0.91, computed_with="bootstrap")
-    verdict = make_verdict().model_copy(update={"numbers": (dice,)})
+    dice = Metric(quantity=COMPARED["Dice"], arm="chosen on val", value=0.91, computed_with="bootstrap")
+    verdict = make_verdict().model_copy(update={"score": dice})
     register(package, Scorecard(metrics=()), verdict, None, data_sha256="d", code_version="0", config=config)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", config.tracking_uri)
     model = mlflow.pyfunc.load_model("models:/lung-ct-generator@champion")

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
+from mlflow import MlflowClient
 from rich.console import Console
 
 from lungsynth.cli import main
 from lungsynth.errors import LungsynthError
+from lungsynth.evaluation.quantities import FID
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.registry import mlflow_registry
@@ -20,7 +22,7 @@ from lungsynth.registry.history import Correlation, Entry, history, rank_correla
 from lungsynth.registry.mlflow_registry import Champion, find_champion, register
 from lungsynth.registry.tracking import tracked
 from lungsynth.report.history import history_table
-from lungsynth.verdict.gate import Verdict
+from lungsynth.verdict.record import Verdict
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),  # at MLflow's own import
@@ -37,7 +39,7 @@ def registry(make_config, tmp_path_factory) -> RegistryConfig:
 def record(registry, make_package, make_verdict, scorecard, tmp_path_factory) -> Callable[..., None]:
     """Registers the generator of this seed with a verdict of this outcome."""
     folder = tmp_path_factory.mktemp("generators")
-    numbers = (*scorecard.metrics, Metric(name="fid_lung", value=0.5, computed_with="planted"))
+    numbers = (*scorecard.metrics, Metric(quantity=FID, extractor="lung", value=0.5, computed_with="planted"))
 
     def run(seed: int, outcome: str, verdict: Verdict | None = None, champion: Champion | None = None) -> None:
         path = folder / str(seed)
@@ -62,7 +64,7 @@ def entries(registry, record, make_package, make_verdict, tmp_path_factory) -> l
     record(2, "reject")
     record(3, "blocked")
     whole = make_verdict("underpowered")
-    record(4, "underpowered", whole.model_copy(update={"numbers": whole.numbers[:1]}))  # without a gain
+    record(4, "underpowered", whole.model_copy(update={"gains": ()}))  # without a gain
     folder = tmp_path_factory.mktemp("champion")
     challenger = make_package(folder / "challenger", seed=5)
     champion = find_champion(registry, challenger, "classification", folder / "download")
@@ -210,6 +212,18 @@ def test_no_database_is_one_line_and_stays_none(run_file, tmp_path):
     assert done.exit_code == 0
     assert done.stdout == f"no verdict yet in experiment gan_augmentation at sqlite:///{tmp_path}/none/mlflow.db\n"
     assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
+
+
+def test_a_run_of_an_earlier_release_is_read_by_the_names_that_it_has(config):
+    client = MlflowClient(config.tracking_uri)
+    experiment = client.create_experiment(config.experiment)
+    run = client.create_run(experiment, tags={"gate_result": "reject"})
+    names = ("gain/baseline", "gain/baseline.low", "gain/baseline.high", "fid_inception", "fid_inception.low")
+    for value, name in enumerate((*names, "fid_lung/cancer", "fid_ratio_lung", "kid_lung_clip")):
+        client.log_metric(run.info.run_id, name, value)
+    (entry,) = history(config, last=50)
+    assert (entry.gain, entry.gain_low, entry.gain_high) == (0, 1, 2)
+    assert entry.distances == {"fid_inception": 3}
 
 
 def test_empty_database_has_no_verdict(config):

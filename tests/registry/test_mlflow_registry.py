@@ -21,7 +21,7 @@ from lungsynth.registry.mlflow_registry import (
     find_champion,
     register,
 )
-from lungsynth.verdict.gate import Verdict
+from lungsynth.verdict.record import Verdict
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),  # at MLflow's own import

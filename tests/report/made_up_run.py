@@ -5,38 +5,67 @@ import pandas as pd
 
 from lungsynth.cohort.cohort import COLUMNS, Cohort, funnel, no_slice_labels
 from lungsynth.cohort.splits import patient_key
-from lungsynth.evaluation.scorecard import Metric, Scorecard
+from lungsynth.evaluation.privacy.closest_pairs import ClosestPairs
+from lungsynth.evaluation.quantities import (
+    BREACH,
+    CHOSEN_ARM,
+    COMPARED,
+    GAIN,
+    KID,
+    NEAR,
+    TEST_PATIENTS,
+    Quantity,
+)
+from lungsynth.evaluation.scorecard import Measurand, Metric, Scorecard
 from lungsynth.registry.mlflow_registry import Registration
-from lungsynth.verdict.gate import Verdict
+from lungsynth.verdict.comparison import CHOSEN
+from lungsynth.verdict.record import Gain, Verdict
 
 PATIENT = "PATIENT-4711"
 KEY = patient_key("nlst", PATIENT, "lungsynth")
 ARM = "real+classical+synthetic@1"
 
 
-def metric(name: str, value: float, low: float | None = None, high: float | None = None) -> Metric:
-    return Metric(name=name, value=value, low=low, high=high, n={"patients": 20}, computed_with="bootstrap ×2000")
+def metric(measurand: Measurand, value: float, low: float | None = None, high: float | None = None) -> Metric:
+    found = {"value": value, "low": low, "high": high, "n": {"patients": 20}, "computed_with": "bootstrap ×2000"}
+    return Metric(**dict(measurand), **found)
+
+
+def distance(quantity: Quantity, **more: object) -> Measurand:
+    return Measurand(quantity=quantity, extractor="lung", **more)
+
+
+def auroc(arm: str) -> Measurand:
+    return Measurand(quantity=COMPARED["AUROC"], arm=arm)
+
+
+def chosen(arm: str) -> Measurand:
+    return Measurand(quantity=CHOSEN_ARM, arm=arm)
 
 
 SCORECARD = Scorecard(
     metrics=(
-        metric("kid_lung", 0.0213, 0.015, 0.028),
-        metric("kid_lung/floor", 0.0031),
-        metric("privacy/breach", 0),
-        metric("privacy/near", 0.034, 0.02, 0.05),
-        metric("auroc/real", 0.791, 0.75, 0.83),
-        metric(f"auroc/{ARM}", 0.851, 0.81, 0.89),
+        metric(distance(KID), 0.0213, 0.015, 0.028),
+        metric(distance(KID, floor=True), 0.0031),
+        metric(Measurand(quantity=BREACH), 0),
+        metric(Measurand(quantity=NEAR), 0.034, 0.02, 0.05),
+        metric(auroc("real"), 0.791, 0.75, 0.83),
+        metric(auroc(ARM), 0.851, 0.81, 0.89),
     ),
     notes=("Inception metrics were left out.",),
 )
-PAIRS = np.random.default_rng(0).integers(0, 256, (10, 2, 32, 32), np.uint8)
+PAIRS = ClosestPairs(*np.random.default_rng(0).integers(0, 256, (2, 10, 32, 32), np.uint8))
 PROMOTED = Verdict(
     outcome="promote",
     reason="Synthetic slices changed test AUROC by +0.060.",
     rule="gain",
+    measure="AUROC",
     candidate_arm=ARM,
     baseline_arm="real",
-    numbers=(metric("chosen/" + ARM, 5), metric("gain/baseline", 0.06, 0.02, 0.1)),
+    test_patients=(metric(Measurand(quantity=TEST_PATIENTS, class_name="cancer"), 20),),
+    score=metric(auroc(CHOSEN), 0.851, 0.81, 0.89),
+    chosen=(metric(chosen(ARM), 5),),
+    gains=(Gain(gain=metric(Measurand(quantity=GAIN["AUROC"], rival="baseline"), 0.06, 0.02, 0.1)),),
     protocol_sha256="ab" * 32,
 )
 RUN_CONFIG = {

@@ -4,14 +4,18 @@ import json
 import re
 
 import pytest
-from made_up_run import metric
+from made_up_run import distance, metric
 
+from lungsynth.evaluation.quantities import KID
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.report.ending import ended_too_early
 
-REAL = metric("kid_lung/floor", 0.012, -0.03, 0.06)
-NEAR, FAR = Scorecard(metrics=(metric("kid_lung", 0.02), REAL)), Scorecard(metrics=(metric("kid_lung", 0.117), REAL))
+REAL = metric(distance(KID, floor=True), 0.012, -0.03, 0.06)
+NEAR, FAR = (
+    Scorecard(metrics=(metric(distance(KID), 0.02), REAL)),
+    Scorecard(metrics=(metric(distance(KID), 0.117), REAL)),
+)
 FALLS = {4: 1.7, 8: 0.8, 12: 0.71, 16: 0.76, 20: 0.62, 24: 0.47, 26: 0.45}
 FALLS_NO_LONGER = {4: 1.7, 8: 0.8, 12: 0.5, 16: 0.47, 20: 0.45, 24: 0.44, 26: 0.45}
 
@@ -51,8 +55,8 @@ def test_nothing_shows_it(trained, kids):
 
 
 def test_a_real_kid_below_zero_makes_none_far(trained):
-    floor = metric("kid_lung/floor", -0.001)
-    scorecard = Scorecard(metrics=(metric("kid_lung", 0.006), floor))
+    floor = metric(distance(KID, floor=True), -0.001)
+    scorecard = Scorecard(metrics=(metric(distance(KID), 0.006), floor))
     assert ended_too_early(trained(FALLS_NO_LONGER), scorecard) is None
 
 

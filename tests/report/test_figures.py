@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from lungsynth.dataset.vocabulary import CLASSES
+from lungsynth.evaluation.quantities import COMPARED
 from lungsynth.evaluation.scorecard import Metric
 from lungsynth.report.figures import BAND, COLUMNS, GAP, GUTTER, OUTLINE, ROWS, TILE, block, forest, sample_sheet
 
@@ -36,7 +37,7 @@ def test_block_sets_slices_in_rows_with_clear_gaps():
 def test_block_outlines_masks_on_their_slices():
     slices, masks = np.full((2, 32, 32), 90, np.uint8), np.zeros((2, 32, 32), np.uint8)
     masks[1, 8:24, 8:24] = 1
-    pixels = np.asarray(block(slices, 2, TILE, masks).convert("RGB"))
+    pixels = np.asarray(block(slices, 2, TILE, masks=masks).convert("RGB"))
     found = np.argwhere((pixels == OUTLINE).all(axis=-1))
     assert (found.min(axis=0) == (TILE // 4, TILE + GAP + TILE // 4)).all()
     assert (found.max(axis=0) == (3 * TILE // 4 - 1, TILE + GAP + 3 * TILE // 4 - 1)).all()
@@ -47,7 +48,7 @@ def test_forest_puts_a_higher_value_further_right():
     def centre(value: float) -> float:
         arms = {"real+classical+synthetic@1": (value, value - 0.01, value + 0.01), "real": (0.5, 0.0, 1.0)}
         rows = {
-            arm: Metric(name=arm, value=middle, low=low, high=high, computed_with="test")
+            arm: Metric(quantity=COMPARED["AUROC"], arm=arm, value=middle, low=low, high=high, computed_with="test")
             for arm, (middle, low, high) in arms.items()
         }
         pixels = np.asarray(Image.open(BytesIO(forest(rows, "AUROC", "light"))).convert("RGBA")).astype(int)

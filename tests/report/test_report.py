@@ -1,6 +1,5 @@
 """The report page and the files beside it: what they say, and what they must not say."""
 
-import json
 import re
 from base64 import b64decode
 from dataclasses import replace
@@ -11,7 +10,6 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from made_up_run import (
     ARM,
     KEY,
@@ -21,80 +19,28 @@ from made_up_run import (
     REFUSED,
     RUN_CONFIG,
     SCORECARD,
+    chosen,
     cohort_of,
+    distance,
     make_registration,
     metric,
 )
 from PIL import Image
 from rich.console import Console
 
-from lungsynth.cohort.cohort import Cohort
-from lungsynth.dataset.store import COLUMNS as SLICE_COLUMNS
-from lungsynth.dataset.store import SERIES_COLUMNS, SliceDataset, SliceMeta
-from lungsynth.dataset.vocabulary import CLASSES
-from lungsynth.evaluation.scorecard import Scorecard
+from lungsynth.dataset.store import SliceDataset
+from lungsynth.evaluation.quantities import FID, FID_RATIO, KID, POWER, UNJUDGED_GROUP
+from lungsynth.evaluation.scorecard import Measurand, Scorecard
 from lungsynth.generators.dcgan import DcganConfig, Generator
 from lungsynth.generators.package import GeneratorCard, GeneratorPackage
 from lungsynth.registry.mlflow_registry import PUBLISHED
-from lungsynth.report import render as render_module
-from lungsynth.report import tables
+from lungsynth.report import pictures, tables
 from lungsynth.report.figures import power_curve
-from lungsynth.report.render import REMEDIES, render_report
+from lungsynth.report.render import REMEDIES, Run, render_report
 from lungsynth.report.summary import summary_table
-from lungsynth.report.tables import ARM_MEASURES, metric_rows, number
-from lungsynth.verdict.gate import Rule, Verdict
-
-
-@pytest.fixture(scope="module")
-def cohort() -> Cohort:
-    row = {
-        "collection": "nlst",
-        "patient": PATIENT,
-        "patient_key": KEY,
-        "study_uid": "1.2.3",
-        "modality": "CT",
-        "source_series_uid": None,
-        "manufacturer": "GE",
-        "label": "cancer",
-        "evidence": "lesion_seg",
-        "role": "image",
-        "split": "train",
-        "license": "CC BY 4.0",
-        "doi": "10.7937/TCIA.HMQ8-J677",
-        "instances": 120,
-        "bytes": 1,
-        "url": "s3://bucket/series/",
-    }
-    return cohort_of([row | {"series_uid": f"1.2.3.{n}"} for n in range(3)])
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> SliceDataset:
-    images = np.arange(12, dtype=np.uint8)[:, None, None] * np.full((32, 32), 20, np.uint8)
-    table = pd.DataFrame({"label": [CLASSES[n % 2] for n in range(12)], "split": ["train", "train", "val", "test"] * 3})
-    table = table.assign(patient=[f"k{n}" for n in range(12)], series_uid="1.2", sop_uid="1.2.3", manufacturer="GE")
-    fate = {"series_uid": "1.9", "patient": KEY, "state": "rejected", "reason": "localizer", "detail": "2 instances"}
-    odd = {"series_uid": "1.2", "patient": KEY, "state": "built"}
-    odd |= {"notes": "gantry tilt of 3.5 degrees\n2 localizers left out"}
-    tilted = odd | {"series_uid": "1.3", "notes": "gantry tilt of 12.0 degrees"}
-    series = pd.DataFrame([fate, odd, tilted]).reindex(columns=list(SERIES_COLUMNS)).assign(slices=0)
-    folder = tmp_path_factory.mktemp("dataset") / "slices"
-    meta = SliceMeta(32, (-1350, 150), "c" * 64)
-    return SliceDataset.write(folder, images, table.reindex(columns=list(SLICE_COLUMNS)), meta, series=series)
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> GeneratorPackage:
-    config = DcganConfig(size=32, nz=16, ngf=4)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        generator = Generator(config).eval()
-    card = GeneratorCard(generator=config, window_hu=(-1350, 150))
-    package = GeneratorPackage.write(tmp_path_factory.mktemp("package"), generator, card)
-    log = [{"kimg": kimg, "loss_d": 1.0, "loss_g": 1.5} for kimg in (0.5, 1.0)]
-    (package.folder / "training_log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
-    Image.new("L", (8, 8)).save(package.folder / "progress.gif")
-    return package
+from lungsynth.report.tables import metric_rows, number
+from lungsynth.verdict.arms import ARM_FORMULAS
+from lungsynth.verdict.record import Rule, Verdict
 
 
 @pytest.fixture
@@ -104,15 +50,17 @@ def render(cohort, dataset, package, tmp_path):
     def run(verdict: Verdict, version: int | None) -> str:
         report = render_report(
             tmp_path,
-            run_name="run 7",
-            cohort=cohort,
-            dataset=dataset,
-            package=package,
-            scorecard=SCORECARD,
-            verdict=verdict,
-            registration=make_registration(version),
-            closest_pairs=PAIRS,
-            run_config=RUN_CONFIG,
+            Run(
+                name="run 7",
+                cohort=cohort,
+                dataset=dataset,
+                package=package,
+                scorecard=SCORECARD,
+                verdict=verdict,
+                registration=make_registration(version),
+                closest_pairs=PAIRS,
+                config=RUN_CONFIG,
+            ),
         )
         return (report.folder / "report.html").read_text(encoding="utf-8")
 
@@ -193,15 +141,17 @@ def test_radiographs_have_their_classes_and_neither_hu_nor_file_names(dataset, p
     card = package.card.model_copy(update={"generator": package.card.generator.model_copy(update={"classes": classes})})
     report = render_report(
         tmp_path / "report",
-        run_name="run 8",
-        cohort=cohort_of([image, mask]),
-        dataset=pictures,
-        package=GeneratorPackage.write(tmp_path / "package", package.load(), card),
-        scorecard=SCORECARD,
-        verdict=PROMOTED,
-        registration=make_registration(4),
-        closest_pairs=PAIRS,
-        run_config={},
+        Run(
+            name="run 8",
+            cohort=cohort_of([image, mask]),
+            dataset=pictures,
+            package=GeneratorPackage.write(tmp_path / "package", package.load(), card),
+            scorecard=SCORECARD,
+            verdict=PROMOTED,
+            registration=make_registration(4),
+            closest_pairs=PAIRS,
+            config={},
+        ),
     )
     page = (report.folder / "report.html").read_text(encoding="utf-8")
     assert "['NORMAL', 'PNEUMONIA']" in page.replace("&#39;", "'")
@@ -242,15 +192,17 @@ def test_page_outlines_masks_where_the_generator_draws_them(cohort, dataset, tmp
         package = GeneratorPackage.write(tmp_path / f"package {drawn}", Generator(config).eval(), card)
         report = render_report(
             tmp_path / f"report {drawn}",
-            run_name="run 9",
-            cohort=cohort,
-            dataset=outlined,
-            package=package,
-            scorecard=SCORECARD,
-            verdict=PROMOTED.model_copy(update={"numbers": ()}),
-            registration=make_registration(4),
-            closest_pairs=PAIRS,
-            run_config={},
+            Run(
+                name="run 9",
+                cohort=cohort,
+                dataset=outlined,
+                package=package,
+                scorecard=SCORECARD,
+                verdict=PROMOTED.model_copy(update={"gains": ()}),
+                registration=make_registration(4),
+                closest_pairs=PAIRS,
+                config={},
+            ),
         )
         page = (report.folder / "report.html").read_text(encoding="utf-8")
         assert ("Outlined: the masks" in page) is drawn
@@ -261,16 +213,21 @@ def test_page_outlines_masks_where_the_generator_draws_them(cohort, dataset, tmp
 
 def test_every_number_of_an_arm_says_what_it_is_where_headings_have_no_room(render):
     page = render(PROMOTED, 4)
-    for heading in ARM_MEASURES["AUROC"].values():
-        assert page.count(f'data-measure="{heading}"') == 2  # arms
+    for formula in ARM_FORMULAS["AUROC"]:
+        assert page.count(f'data-measure="{formula.title}"') == 2  # arms
+    assert re.findall(r'data-measure="([^"]+)"', page)[:3] == ["AUROC", "AUROC by patient", "average precision"]
 
 
 def test_distances_under_other_normalisations_have_a_table_and_a_chart_of_their_own(render, monkeypatch):
     assert "Under other normalisations" not in render(PROMOTED, 4)
-    names = ("kid_lung", "kid_lung@clip", "fid_lung", "fid_lung@clip")
-    sides = (*names, *(f"{name}/floor" for name in names))
-    distances = [metric(name, 0.1 + place, 0.05 + place, 0.2 + place) for place, name in enumerate(sides)]
-    ratio = metric("fid_ratio_lung@clip", 0.5, 0.4, 0.6)
+    sides = [
+        distance(quantity, normalisation=how, floor=floor)
+        for floor in (False, True)
+        for quantity in (KID, FID)
+        for how in (None, "clip")
+    ]
+    distances = [metric(side, 0.1 + place, 0.05 + place, 0.2 + place) for place, side in enumerate(sides)]
+    ratio = metric(distance(FID_RATIO, normalisation="clip"), 0.5, 0.4, 0.6)
     card = SCORECARD.model_copy(update={"metrics": (*SCORECARD.metrics[2:], *distances, ratio)})
     monkeypatch.setitem(globals(), "SCORECARD", card)
     page = render(PROMOTED, 4)
@@ -299,34 +256,36 @@ def test_floor_stands_beside_its_metric():
 
 def test_page_says_which_arms_the_seeds_chose_where_the_gain_is_of_several(render, monkeypatch):
     drawn = []
-    monkeypatch.setattr(render_module, "forest", lambda rows, *_, **__: drawn.append(list(rows)) or b"")
+    monkeypatch.setattr(pictures, "forest", lambda rows, *_, **__: drawn.append(list(rows)) or b"")
     once = re.sub(r"<[^>]+>", "", render(PROMOTED, 4))
     assert f"{ARM} for 5 of 5. What they chose" in once
     assert "no single arm" not in once
     assert drawn[0] == ["real", ARM]
     other = "real+classical+synthetic@2"
-    numbers = (metric("auroc/chosen on val", 0.8, 0.7, 0.9), metric(f"chosen/{ARM}", 3), metric(f"chosen/{other}", 2))
+    votes = (metric(chosen(ARM), 3), metric(chosen(other), 2))
     drawn.clear()
-    several = re.sub(r"<[^>]+>", "", render(PROMOTED.model_copy(update={"numbers": numbers}), 4))
+    several = re.sub(r"<[^>]+>", "", render(PROMOTED.model_copy(update={"chosen": votes}), 4))
     assert f"{ARM} for 3 of 5, {other} for 2 of 5. What they chose" in several
     assert "that of no single arm, but of chosen on val" in several
     assert drawn[0] == ["real", ARM, "chosen on val"]
 
 
 def test_page_names_the_groups_that_were_too_small_to_be_judged(render):
-    small = (metric("unjudged/sex F", 3), metric("unjudged/age 70 and over", 1))
-    page = render(PROMOTED.model_copy(update={"numbers": PROMOTED.numbers + small}), 4)
+    groups = (("sex F", 3), ("age 70 and over", 1))
+    small = [metric(Measurand(quantity=UNJUDGED_GROUP, subgroup=name), count) for name, count in groups]
+    page = render(PROMOTED.model_copy(update={"unjudged": tuple(small)}), 4)
     assert "these groups lose (in brackets, those of the rarer class): sex F (3); age 70 and over (1)." in page
     assert "unjudged/" not in page
 
 
 def test_a_power_curve_is_drawn_where_the_gate_gives_one(render):
-    chances = tuple(metric(f"power/{count}", chance) for count, chance in ((24, 0.1), (48, 0.4), (96, 0.9)))
-    verdict = PROMOTED.model_copy(update={"numbers": PROMOTED.numbers + chances})
+    curve = {24: 0.1, 48: 0.4, 96: 0.9}
+    chances = [metric(Measurand(quantity=POWER, patients=count), chance) for count, chance in curve.items()]
+    verdict = PROMOTED.model_copy(update={"power": tuple(chances)})
     page = render(verdict, 4)
     assert "Power by number of test patients" in page
     assert "power/" not in re.sub("<wbr>", "", page)  # the curve says it all
-    assert power_curve({24: 0.1, 48: 0.4, 96: 0.9}, "light")[1:4] == b"PNG"
+    assert power_curve(curve, "light")[1:4] == b"PNG"
 
 
 def test_terminal_summary_gives_verdict_numbers_and_path(dataset, package):

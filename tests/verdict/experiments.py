@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 
 from lungsynth.dataset.vocabulary import CLASSES
+from lungsynth.evaluation.quantities import BREACH
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.evaluation.utility.predictions import Predictions
-from lungsynth.verdict.gate import GateConfig, decide
+from lungsynth.verdict.contest import decide
+from lungsynth.verdict.gate import GateConfig
 
 SLICES = 4
 SEEDS = 5
@@ -20,7 +22,7 @@ OWN_PATIENT_SD = 0.4
 SEED_SLICE_SD = 0.4
 TOTAL_SD = np.sqrt(PATIENT_SD**2 + SLICE_SD**2 + OWN_PATIENT_SD**2 + SEED_SLICE_SD**2)
 NO_GROUPS = pd.DataFrame()
-SAFE = Scorecard(metrics=(Metric(name="privacy/breach", value=0, computed_with="planted"),))
+SAFE = Scorecard(metrics=(Metric(quantity=BREACH, value=0, computed_with="planted"),))
 SYNTHETIC = ("real+classical+synthetic@0.5", "real+classical+synthetic@1", "real+classical+synthetic@2")
 
 
@@ -65,4 +67,6 @@ def outcomes(
     """How often each verdict comes, where synthetic slices at every ratio truly add `gain` to an AUROC of 0.75."""
     aurocs = {"real": 0.72, "real+classical": 0.75} | dict.fromkeys(SYNTHETIC, 0.75 + gain)
     truth = (experiment(np.random.default_rng(number), aurocs, patients, seed_sd) for number in range(experiments))
-    return Counter(decide(scores, SAFE, SAFE, NO_GROUPS, config, "")[1].outcome for scores in truth)
+    return Counter(
+        decide(scores, SAFE, SAFE, groups=NO_GROUPS, config=config, protocol_sha256="")[1].outcome for scores in truth
+    )

@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lungsynth.evaluation.quantities import BREACH
 from lungsynth.evaluation.scorecard import Metric, Scorecard
 from lungsynth.evaluation.utility.predictions import Predictions
-from lungsynth.verdict.gate import GateConfig, decide
+from lungsynth.verdict.contest import decide
+from lungsynth.verdict.gate import GateConfig
 
-SAFE = Scorecard(metrics=(Metric(name="privacy/breach", value=0, computed_with="planted"),))
+SAFE = Scorecard(metrics=(Metric(quantity=BREACH, value=0, computed_with="planted"),))
 NOTHING = Scorecard(metrics=())
 CONFIG = GateConfig(resamples=500)
 SYNTHETIC, CHAMPION = "real+classical+synthetic@1", "real+classical+champion@1"
@@ -38,7 +40,9 @@ def plant(dice: dict[str, float], patients: int, seed_sd: float = 0.002, notes: 
 
 
 def judge(dice, patients, **more):
-    return decide(plant(dice, patients, **more), NOTHING, SAFE, pd.DataFrame(), CONFIG, "")
+    return decide(
+        plant(dice, patients, **more), NOTHING, SAFE, groups=pd.DataFrame(), config=CONFIG, protocol_sha256=""
+    )
 
 
 BASE = {"real": 0.78, "real+classical": 0.80}
@@ -75,7 +79,7 @@ def test_sentences_speak_of_dice_and_of_patients():
 
 def test_the_gain_is_the_mean_over_patients_of_their_means():
     predictions = plant(BASE | {SYNTHETIC: 0.84}, 40)
-    card, verdict = decide(predictions, NOTHING, SAFE, pd.DataFrame(), CONFIG, "")
+    card, verdict = decide(predictions, NOTHING, SAFE, groups=pd.DataFrame(), config=CONFIG, protocol_sha256="")
     test = predictions.table[predictions.table["split"] == "test"]
     means = test.groupby(["arm", "patient"])["score"].mean().groupby("arm").mean()
     gain = {number.name: number for number in verdict.numbers}["gain/baseline"]
@@ -85,7 +89,7 @@ def test_the_gain_is_the_mean_over_patients_of_their_means():
     assert metric.value == pytest.approx(means[SYNTHETIC])
     assert metric.low < metric.value < metric.high
     assert metric.n == {"slices": 100, "patients": 40, "seeds": 3}
-    assert card.measure == "Dice"
+    assert verdict.measure == "Dice"
     assert not [metric.name for metric in card.metrics if re.match("auroc|brier|sensitivity", metric.name)]
 
 
@@ -97,7 +101,14 @@ def test_intervals_are_wide_enough_for_the_patients_that_might_have_come():
         table = predictions.table.copy()
         own = pd.Series(0.04 * rng.normal(size=30), [f"p{code}" for code in range(30)])
         table.loc[table["arm"] == SYNTHETIC, "score"] += table["patient"].map(own)
-        found = decide(Predictions(table, predictions.classes, "Dice"), NOTHING, SAFE, pd.DataFrame(), CONFIG, "")[1]
+        found = decide(
+            Predictions(table, predictions.classes, "Dice"),
+            NOTHING,
+            SAFE,
+            groups=pd.DataFrame(),
+            config=CONFIG,
+            protocol_sha256="",
+        )[1]
         gain = {metric.name: metric for metric in found.numbers}["gain/baseline"]
         covered += gain.low < true < gain.high
     assert 53 <= covered <= 60
@@ -109,14 +120,18 @@ def test_what_harms_a_subgroup_is_blocked():
     table = predictions.table.copy()
     table.loc[(table["arm"] == SYNTHETIC) & table["patient"].isin(women), "score"] -= 0.2
     groups = pd.DataFrame({"sex": pd.Series("F", women)})
-    found = decide(Predictions(table, predictions.classes, "Dice"), NOTHING, SAFE, groups, CONFIG, "")[1]
+    found = decide(
+        Predictions(table, predictions.classes, "Dice"), NOTHING, SAFE, groups=groups, config=CONFIG, protocol_sha256=""
+    )[1]
     assert (found.outcome, found.rule) == ("blocked", "subgroup")
     assert "changed the test Dice of patients with sex F by -0.1" in found.reason
 
 
 def test_a_group_too_small_to_be_judged_is_among_the_numbers():
     groups = pd.DataFrame({"sex": pd.Series("F", ["p1", "p2", "p3"])})
-    found = decide(plant(BASE | {SYNTHETIC: 0.84}, 60), NOTHING, SAFE, groups, CONFIG, "")[1]
+    found = decide(
+        plant(BASE | {SYNTHETIC: 0.84}, 60), NOTHING, SAFE, groups=groups, config=CONFIG, protocol_sha256=""
+    )[1]
     small = {number.name: number for number in found.numbers}["unjudged/sex F"]
     assert (small.value, "3 patients; 10 are needed" in small.computed_with) == (3, True)
 

@@ -9,7 +9,8 @@ from lungsynth.dataset.store import COLUMNS, SliceDataset, SliceMeta
 from lungsynth.dataset.vocabulary import CLASSES
 from lungsynth.evaluation.extractor import ExtractorConfig, train_extractor
 from lungsynth.evaluation.fidelity.measure import FidelityConfig, measure_fidelity
-from lungsynth.evaluation.privacy.audit import PrivacyConfig, audit_privacy
+from lungsynth.evaluation.privacy.audit import audit_privacy
+from lungsynth.evaluation.privacy.checks import PrivacyConfig
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.evaluation.utility.measure import UtilityConfig, measure_utility
 from lungsynth.evaluation.utility.predictions import Predictions
@@ -18,7 +19,8 @@ from lungsynth.phantom import draw_patient, volume_hu
 from lungsynth.slicing.crop import lung_box
 from lungsynth.slicing.render import render
 from lungsynth.slicing.series import SliceConfig
-from lungsynth.verdict.gate import GateConfig, decide
+from lungsynth.verdict.contest import decide
+from lungsynth.verdict.gate import GateConfig
 
 SLICES = SliceConfig(size=64)
 PATIENTS = {"train": 10, "val": 14, "test": 50}
@@ -104,7 +106,7 @@ def extractor(world, tmp_path_factory):
 @pytest.fixture(scope="module")
 def audit(world, extractor):
     config = PrivacyConfig(synthetic=300, resamples=200, cache=None)
-    return lambda sampler: audit_privacy(world[0], sampler, extractor, config).scorecard
+    return lambda sampler: audit_privacy(world[0], sampler, extractor, config=config).scorecard
 
 
 def judge(predictions: Predictions, planted: str, privacy: Scorecard, fidelity: Scorecard = NOTHING):
@@ -112,7 +114,9 @@ def judge(predictions: Predictions, planted: str, privacy: Scorecard, fidelity: 
     table = predictions.table
     keep = table["arm"].str.contains(f"{planted}@") | ~table["arm"].str.contains("@")
     renamed = table[keep].assign(arm=table["arm"].str.replace(planted, "synthetic"))
-    return decide(Predictions(renamed, CLASSES), fidelity, privacy, pd.DataFrame(), GATE, "planted")[1]
+    return decide(
+        Predictions(renamed, CLASSES), fidelity, privacy, groups=pd.DataFrame(), config=GATE, protocol_sha256="planted"
+    )[1]
 
 
 def test_fresh_patients_are_promoted(world, predictions, audit):
@@ -133,10 +137,10 @@ def test_a_shuffler_of_labels_is_not_promoted(world, predictions, audit):
 def test_one_slice_a_class_is_named_a_collapse(world, extractor, predictions, audit):
     images, labels = (part[[np.flatnonzero(world[2] == code)[0] for code in range(2)]] for part in world[1:])
     collapsed = one_of(images, labels)
-    fidelity = measure_fidelity(world[0], collapsed, extractor, FIDELITY)
+    fidelity = measure_fidelity(world[0], collapsed, extractor, config=FIDELITY)
     verdict = judge(predictions, "oracle", audit(collapsed), fidelity)  # even if it were useful
     assert (verdict.outcome, verdict.rule) == ("reject", "collapse"), verdict.reason
-    fresh = measure_fidelity(world[0], one_of(*world[1:]), extractor, FIDELITY)
+    fresh = measure_fidelity(world[0], one_of(*world[1:]), extractor, config=FIDELITY)
     assert judge(predictions, "oracle", audit(one_of(*world[1:])), fresh).outcome == "promote"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from lungsynth.evaluation.extractor import ExtractorConfig
 from lungsynth.evaluation.fidelity.measure import FidelityConfig
-from lungsynth.evaluation.privacy.audit import PrivacyConfig
+from lungsynth.evaluation.privacy.checks import PrivacyConfig
 from lungsynth.evaluation.utility.filters import FilterConfig
 from lungsynth.evaluation.utility.measure import UtilityConfig
 from lungsynth.verdict.gate import GateConfig

@@ -42,7 +42,12 @@ class Kernels(NamedTuple):
     across: np.ndarray
 
     def distances(self, real: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """The unbiased squared distance, B, of slices that come so often, B×N and B×M; none meets itself."""
+        """The unbiased squared distance of each of B resamples, B; no slice is compared with itself.
+
+        Args:
+            real: how often each real slice occurs in each resample, B×N.
+            other: the same of the other side, B×M.
+        """
         w, v = real.astype(float), other.astype(float)
         within = sum(
             ((u @ kernel) * u).sum(axis=1) / (u.sum(axis=1) ** 2 - (u * u).sum(axis=1))
@@ -62,9 +67,9 @@ def kernels(real: np.ndarray, other: np.ndarray) -> Kernels:
 
 
 def kid(found: Kernels, config: DistancesConfig) -> float:
-    """KID: the mean over random subsets of either side, the same that torch-fidelity draws.
+    """KID: the mean over the random subsets of either side that torch-fidelity draws.
 
-    It computes the kernel of every subset anew, which takes ten times as long.
+    The kernel is computed once; torch-fidelity computes it for each subset, which takes ten times as long.
     """
     counts = found.across.shape
     size = min(config.kid_subset_size, *counts)
@@ -77,9 +82,9 @@ def kid(found: Kernels, config: DistancesConfig) -> float:
 
 
 def fid_draws(real: Images, other: Images, config: DistancesConfig) -> np.ndarray:
-    """FID of each of `config.resamples` bootstrap resamples of the clusters of both sides; take their spread alone.
+    """FID of `config.resamples` bootstrap resamples of the clusters of both sides; only their spread means something.
 
-    The trace of √(Σ₁Σ₂) is taken from the symmetric √Σ₁Σ₂√Σ₁, which is quicker than torch-fidelity's general matrix.
+    The trace of √(Σ₁Σ₂) comes from the symmetric √Σ₁Σ₂√Σ₁, which is quicker than torch-fidelity's general matrix.
     """
     sides = [torch.from_numpy(side.values).double() for side in (real, other)]
     times = [torch.from_numpy(weights).double() for weights in draw_weights(real, other, config)]
@@ -94,20 +99,20 @@ def fid_draws(real: Images, other: Images, config: DistancesConfig) -> np.ndarra
 
 
 def kid_draws(found: Kernels, real: Images, other: Images, config: DistancesConfig) -> np.ndarray:
-    """KID of each of `config.resamples` bootstrap resamples of the clusters of both sides; take their spread alone."""
+    """KID of as many bootstrap resamples as in `fid_draws`; only their spread means something."""
     return found.distances(*draw_weights(real, other, config))
 
 
 def draw_weights(real: Images, other: Images, config: DistancesConfig) -> tuple[np.ndarray, np.ndarray]:
-    """How often each slice of either side comes in each resample, B×N and B×M.
+    """How often each slice of either side occurs in each resample, B×N and B×M.
 
-    The real side's follow from the seed alone: two others are compared with the same resamples of it.
+    The real side's resamples follow from the seed alone: synthetic and held-out slices are compared with the same ones.
     """
     return real.weights(config.resamples, (config.seed, 0)), other.weights(config.resamples, (config.seed, 1))
 
 
 def _moments(features: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean D and covariance D×D of features N×D that come so often."""
+    """Mean D and covariance D×D of features N×D, where each row occurs as often as `weights` N says."""
     mean = weights @ features / weights.sum()
     apart = features - mean
     return mean, (apart * weights[:, None]).T @ apart / (weights.sum() - 1)

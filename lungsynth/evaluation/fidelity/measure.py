@@ -4,29 +4,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch_fidelity
 from pydantic import Field
 
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.extractor import Extractor
 from lungsynth.evaluation.features import FeatureExtractor
-from lungsynth.evaluation.fidelity.distances import DistancesConfig, fid, fid_draws, kernels, kid, kid_draws
-from lungsynth.evaluation.fidelity.diversity import (
-    COVERAGE_NEIGHBOURS,
-    PRC_NEIGHBOURS,
-    manifold,
-    modes_of,
-    ms_ssim,
-    share_hit,
-)
+from lungsynth.evaluation.fidelity import formulas
+from lungsynth.evaluation.fidelity.distances import DistancesConfig
+from lungsynth.evaluation.fidelity.diversity import ms_ssim
+from lungsynth.evaluation.fidelity.formulas import Compared
 from lungsynth.evaluation.fidelity.normalisation import Normalisation, histogram, normalise
 from lungsynth.evaluation.fidelity.pretrained import Pretrained, load_pretrained
 from lungsynth.evaluation.fidelity.sides import Images, Trio, metric_of_draws
+from lungsynth.evaluation.quantities import FID, MS_SSIM
 from lungsynth.evaluation.sampler import Sampler, draw
-from lungsynth.evaluation.scorecard import Metric, Scorecard
+from lungsynth.evaluation.scorecard import Measurand, Metric, Scorecard
 
-SMALLEST_KID = 10  # images; below, even an unbiased estimate says nothing
+SMALLEST_KID = 10  # images; of fewer, even an unbiased estimate says nothing
 
 
 class FidelityConfig(DistancesConfig):
@@ -54,15 +49,14 @@ class FidelityConfig(DistancesConfig):
 
 
 def measure_fidelity(
-    dataset: SliceDataset, sampler: Sampler, extractor: Extractor, config: FidelityConfig
+    dataset: SliceDataset, sampler: Sampler, extractor: Extractor, *, config: FidelityConfig
 ) -> Scorecard:
-    """FID, KID, precision, recall, density, coverage and modes of synthetic against `train` slices, and MS-SSIM.
+    """All of `formulas.FORMULAS` for synthetic against `train` slices, and MS-SSIM.
 
-    By extractor, overall and per class; MS-SSIM within each class. As many synthetic slices are drawn as there are
-    held-out ones (`val` and `test`), with their class mix; the same measure of held-out against `train` slices is the
-    floor, `…/floor`: what real slices of other patients score. `fid_ratio_…` is that floor over FID, 1 where synthetic
-    slices are as good as real ones. MS-SSIM's floor is that of `train`. `fid_…@min-max` and the like are FID under
-    another normalisation of both sides.
+    Each is measured with every extractor, for all slices and for each class; MS-SSIM within each class, without an
+    extractor. As many synthetic slices are drawn as there are held-out ones (`val` and `test`), with the same class
+    mix. The floor is the same measure of held-out against `train` slices; MS-SSIM's floor is that of `train`. Distances
+    are measured once more under each other normalisation of both sides.
 
     Raises:
         LungsynthError: a weight file of the configuration is missing or holds something else.
@@ -79,13 +73,9 @@ def measure_fidelity(
     extractors, card = _load(extractor, config)
     for features in extractors:
         card += _compare(features, pixels, dataset.meta.classes, config)
-    alike = []
     for code, name in enumerate(dataset.meta.classes):
-        alike += [
-            _likeness(f"ms_ssim/{name}", "synthetic", pixels.synthetic.of_class(code), config),
-            _likeness(f"ms_ssim/{name}/floor", "real", pixels.real.of_class(code), config),
-        ]
-    return card + Scorecard(metrics=tuple(metric for metric in alike if metric))
+        card += Scorecard(metrics=tuple(_likeness(pixels.of_class(code), name, config)))
+    return card
 
 
 def _load(lung: Extractor, config: FidelityConfig) -> tuple[list[FeatureExtractor], Scorecard]:
@@ -106,22 +96,26 @@ def _compare(extractor: FeatureExtractor, pixels: Trio, classes: tuple[str, ...]
     """Every measure by one extractor."""
     metrics: list[Metric] = []
     notes: list[str] = []
-    own = _features(extractor, pixels, config)
-    for scope, code in [("", None), *((f"/{name}", code) for code, name in enumerate(classes))]:
-        trio, name = own.of_class(code), f"{extractor.name}{scope}"
-        few = f"{trio.fewest} images are too few for"
-        if trio.fewest < SMALLEST_KID:
-            notes.append(f"{name}: {few} any fidelity measure")
+    whole = _features(extractor, pixels, config)
+    parts = [Compared(whole, extractor.name)]
+    parts += [Compared(whole.of_class(code), extractor.name, class_name=name) for code, name in enumerate(classes)]
+    for part in parts:
+        few = f"{part.sides.fewest} images are too few for"
+        if part.sides.fewest < SMALLEST_KID:
+            what = "/".join(filter(None, (part.extractor, part.class_name)))
+            notes.append(f"{what}: {few} any fidelity measure")
             continue
-        if not _enough_for_fid(trio):
-            notes.append(f"fid_{name} was left out: {few} {trio.real.values.shape[1]} features; see KID")
-        metrics += _distances(name, extractor.name, trio, config)
-        metrics += _manifolds(name, extractor.name, trio, config)
-        metrics += _modes(name, extractor.name, trio, config)
+        if not part.enough_for_fid:
+            count = part.sides.real.values.shape[1]
+            notes.append(f"{part.measurand(FID).name} was left out: {few} {count} features; see KID")
+        for formula in formulas.FORMULAS:
+            metrics += formula.compute(part, config)
     reference = histogram(pixels.real.values)
-    for how in config.normalisations if own.fewest >= SMALLEST_KID else ():
+    for how in config.normalisations if whole.fewest >= SMALLEST_KID else ():
         scaled = Trio(*(side._replace(values=normalise(side.values, how, reference)) for side in pixels))
-        metrics += _distances(f"{extractor.name}@{how}", extractor.name, _features(extractor, scaled, config), config)
+        compared = Compared(_features(extractor, scaled, config), extractor.name, how)
+        for formula in formulas.FORMULAS:
+            metrics += formula.compute(compared, config) if formula.is_distance else ()
     return Scorecard(metrics=tuple(metrics), notes=tuple(notes))
 
 
@@ -133,81 +127,28 @@ def _features(extractor: FeatureExtractor, pixels: Trio, config: FidelityConfig)
     return Trio(kept[0], pixels.synthetic._replace(values=extractor.features(pixels.synthetic.values)), kept[1])
 
 
-def _enough_for_fid(trio: Trio) -> bool:
-    result: bool = trio.fewest >= 2 * trio.real.values.shape[1]
-    return result
-
-
-def _distances(name: str, extractor: str, trio: Trio, config: FidelityConfig) -> Iterator[Metric]:
-    """FID and its ratio, where there are enough images, and KID."""
-    how = f"torch-fidelity {torch_fidelity.__version__}, {extractor} extractor"
-    if _enough_for_fid(trio):
-        values, draws = [], []
-        for suffix, other, n in trio.pairs:
-            values.append(fid(trio.real.values, other.values))
-            draws.append(fid_draws(trio.real, other, config))
-            yield metric_of_draws(f"fid_{name}{suffix}", values[-1], draws[-1], n, how, least=0)
-        sizes = {what: count for _, _, n in trio.pairs for what, count in n.items()}
-        # Of both the same resamples of real slices. Of logarithms, since a ratio's spread is skewed.
-        reach = np.exp(1.96 * np.std(np.log(draws[1] / draws[0]), ddof=1))
-        ratio = values[1] / values[0]
-        yield Metric(
-            name=f"fid_ratio_{name}",
-            value=ratio,
-            low=ratio / reach,
-            high=ratio * reach,
-            n=sizes,
-            computed_with=f"FID of held-out over FID of synthetic slices, ±1.96 SE of its logarithm, {how}",
+def _likeness(pixels: Trio, class_name: str, config: FidelityConfig) -> Iterator[Metric]:
+    """Mean MS-SSIM of pairs of slices of a class, of different clusters; nothing where there is no such pair."""
+    for floor, what, side in ((False, "synthetic", pixels.synthetic), (True, "real", pixels.real)):
+        if not len(side.values):
+            continue
+        rng = np.random.default_rng(config.seed)
+        pairs = rng.integers(len(side.values), size=(2, 4 * config.ssim_pairs))
+        first, second = pairs[:, side.clusters[pairs[0]] != side.clusters[pairs[1]]][:, : config.ssim_pairs]
+        if not len(first):
+            continue
+        values = ms_ssim(side.values[first], side.values[second])
+        times = side.weights(config.resamples, config.seed)
+        weights = times[:, first] * times[:, second]
+        yield metric_of_draws(
+            Measurand(quantity=MS_SSIM, class_name=class_name, floor=floor),
+            float(values.mean()),
+            "Wang 2003, pairs at random",
+            draws=weights @ values / np.maximum(weights.sum(axis=1), 1),
+            n={what: len(side.values), "pairs": len(values)},
+            least=0,
+            most=1,
         )
-    for suffix, other, n in trio.pairs:
-        found = kernels(trio.real.values, other.values)
-        spread = kid_draws(found, trio.real, other, config)
-        yield metric_of_draws(f"kid_{name}{suffix}", kid(found, config), spread, n, how)
-
-
-def _manifolds(name: str, extractor: str, trio: Trio, config: FidelityConfig) -> Iterator[Metric]:
-    """Precision, recall, density and coverage."""
-    for suffix, other, n in trio.pairs:
-        found = manifold(trio.real.values, other.values)
-        for measure, values, drawn, source in (
-            ("precision", found.precision, other, f"Kynkäänniemi 2019, {PRC_NEIGHBOURS} neighbours"),
-            ("recall", found.recall, trio.real, f"Kynkäänniemi 2019, {PRC_NEIGHBOURS} neighbours"),
-            ("density", found.density, other, f"Naeem 2020, {COVERAGE_NEIGHBOURS} neighbours"),
-            ("coverage", found.coverage, trio.real, f"Naeem 2020, {COVERAGE_NEIGHBOURS} neighbours"),
-        ):
-            weights = drawn.weights(config.resamples, config.seed)
-            draws = weights @ values / weights.sum(axis=1)
-            how = f"{source}, {extractor} extractor, neighbours held fixed"
-            most = None if measure == "density" else 1
-            value = float(values.mean())
-            yield metric_of_draws(f"{measure}_{name}{suffix}", value, draws, n, how, least=0, most=most)
-
-
-def _modes(name: str, extractor: str, trio: Trio, config: FidelityConfig) -> Iterator[Metric]:
-    """Share of the modes of real slices that are hit."""
-    for suffix, other, n in trio.pairs:
-        modes, count = modes_of(trio.real.values, other.values, config.seed)
-        weights = other.weights(config.resamples, config.seed)
-        draws = np.array([share_hit(modes[row > 0], count) for row in weights])
-        how = f"share of {count} k-means cells of real slices that are hit, {extractor} extractor"
-        yield metric_of_draws(f"modes_{name}{suffix}", share_hit(modes, count), draws, n, how, least=0, most=1)
-
-
-def _likeness(name: str, what: str, pixels: Images, config: FidelityConfig) -> Metric | None:
-    """Mean MS-SSIM of two slices of a class, of different clusters; None where there is but one, or no slice."""
-    if not len(pixels.values):
-        return None
-    rng = np.random.default_rng(config.seed)
-    pairs = rng.integers(len(pixels.values), size=(2, 4 * config.ssim_pairs))
-    first, second = pairs[:, pixels.clusters[pairs[0]] != pixels.clusters[pairs[1]]][:, : config.ssim_pairs]
-    if not len(first):
-        return None
-    values = ms_ssim(pixels.values[first], pixels.values[second])
-    times = pixels.weights(config.resamples, config.seed)
-    weights = times[:, first] * times[:, second]
-    draws = weights @ values / np.maximum(weights.sum(axis=1), 1)
-    n = {what: len(pixels.values), "pairs": len(values)}
-    return metric_of_draws(name, float(values.mean()), draws, n, "Wang 2003, pairs at random", least=0, most=1)
 
 
 def _at_most(count: int, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -12,10 +12,15 @@ PIECE = 256
 
 
 class Side(NamedTuple):
-    """Features N×D of slices, and the patient codes N that they belong to."""
+    """Features N×D of slices, and the patient codes N that they belong to, from 0 to P-1."""
 
     features: np.ndarray
     patients: np.ndarray
+
+    @property
+    def patient_count(self) -> int:
+        """P."""
+        return int(self.patients.max()) + 1
 
 
 def nearest_by_patient(features: np.ndarray, real: Side) -> np.ndarray:
@@ -27,11 +32,11 @@ def nearest_by_patient(features: np.ndarray, real: Side) -> np.ndarray:
     return np.concatenate([np.minimum.reduceat(piece, starts, axis=1) for piece in pieces])
 
 
-def distance_ratio(members: np.ndarray, others: np.ndarray, resamples: int, seed: int) -> Estimate:
+def distance_ratio(members: np.ndarray, others: np.ndarray, *, resamples: int, seed: int) -> Estimate:
     """Mean distance to the nearest training slice over that to the nearest held-out one; about 1 where nobody is near.
 
-    Of both sides as many patients are drawn, with replacement, for among more patients one is nearer by chance alone;
-    the value is the median of the draws.
+    Each draw takes as many patients of either side, with replacement, since among more patients one is nearer by chance
+    alone. The value is the median of the draws.
 
     Args:
         members: N×P distances of synthetic slices to the nearest slice of each patient of `train`.
@@ -48,15 +53,19 @@ def distance_ratio(members: np.ndarray, others: np.ndarray, resamples: int, seed
 
 
 def membership_auroc(members: np.ndarray, others: np.ndarray) -> Estimate:
-    """How well an attacker tells who was trained on: AUROC of patients by the distance of the nearest synthetic slice.
+    """AUROC, with DeLong's interval, of an attacker who tells training patients by their nearest synthetic slice.
 
-    The interval is DeLong's. Arguments as in `distance_ratio`; the attack is that of Chen et al. (arXiv 1909.03935).
+    Arguments as in `distance_ratio`; the attack is that of Chen et al. (arXiv 1909.03935).
     """
     return attack_auroc(-members.min(axis=0), -others.min(axis=0))
 
 
 def attack_auroc(members: np.ndarray, others: np.ndarray) -> Estimate:
-    """AUROC, with DeLong's interval, of an attacker who takes patients of high scores for trained on (P, Q scores)."""
+    """AUROC, with DeLong's interval, of an attacker who takes patients with high scores for training patients.
+
+    Args:
+        members: scores P of training patients; `others`: Q of held-out ones.
+    """
     scores = np.concatenate([members, others])
     trained = np.arange(len(scores)) < len(members)
     beyond = delong(scores[None], np.zeros((1, len(scores))), trained.astype(int), np.arange(len(scores)))
@@ -78,7 +87,7 @@ def nearest(features: np.ndarray, train: Side) -> Nearest:
 
 
 def near_share(
-    synthetic: np.ndarray, held_out: np.ndarray, patients: np.ndarray, percentile: float, resamples: int, seed: int
+    synthetic: np.ndarray, held_out: np.ndarray, patients: np.ndarray, *, percentile: float, resamples: int, seed: int
 ) -> Estimate:
     """Share of synthetic slices nearer to a training slice than all but `percentile` % of held-out slices are.
 
@@ -95,13 +104,13 @@ def near_share(
     return percentile_interval(float(np.mean(synthetic < np.percentile(held_out, percentile))), draws)
 
 
-def share_of(slices: np.ndarray, resamples: int, seed: int) -> Estimate:
-    """Share of slices, bool N, that are something; as if each were a patient of its own."""
-    picks = np.random.default_rng(seed).integers(len(slices), size=(resamples, len(slices)))
-    return percentile_interval(float(slices.mean()), slices[picks].mean(axis=1))
+def proportion(hits: np.ndarray, resamples: int, seed: int) -> Estimate:
+    """Share of true values among `hits`, bool N, one for each slice. The bootstrap resamples slices, not patients."""
+    picks = np.random.default_rng(seed).integers(len(hits), size=(resamples, len(hits)))
+    return percentile_interval(float(hits.mean()), hits[picks].mean(axis=1))
 
 
-def patients_near(members: np.ndarray, others: np.ndarray, percentile: float, resamples: int, seed: int) -> Estimate:
+def patients_near(members: np.ndarray, others: np.ndarray, percentile: float, *, resamples: int, seed: int) -> Estimate:
     """Share of training patients whose nearest synthetic slice is nearer than that of `percentile` % of held-out ones.
 
     Args:
@@ -117,10 +126,14 @@ def patients_near(members: np.ndarray, others: np.ndarray, percentile: float, re
 
 
 def authentic(found: Nearest, train: Side) -> np.ndarray:
-    """Which slices, N, are authentic (Alaa et al., arXiv 2102.08921): no noised copies of a training slice.
+    """Which slices, bool N, are authentic (Alaa et al., arXiv 2102.08921): no noised copies of a training slice.
 
-    One is, if its nearest training slice lies nearer to a slice of some other patient than to it. Alaa compares with
-    the nearest of all; neighbouring slices of one scan would make every copy authentic.
+    A slice is authentic if its nearest training slice lies nearer to a training slice of another patient than to it.
+    Alaa compares with the nearest training slice of all. But neighbouring slices of one scan are so alike that every
+    copy would count as authentic.
+
+    Args:
+        found: the nearest training slice of each.
     """
     target = torch.from_numpy(train.features)
     unique, places = np.unique(found.row, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Near-duplicates, found in pixels: a shift, a mirror, a small turn or zoom, noise or brightness alone hide no copy."""
+"""Near-duplicates, found in pixels, also where a copy is shifted, mirrored, slightly turned or zoomed, or noisy."""
 
 import math
 from typing import NamedTuple
@@ -26,19 +26,23 @@ PIECE = 32
 
 
 class Likeness(NamedTuple):
-    """Of each slice the greatest detail correlation with a training slice, float32 N, -1 to 1, and which one it is."""
+    """For each slice, the greatest detail correlation with a training slice, float32 N, -1 to 1, and its row."""
 
     correlation: np.ndarray
     row: np.ndarray
 
 
 def detail_correlation(images: np.ndarray, train: np.ndarray) -> Likeness:
-    """How well the detail in the middle of each slice is found in some training slice: greatest correlation.
+    """The greatest correlation of the detail in the middle of each slice with that of some training slice.
 
-    Wherever it lies within ±`SHIFT` px, mirrored or not; then turned by one of `TURNS` about the centre, then zoomed by
-    one of `ZOOMS`. Detail is what a 7×7 mean removes and a 3×3 mean keeps: anatomy that all chests share is gone, so is
-    noise. It is compressed, for else skin and pleura, alike in all, would outweigh the vessels, which tell patients
-    apart. Both are uint8 N×H×W.
+    It searches all shifts within ±`SHIFT` px, mirrored or not; then the turns of `TURNS` about the centre, then the
+    zooms of `ZOOMS`. Detail is what a 7×7 mean removes and a 3×3 mean keeps: this leaves out noise, and the anatomy
+    that all chests share. It is compressed: otherwise skin and pleura, which are alike in everyone, would outweigh the
+    vessels, which tell patients apart.
+
+    Args:
+        images: uint8 N×H×W.
+        train: uint8 M×H×W.
     """
     originals = _originals(train)
     pieces = (images[start : start + PIECE] for start in range(0, len(images), PIECE))
@@ -47,7 +51,7 @@ def detail_correlation(images: np.ndarray, train: np.ndarray) -> Likeness:
 
 
 class _Originals(NamedTuple):
-    """What slices are compared with: M training slices, by pixels, by spectra, and their detail."""
+    """M training slices, as they are compared: their pixels and spectra, for the search, and their detail."""
 
     pixels: Tensor
     """M×D, and so are the spectra."""
@@ -55,7 +59,7 @@ class _Originals(NamedTuple):
     detail: Tensor
     """M×H×H at the compare size."""
     strength: Tensor
-    """M×S×S: norm of the detail, less its mean, under the middle of a slice at every shift."""
+    """M×S×S: norm of the detail, its mean subtracted, in the window that the middle of a slice covers at each shift."""
 
 
 def _originals(train: np.ndarray) -> _Originals:
@@ -67,7 +71,7 @@ def _originals(train: np.ndarray) -> _Originals:
 
 
 def _most_alike(images: np.ndarray, originals: _Originals) -> tuple[Tensor, Tensor]:
-    """Correlation and row of the training slice that is most like each slice."""
+    """For each slice, the correlation with the training slice that is most like it, and that slice's row."""
     slices = _pooled(images, COMPARE_SIZE)
     rows = torch.cat([
         _nearest(_pooled(images, SEARCH_SIZE).flatten(1), originals.pixels),
@@ -139,6 +143,6 @@ def _detail(images: Tensor) -> Tensor:
 
 
 def _around(side: int) -> Tensor:
-    """The matrix that takes the mean of `side` pixels around each, of fewer at the edge. Pooling takes far longer."""
+    """The matrix that averages `side` pixels around each, fewer at the edge. Pooling layers take far longer."""
     near = torch.ones(COMPARE_SIZE, COMPARE_SIZE).tril(side // 2).triu(-(side // 2))
     return near / near.sum(dim=1, keepdim=True)

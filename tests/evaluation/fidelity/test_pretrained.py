@@ -66,7 +66,7 @@ def test_inception_is_loaded_from_the_hub_cache_or_a_path(inception, toy):
 def test_inception_measures_beside_lung(inception, toy, fresh_sampler, tmp_path):
     extractor = train_extractor(toy, ExtractorConfig(steps=5), tmp_path / "extractor")
     config = FidelityConfig(max_images=20, resamples=20, normalisations=(), cache=None)
-    card = measure_fidelity(toy, fresh_sampler, extractor, config)
+    card = measure_fidelity(toy, fresh_sampler, extractor, config=config)
     assert {"kid_lung", "kid_inception", "kid_inception/floor"} <= {metric.name for metric in card.metrics}
     assert any(note.startswith("fid_inception was left out") for note in card.notes)
 

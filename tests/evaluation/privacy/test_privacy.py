@@ -4,7 +4,8 @@ from scipy.ndimage import rotate
 
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.extractor import ExtractorConfig, train_extractor
-from lungsynth.evaluation.privacy.audit import PrivacyConfig, audit_privacy
+from lungsynth.evaluation.privacy.audit import audit_privacy
+from lungsynth.evaluation.privacy.checks import PrivacyConfig
 from lungsynth.evaluation.privacy.closeness import (
     Side,
     authentic,
@@ -13,6 +14,7 @@ from lungsynth.evaluation.privacy.closeness import (
     nearest,
     nearest_by_patient,
 )
+from lungsynth.evaluation.privacy.closest_pairs import ClosestPairs
 from lungsynth.evaluation.privacy.copies import detail_correlation
 
 CONFIG = PrivacyConfig(synthetic=200, resamples=200, cache=None)
@@ -43,14 +45,14 @@ def copier(dataset, shift: int, sd: float, share: float = 1.0, fresh=None):
 
 @pytest.mark.parametrize(("shift", "sd"), [(0, 0), (0, 5), (1, 2)])
 def test_copies_of_training_slices_are_a_breach(toy, extractor, shift, sd):
-    card = audit_privacy(toy, copier(toy, shift, sd), extractor, CONFIG).scorecard
+    card = audit_privacy(toy, copier(toy, shift, sd), extractor, config=CONFIG).scorecard
     assert card["privacy/breach"].value >= 1
     assert card["privacy/duplicates"].value > 0.9
     assert card["privacy/pixel_ratio"].high < 0.5
 
 
 def test_a_tenth_of_copies_among_fresh_slices_is_a_breach(toy, extractor, fresh_sampler):
-    card = audit_privacy(toy, copier(toy, 0, 3, 0.1, fresh_sampler), extractor, CONFIG).scorecard
+    card = audit_privacy(toy, copier(toy, 0, 3, 0.1, fresh_sampler), extractor, config=CONFIG).scorecard
     assert card["privacy/breach"].value >= 1
     assert card["privacy/duplicates"].value == pytest.approx(0.1, abs=0.06)
 
@@ -79,7 +81,7 @@ def test_one_verbatim_copy_is_one_too_many(toy, extractor, fresh_sampler):
     def sample(labels, seed):
         return np.concatenate([original[None], fresh_sampler(labels, seed)[1:]])
 
-    card = audit_privacy(toy, sample, extractor, CONFIG).scorecard
+    card = audit_privacy(toy, sample, extractor, config=CONFIG).scorecard
     assert card["privacy/duplicates"].low == 0
     assert card["privacy/breach"].value == 1
     assert card["privacy/breach"].computed_with.startswith("verbatim 0.005 (")
@@ -89,7 +91,7 @@ def test_a_patient_on_both_sides_is_noted_and_hides_no_copies(toy, extractor, tm
     images, train, val = np.array(toy.images), toy.rows("train"), toy.rows("val")
     images[val[:8]] = images[train[:8]]
     twice = SliceDataset.write(tmp_path / "slices", images, toy.table, toy.meta)
-    card = audit_privacy(twice, copier(toy, 0, 6.5), extractor, CONFIG).scorecard
+    card = audit_privacy(twice, copier(toy, 0, 6.5), extractor, config=CONFIG).scorecard
     assert "8 held-out slices, of 1 patients, are copies of training slices" in card.notes[0]
     assert card["privacy/duplicates"].value > 0.9
 
@@ -102,7 +104,7 @@ def test_where_strangers_look_the_same_one_likeness_is_no_copy(toy, extractor, f
     def sample(labels, seed):
         return np.concatenate([images[train[:1]], fresh_sampler(labels, seed)[1:]])
 
-    card = audit_privacy(alike, sample, extractor, CONFIG).scorecard
+    card = audit_privacy(alike, sample, extractor, config=CONFIG).scorecard
     assert card["privacy/verbatim"].value > 0
     assert card["privacy/breach"].value == 0
     assert card.notes == ()
@@ -112,25 +114,27 @@ def test_with_few_patients_only_copies_are_judged(toy, extractor, fresh_sampler,
     kept = np.concatenate([toy.rows("train"), toy.rows("val")[:24], toy.rows("test")[:24]])
     few = SliceDataset.write(tmp_path / "slices", toy.images[kept], toy.table.iloc[kept], toy.meta)
     strict = CONFIG.model_copy(update={"least_distance_ratio": 1.0, "allowed_near": 0.0, "allowed_patients": 0.0})
-    card = audit_privacy(few, fresh_sampler, extractor, strict).scorecard
+    card = audit_privacy(few, fresh_sampler, extractor, config=strict).scorecard
     assert card["privacy/breach"].value == 0
     assert card["privacy/unjudged"].value == 4
     assert card["privacy/unjudged"].computed_with == "6 held-out patients, 20 are needed"
-    assert audit_privacy(few, copier(toy, 0, 2), extractor, strict).scorecard["privacy/breach"].value == 2
+    assert audit_privacy(few, copier(toy, 0, 2), extractor, config=strict).scorecard["privacy/breach"].value == 2
 
 
 def test_fresh_slices_are_none(toy, extractor, fresh_sampler):
-    card = audit_privacy(toy, fresh_sampler, extractor, CONFIG).scorecard
+    card = audit_privacy(toy, fresh_sampler, extractor, config=CONFIG).scorecard
     assert card["privacy/breach"].value == 0
     assert card["privacy/duplicates"].value == card["privacy/duplicates/floor"].value == 0
     assert card["privacy/near"].low <= card["privacy/near"].value <= card["privacy/near"].high
     assert card["privacy/pixel_ratio"].value == pytest.approx(1, abs=0.1)
 
 
-def test_the_closest_pairs_are_copies_beside_their_originals(toy, extractor, fresh_sampler):
-    closest = audit_privacy(toy, copier(toy, 0, 2, 0.1, fresh_sampler), extractor, CONFIG).closest
-    assert closest.shape == (10, 2, 32, 32)
-    assert np.abs(closest[:, 0].astype(int) - closest[:, 1]).max() < 12
+def test_the_closest_pairs_are_copies_beside_their_originals(toy, extractor, fresh_sampler, tmp_path):
+    closest = audit_privacy(toy, copier(toy, 0, 2, 0.1, fresh_sampler), extractor, config=CONFIG).closest_pairs
+    assert closest.synthetic.shape == closest.train.shape == (10, 32, 32)
+    assert np.abs(closest.synthetic.astype(int) - closest.train).max() < 12
+    closest.save(tmp_path / "pairs.safetensors")
+    assert ClosestPairs.load(tmp_path / "pairs.safetensors").sha256 == closest.sha256
 
 
 def test_the_attack_by_the_discriminator_is_reported_and_blocks_nothing(toy, extractor, fresh_sampler):
@@ -140,10 +144,12 @@ def test_the_attack_by_the_discriminator_is_reported_and_blocks_nothing(toy, ext
         return np.array([float(image.tobytes() in train) for image in images])
 
     config = CONFIG.model_copy(update={"synthetic": 40})
-    card = audit_privacy(toy, fresh_sampler, extractor, config, knows_who_was_trained_on).scorecard
+    card = audit_privacy(toy, fresh_sampler, extractor, config=config, realness=knows_who_was_trained_on).scorecard
     assert card["privacy/membership_discriminator"].value == 1
     assert card["privacy/breach"].value == 0
-    without = audit_privacy(toy, fresh_sampler, extractor, config, lambda images, labels: None).scorecard
+    without = audit_privacy(
+        toy, fresh_sampler, extractor, config=config, realness=lambda images, labels: None
+    ).scorecard
     assert "privacy/membership_discriminator" not in [metric.name for metric in without.metrics]
 
 
@@ -171,7 +177,7 @@ def test_fresh_points_are_as_near_to_either_side_and_copies_are_not():
     copies = train.features[rng.integers(len(train.features), size=300)] + np.float32(0.02)
     for drawn, near in ((fresh, False), (copies, True)):
         distances = [nearest_by_patient(drawn, side) for side in (train, others)]
-        ratio, membership = distance_ratio(*distances, 200, 0), membership_auroc(*distances)
+        ratio, membership = distance_ratio(*distances, resamples=200, seed=0), membership_auroc(*distances)
         assert ratio.low <= ratio.value <= ratio.high
         assert (ratio.high < 0.75) is near
         assert (ratio.low <= 1 <= ratio.high) is not near
