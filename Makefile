@@ -5,10 +5,13 @@ STAMP := .venv/installed
 # A private home for ZenML's state would hide the user's stacks: only the reporting of usage is turned off.
 export ZENML_ANALYTICS_OPT_IN ?= false
 
-.PHONY: demo test test-slow lint docs setup
+.PHONY: demo check test test-slow lint docs setup
 
 demo: setup  ## the main job on the embedded phantom cohort: no network, no account, no GPU
 	$(BIN)/python gan_augmentation.py  # as `zenml pipeline run gan_augmentation`, which ends badly without a home folder
+
+check: setup  ## the inner loop: lint beside the tests that need no training and no server
+	$(MAKE) lint & OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not heavy" && wait $$!
 
 # Tests run side by side, a file each; torch's own threads would only get into each other's way.
 test: setup

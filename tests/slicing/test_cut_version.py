@@ -18,7 +18,7 @@ ALIKE_ON_EVERY_CPU = {
 }
 REMEDY = (
     "slices changed: if that is meant, raise CUT_VERSION in lungsynth/slicing/shard.py (for phantoms, "
-    "SIMULATOR_VERSION in lungsynth/phantom/recipe.py) and run `python tests/slicing/test_cut_version.py [MIRROR]`, "
+    "SIMULATOR_VERSION in lungsynth/phantom/patient.py) and run `python tests/slicing/test_cut_version.py [MIRROR]`, "
     "which adds the hashes"
 )
 Hashes = dict[str, dict[str, dict[str, str]]]
