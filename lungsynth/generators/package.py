@@ -22,6 +22,7 @@ from lungsynth.generators.family import DiscriminatorNetwork, GeneratorConfig, G
 from lungsynth.generators.latents import latents_of
 from lungsynth.generators.per_class import new_discriminator, new_network
 from lungsynth.generators.weights import load_weights
+from lungsynth.intensity import to_network
 
 WEIGHTS, DISCRIMINATOR = "weights.safetensors", "discriminator.safetensors"
 BATCH = 64
@@ -184,7 +185,7 @@ class GeneratorPackage:
         scores = np.empty(count, np.float32)
         with on_the_cpu(), torch.inference_mode():
             for rows in order.reshape(-1, BATCH)[::-1]:
-                x, y = torch.from_numpy(images[rows])[:, None].float() / 127.5 - 1, torch.from_numpy(labels[rows])
+                x, y = to_network(torch.from_numpy(images[rows])[:, None]), torch.from_numpy(labels[rows])
                 scores[rows] = network(x, y).numpy()
         return scores
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.family import GeneratorConfig
+from lungsynth.intensity import to_network
 
 MEMORY_FRACTION = 0.25
 """Of a GPU's free memory that slices may take: networks and their gradients need the rest."""
@@ -131,7 +132,7 @@ class Source:
         images, codes = (part.to(self._device, non_blocking=True) for part in self._ahead.popleft()[1].result())
         if self._images is not None:
             images = self._images[images]
-        return images.float() / 127.5 - 1, codes
+        return to_network(images), codes
 
     def _read(self, request: Request) -> list[Tensor]:
         """Images (their places where they are on the device) and class codes; in pinned memory for a GPU."""

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lungsynth.intensity import to_network
+
 WIDTHS = (16, 32, 48, 64, 96)
 """Channels of each scale: full resolution, a half, a quarter and so on."""
 SIDE = 64
@@ -49,7 +51,7 @@ def features(images: np.ndarray, network: list[Tensor]) -> np.ndarray:
 
 
 def _statistics(images: Tensor, network: list[Tensor]) -> Tensor:
-    x = images.to(network[0].device, memory_format=torch.channels_last).float() / 127.5 - 1
+    x = to_network(images.to(network[0].device, memory_format=torch.channels_last))
     stride = network[0].shape[-1] - 2
     moments = []
     for number, layer in enumerate(network):

@@ -127,7 +127,7 @@ class TrainingState:
         content |= {name: getattr(self, name) for name in _PLAIN} | {"memory": self.scalars}
         buffer = io.BytesIO()  # torch's own error for a file would not say what is wrong with the disk
         torch.save(content, buffer)
-        partial = path.with_suffix(".partial")
+        partial = path.with_suffix(".partial")  # always the same name: killed runs leave one such file, not many
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
