@@ -83,7 +83,7 @@ def _training(sections: TrainingSections, rounds: int, seconds: float) -> Speeds
         def run(pace: Pace, for_s: float) -> float:
             start, shown = time.perf_counter(), state.shown
             while time.perf_counter() - start < for_s:
-                pace.timed(lambda: _step(state, source, training, fabric))
+                pace.timed(lambda: _step(state, source, training, fabric=fabric))
             return (state.shown - shown) / (time.perf_counter() - start)
 
         for _ in range(rounds):
@@ -124,7 +124,7 @@ def _evaluation(rounds: int) -> Speeds:
 
 
 def _classifier(pool: Pool, seed: int, config: ClassifierConfig) -> object:
-    return train_classifier(new_classifier(config, seed, "cpu"), pool, None, BatchPlan(), seed, config)
+    return train_classifier(new_classifier(config, seed, "cpu"), pool, None, plan=BatchPlan(), seed=seed, config=config)
 
 
 def _noise(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:

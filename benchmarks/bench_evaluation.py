@@ -86,7 +86,7 @@ def _one_after_another(dataset: SliceDataset, config: UtilityConfig) -> None:
         synthetic = Pool(_sample(labels, seed), labels)
         for _ in range(7):
             model = new_classifier(config, seed, "cpu")
-            train_classifier(model, real, synthetic, BatchPlan(synthetic=0.5), seed, config)
+            train_classifier(model, real, synthetic, plan=BatchPlan(synthetic=0.5), seed=seed, config=config)
             scores(model, dataset.images[held_out])
 
 
@@ -107,7 +107,7 @@ def _dataset(slices: int, folder: Path) -> SliceDataset:
     table = pd.DataFrame(facts | {"label": np.array(CLASSES)[label], "split": split})
     table["position_mm"] = np.arange(2 * slices) % PER_PATIENT * 2.5
     meta = SliceMeta(SIZE, (-1350, 150), "smooth noise")
-    return SliceDataset.write(folder / "slices", _sample(label, 1000), table.reindex(columns=list(COLUMNS)), meta)
+    return SliceDataset.write(folder / "slices", _sample(label, 1000), table.reindex(columns=list(COLUMNS)), meta=meta)
 
 
 if __name__ == "__main__":

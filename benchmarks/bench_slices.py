@@ -69,7 +69,7 @@ def build(root: Path, patients: int, name: str) -> None:
     """Build the slices of phantoms, in shards of four patients, under `root/name`; the DICOM files stay."""
     cohort, config = phantoms(patients, (40, 40))
     slices = SliceConfig(size=SIZE, root=root / name, patients_per_shard=4)
-    build_slices(cohort, FetchConfig(root=root / "series"), slices, config)
+    build_slices(cohort, FetchConfig(root=root / "series"), slices, phantoms=config)
 
 
 def _ct_folders(root: Path) -> list[Path]:
@@ -134,7 +134,7 @@ def _ours(folders: list[Path], config: SliceConfig) -> None:
     parts = [slices_of_series(_job(folder), config, ("non-cancer", "cancer")) for folder in folders]
     table = pd.concat([part.table for part in parts], ignore_index=True)
     with tempfile.TemporaryDirectory() as scratch:
-        write_shard(Path(scratch) / "shard", np.concatenate([part.images for part in parts]), None, table)
+        write_shard(Path(scratch) / "shard", np.concatenate([part.images for part in parts]), table)
 
 
 def _job(folder: Path) -> SeriesJob:

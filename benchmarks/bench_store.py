@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=500)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        dataset = _build(Path(folder), options.slices // options.shards, options.size, options.shards)
+        dataset = _build(Path(folder), options.slices // options.shards, options.size, phantoms=options.shards)
         raw = _raw(Path(folder) / "raw.npy", dataset)
         done = subprocess.run(
             [sys.executable, "-c", OPEN, dataset.folder], check=True, capture_output=True, text=True
@@ -66,7 +66,10 @@ def _build(folder: Path, rows: int, size: int, shards: int) -> SliceDataset:
         table = pd.DataFrame(numbers | texts, index=range(rows))
         written.append(
             write_shard(
-                folder / f"shard{shard}", np.roll(noise, shard), None, table, pd.DataFrame(columns=list(SERIES_COLUMNS))
+                folder / f"shard{shard}",
+                np.roll(noise, shard),
+                table,
+                series=pd.DataFrame(columns=list(SERIES_COLUMNS)),
             )
         )
     return assemble(folder / "set", written, SliceMeta(size, (-1350.0, 150.0), "noise"))

@@ -153,7 +153,7 @@ def _ours(generator: GeneratorConfig, training: TrainingConfig) -> Run:
 
     def run(steps: int) -> None:
         for _ in range(steps):
-            _step(state, source, training, fabric)
+            _step(state, source, training, fabric=fabric)
 
     return run
 

@@ -88,7 +88,7 @@ def part(whole: SliceDataset, count: int, cancers: int | None, test: int, folder
     split = {patient: side for side, members in sides.items() for patient in members}
     rows = np.flatnonzero([patient in split for patient in patients])
     table = whole.table.iloc[rows].assign(split=[split[patient] for patient in patients[rows]])
-    return SliceDataset.write(folder, whole.images[rows], table, whole.meta)
+    return SliceDataset.write(folder, whole.images[rows], table, meta=whole.meta)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def main() -> None:
         recall = prc_features_to_metric(*(torch.from_numpy(side.values) for side in (found, real)), verbose=False)
         between = kernels(real.values, found.values)
         value = kid(between, DistancesConfig())
-        reach = 1.96 * kid_draws(between, real, found, DistancesConfig()).std(ddof=1)
+        reach = 1.96 * kid_draws(between, real, found, config=DistancesConfig()).std(ddof=1)
         return f"{value:>12.4f} ±{reach:<7.4f}{recall[KEY_METRIC_RECALL]:>8.2f}"
 
     shown, each = rows[: len(val)], np.arange(len(val))

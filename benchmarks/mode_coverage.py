@@ -105,7 +105,7 @@ def _generate(stacks: np.ndarray, name: str, options: argparse.Namespace) -> np.
     state, source = TrainingState.new(generator, training, fabric.device), Stacks(stacks)
     pace = Pace(options.threads)
     while state.kimg < options.kimg:
-        pace.timed(lambda: _step(state, source, training, fabric))
+        pace.timed(lambda: _step(state, source, training, fabric=fabric))
     latents = torch.randn(options.samples, generator.nz, generator=torch.Generator().manual_seed(1))
     labels = torch.zeros(64, dtype=torch.int64)
     with torch.inference_mode():

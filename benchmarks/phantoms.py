@@ -23,7 +23,7 @@ def simulate(patients: int, folder: Path) -> SliceDataset:
     phantoms = PhantomCohortConfig(patients=patients, matrix=192, slices=(60, 72), nodule_diameter_mm=(8, 28), seed=7)
     cohort = select_phantoms(phantoms, SplitConfig(train=0.8, val=0.15, test=0.05))
     slices = SliceConfig(size=64, max_slices_per_series=14, root=folder / "slices")
-    return build_slices(cohort, FetchConfig(root=folder / "series"), slices, phantoms)
+    return build_slices(cohort, FetchConfig(root=folder / "series"), slices, phantoms=phantoms)
 
 
 def extractor(dataset: SliceDataset, folder: Path) -> Extractor:

@@ -108,7 +108,9 @@ def _deal(dataset: SliceDataset, seed: int, options: argparse.Namespace, folder:
     known = (table["split"] != "nobody").to_numpy()
     images = np.array(dataset.images)
     return Deal(
-        SliceDataset.write(folder, images[known], table[known], dataset.meta), images[~known], dataset.labels[~known]
+        SliceDataset.write(folder, images[known], table[known], meta=dataset.meta),
+        images[~known],
+        dataset.labels[~known],
     )
 
 

@@ -74,7 +74,7 @@ def build_shard(config: Path, index: int, count: int | None, saved: Path | None)
     from lungsynth.slicing.shards import build_some
 
     settings, part = _settings_and_cohort(config, saved)
-    build_some(part, settings.fetch, settings.slices, settings.phantoms, index=index, count=count)
+    build_some(part, settings.fetch, settings.slices, phantoms=settings.phantoms, index=index, count=count)
 
 
 @main.command(short_help="Fetch and cut a whole cohort.")
@@ -86,7 +86,7 @@ def slices(config: Path, saved: Path | None) -> None:
     from lungsynth.slicing.shards import build_slices
 
     settings, selected = _settings_and_cohort(config, saved)
-    dataset = build_slices(selected, settings.fetch, settings.slices, settings.phantoms)
+    dataset = build_slices(selected, settings.fetch, settings.slices, phantoms=settings.phantoms)
     draw_build(dataset)
     click.echo(dataset.folder)
 

@@ -28,7 +28,7 @@ NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK)
 
 
 @contextmanager
-def alone(file: Path, place: Path, instead: str, patience_s: float = math.inf) -> Iterator[None]:
+def alone(file: Path, place: Path, instead: str, *, patience_s: float = math.inf) -> Iterator[None]:
     """Hold the lock on `place` while the context lasts.
 
     A run that has to wait logs once who holds the lock. The lock of a killed run is free at once.
@@ -43,7 +43,7 @@ def alone(file: Path, place: Path, instead: str, patience_s: float = math.inf) -
         LungsynthError: the lock cannot be written, or its holder is still there after `patience_s`.
     """
     try:
-        lock = _waited_for(file, place, instead, patience_s)
+        lock = _waited_for(file, place, instead, patience_s=patience_s)
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise LungsynthError(
@@ -89,7 +89,7 @@ def let_go(lock: BaseFileLock) -> None:
     lock.release()
 
 
-def _waited_for(file: Path, place: Path, instead: str, patience_s: float) -> BaseFileLock:
+def _waited_for(file: Path, place: Path, instead: str, *, patience_s: float) -> BaseFileLock:
     deadline, said, looks = time.monotonic() + patience_s, "", 0
     while True:
         try:

@@ -94,4 +94,4 @@ def run_config(path: Path, content: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(parameters)
     except ValidationError as error:
-        explain(path, error, "parameters", parameters, RunConfig)
+        explain(path, error, "parameters", content=parameters, model=RunConfig)

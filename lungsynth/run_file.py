@@ -54,14 +54,14 @@ def section(path: Path, where: str, found: Any) -> dict[str, Any]:
     return found or {}
 
 
-def check_keys(path: Path, where: str, found: Iterable[Any], allowed: Iterable[str]) -> None:
+def check_keys(path: Path, where: str, found: Iterable[Any], *, allowed: Iterable[str]) -> None:
     """Raise a LungsynthError for the first key under `where` that is not allowed."""
     for key in found:
         if key not in allowed:
             fail(path, f"{where}.{key}".lstrip("."), _unknown(str(key), allowed))
 
 
-def explain(path: Path, error: ValidationError, prefix: str, content: Any, model: type[BaseModel]) -> NoReturn:
+def explain(path: Path, error: ValidationError, prefix: str, *, content: Any, model: type[BaseModel]) -> NoReturn:
     """Raise pydantic's error, of `content` that was to fill `model`, in the words of the user's file."""
     # Of several, an unknown key: it explains a missing one. Else the deepest: it is about what was meant.
     detail = max(error.errors(), key=lambda one: (one["type"] == "extra_forbidden", len(one["loc"])))

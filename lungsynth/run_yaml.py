@@ -57,7 +57,7 @@ class _Loader(yaml.SafeLoader):
     }
 
 
-def _scalar(name: str, pattern: re.Pattern[str], read: Callable[[str], Any], first: Sequence[str]) -> None:
+def _scalar(name: str, pattern: re.Pattern[str], read: Callable[[str], Any], *, first: Sequence[str]) -> None:
     """Read plain scalars that match `pattern`, and begin with one of `first`, and whatever is tagged `!!name`."""
 
     def construct(loader: _Loader, node: ScalarNode) -> Any:
@@ -73,10 +73,10 @@ def _scalar(name: str, pattern: re.Pattern[str], read: Callable[[str], Any], fir
     _Loader.add_constructor(f"{TAG}{name}", construct)
 
 
-_scalar("null", NULL, lambda text: None, ["", *"~nN"])
-_scalar("bool", BOOL, lambda text: text.lower() == "true", "tTfF")
-_scalar("int", INT, lambda text: int(text, {"0o": 8, "0x": 16}.get(text[:2], 10)), "-+0123456789")
-_scalar("float", FLOAT, lambda text: float(re.sub(r"\.(?=inf|nan)", "", text.lower())), "-+.0123456789")
+_scalar("null", NULL, lambda text: None, first=["", *"~nN"])
+_scalar("bool", BOOL, lambda text: text.lower() == "true", first="tTfF")
+_scalar("int", INT, lambda text: int(text, {"0o": 8, "0x": 16}.get(text[:2], 10)), first="-+0123456789")
+_scalar("float", FLOAT, lambda text: float(re.sub(r"\.(?=inf|nan)", "", text.lower())), first="-+.0123456789")
 _Loader.add_implicit_resolver(MERGE_TAG, re.compile("<<$"), ["<"])
 
 

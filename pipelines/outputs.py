@@ -38,9 +38,9 @@ def export_results(run_name: str, run_file: Path, folder: Path) -> None:
             outputs["build_slices"],
             outputs["train_generator"],
             scorecard,
-            verdict,
-            outputs["register"],
-            folder / "report.html",
+            verdict=verdict,
+            registration=outputs["register"],
+            report=folder / "report.html",
         )
     )
     if lines := usage(outputs["register"], outputs["train_generator"].classes):

@@ -41,18 +41,18 @@ def read_run_file(path: Path, steps: Iterable[str]) -> tuple[dict[str, Any], Pat
         LungsynthError: One line that names the file, the key, and what is allowed.
     """
     content = load(path)
-    check_keys(path, "", content, PipelineRunConfiguration.model_fields)
+    check_keys(path, "", content, allowed=PipelineRunConfiguration.model_fields)
     for name, given in section(path, "steps", content.get("steps")).items():
-        check_keys(path, "steps", [name], steps)
+        check_keys(path, "steps", [name], allowed=steps)
         step = section(path, f"steps.{name}", given)
-        check_keys(path, f"steps.{name}", step, StepConfigurationUpdate.model_fields)
+        check_keys(path, f"steps.{name}", step, allowed=StepConfigurationUpdate.model_fields)
         _check_settings(path, f"steps.{name}.settings", step.get("settings"))
     _check_settings(path, "settings", content.get("settings"))
     config = run_config(path, content)
     try:
         checked = PipelineRunConfiguration.model_validate(content)
     except ValidationError as error:
-        explain(path, error, "", content, PipelineRunConfiguration)
+        explain(path, error, "", content=content, model=PipelineRunConfiguration)
     _check_cache(path, checked)
     parameters = config.model_dump(mode="json", exclude={"outputs"})
     try:
@@ -90,7 +90,9 @@ def _check_cache(path: Path, content: PipelineRunConfiguration) -> None:
 def _check_settings(path: Path, where: str, settings: Any) -> None:
     for name, given in section(path, where, settings).items():
         if name in SETTINGS:
-            check_keys(path, f"{where}.{name}", section(path, f"{where}.{name}", given), SETTINGS[name].model_fields)
+            check_keys(
+                path, f"{where}.{name}", section(path, f"{where}.{name}", given), allowed=SETTINGS[name].model_fields
+            )
         elif not re.fullmatch(COMPONENT, name):
             fail(
                 path,

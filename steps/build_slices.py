@@ -18,6 +18,8 @@ from steps.materializers import SliceDatasetMaterializer
 @step(enable_cache=False, output_materializers=SliceDatasetMaterializer)
 def build_slices(cohort: Cohort, source: CohortConfig, fetch: FetchConfig, config: SliceConfig) -> SliceDataset:
     """Fetch or simulate, read, segment the lungs, crop, window, resize and label."""
-    dataset = shards.build_slices(cohort, fetch, config, source if isinstance(source, PhantomCohortConfig) else None)
+    dataset = shards.build_slices(
+        cohort, fetch, config, phantoms=source if isinstance(source, PhantomCohortConfig) else None
+    )
     draw_build(dataset)
     return dataset

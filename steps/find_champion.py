@@ -14,4 +14,4 @@ from steps.materializers import ChampionMaterializer, new_folder
 @step(enable_cache=False, output_materializers=ChampionMaterializer)
 def find_champion(generator: GeneratorPackage, utility: UtilityConfig, config: RegistryConfig) -> Champion | None:
     """Download the champion; none where there is none, or where it is this very generator."""
-    return mlflow_registry.find_champion(config, generator, utility.task, new_folder())
+    return mlflow_registry.find_champion(config, generator, utility.task, folder=new_folder())

@@ -21,5 +21,5 @@ def measure_utility(
     packages = {"synthetic": generator} | ({"champion": champion.package} if champion else {})
     if config.task == "classification":
         samplers = {name: package.sample for name, package in packages.items()}
-        return measure.measure_utility(dataset, samplers, config, generator.realness)
+        return measure.measure_utility(dataset, samplers, config, realness=generator.realness)
     return measure.measure_utility(dataset, {name: package.sample_pairs for name, package in packages.items()}, config)

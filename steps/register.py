@@ -28,7 +28,7 @@ def register(
         generator,
         scorecard,
         verdict,
-        champion,
+        champion=champion,
         data_sha256=dataset.sha256,
         code_version=f"{lungsynth.__version__}+{code.everything()[:12]}",
         config=config,

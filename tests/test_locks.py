@@ -55,7 +55,7 @@ def holder(tmp_path):
 
 
 def lock_of(folder, patience_s=30.0):
-    return alone(folder / "lock", folder, "name another folder", patience_s)
+    return alone(folder / "lock", folder, "name another folder", patience_s=patience_s)
 
 
 def test_who_has_to_wait_says_once_for_whom_and_goes_on_when_it_is_free(tmp_path, holder, caplog):

@@ -36,4 +36,4 @@ def tiny_package(name: str, folder: Path) -> GeneratorPackage:
             for parameter in generator.parameters():
                 parameter.add_(0.1 * torch.randn(parameter.shape))
     card = GeneratorCard(generator=config, window_hu=(-1350, 150))
-    return GeneratorPackage.write(folder, generator, card, discriminator)
+    return GeneratorPackage.write(folder, generator, card, discriminator=discriminator)

@@ -77,7 +77,7 @@ class BigQuerySource:
 
         with _one_line_errors(what):
             schema = self._client.get_table(name, retry=DEFAULT_RETRY.with_timeout(self._config.timeout_s)).schema
-        require_columns(table, columns, [field.name for field in schema], self._config.clinical_dataset)
+        require_columns(table, columns, [field.name for field in schema], where=self._config.clinical_dataset)
         return as_text(self._query(f"SELECT {', '.join(columns)} FROM `{name}`", what))
 
     def _query(self, sql: str, what: str) -> pa.Table:

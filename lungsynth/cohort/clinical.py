@@ -52,13 +52,13 @@ def read_clinical(table: str, columns: Sequence[str], tables: ClinicalTables) ->
     files = _local(table, tables.folder) if tables.folder is not None else _cached(table, tables)
     try:
         data = dataset(files, format="parquet")
-        require_columns(table, columns, data.schema.names, str(files[0].parent))
+        require_columns(table, columns, data.schema.names, where=str(files[0].parent))
         return as_text(data.to_table(columns=list(columns)))
     except (pa.ArrowException, OSError) as error:
         raise LungsynthError(f"cannot read the clinical table {files[0]}: {one_line(error)}; fetch it anew") from None
 
 
-def require_columns(table: str, columns: Sequence[str], present: Sequence[str], where: str) -> None:
+def require_columns(table: str, columns: Sequence[str], present: Sequence[str], *, where: str) -> None:
     """Raise an error that names the columns which the clinical table lacks, if any."""
     missing = [name for name in columns if name not in present]
     if missing:

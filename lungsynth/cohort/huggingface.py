@@ -61,7 +61,7 @@ def select_huggingface(config: HuggingFaceCohortConfig, splits: SplitConfig) -> 
         raise LungsynthError(f"{config.dataset} has no split {unknown[0]!r}, only {', '.join(parts)}")
     taken = config.splits or tuple(parts)
     images = pd.concat([_export(parts[name], config) for name in taken], ignore_index=True)
-    return cohort_of_pictures(images, [], config, splits)
+    return cohort_of_pictures(images, [], config, splits=splits)
 
 
 def _load(config: HuggingFaceCohortConfig) -> "dict[str, Dataset]":

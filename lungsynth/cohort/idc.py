@@ -62,7 +62,7 @@ def select_idc(config: IdcCohortConfig, splits: SplitConfig) -> Cohort:
         # An analysis result may hold CT too: copies of the collection's own series.
         queried = queried[(queried["modality"] != "CT") | queried["analysis_result"].isna()]
         selection.record("original CT", queried[queried["modality"] == "CT"])
-        labelled = label_series(queried, config.labels, source, config.rules.min_instances)
+        labelled = label_series(queried, config.labels, source, min_instances=config.rules.min_instances)
     for rule, left in labelled.steps:
         selection.record(rule, left)
     described = describe(labelled.images)

@@ -69,7 +69,7 @@ class Labelled:
     steps: tuple[tuple[str, pd.DataFrame], ...]
 
 
-def label_series(series: pd.DataFrame, config: LabelConfig, source: Source, min_instances: int) -> Labelled:
+def label_series(series: pd.DataFrame, config: LabelConfig, source: Source, *, min_instances: int) -> Labelled:
     """Label the CT series among `series`, which are all that the source's query gave (`SERIES_COLUMNS`).
 
     Call it before series are chosen, for two reasons. A slice number is unambiguous only if the study has no other scan
@@ -82,7 +82,7 @@ def label_series(series: pd.DataFrame, config: LabelConfig, source: Source, min_
     """
     images = series[series["modality"] == "CT"].reset_index(drop=True)
     lesions = find_lesion_segs(series, config.lesion_seg or (), min_instances)
-    clinical = _clinical(images, config.clinical, source, min_instances)
+    clinical = _clinical(images, config.clinical, source, min_instances=min_instances)
     csv = _csv_slices(images, config.slice_csv)
 
     facts = _facts(images, lesions, clinical, csv)
@@ -157,7 +157,9 @@ def find_lesion_segs(series: pd.DataFrame, names: tuple[str, ...], min_instances
     return pairs[[*series.columns, "source_series_uid"]].reset_index(drop=True)
 
 
-def _clinical(images: pd.DataFrame, config: ClinicalConfig | None, source: Source, min_instances: int) -> pd.DataFrame:
+def _clinical(
+    images: pd.DataFrame, config: ClinicalConfig | None, source: Source, *, min_instances: int
+) -> pd.DataFrame:
     """For each image the patient's status, sex and age, and number and lesion_mm of the slice with cancer, or NA."""
     columns = {
         "status": "string",
@@ -170,7 +172,7 @@ def _clinical(images: pd.DataFrame, config: ClinicalConfig | None, source: Sourc
         return pd.DataFrame(index=images.index, columns=list(columns)).astype(columns)
     cancers = read_cancers(source)
     participants = read_participants(source, cancers)
-    slices = read_cancer_slices(source, participants, cancers, config.window_days)
+    slices = read_cancer_slices(source, participants, cancers, window_days=config.window_days)
     year = pd.to_numeric(images["study_date"].str[:4], errors="coerce").astype("Int64") - FIRST_SCREEN
     table = images[["collection", "patient", "instances"]].assign(study_yr=year)
     table["patient"] = table["patient"].where(table["collection"] == "nlst")

@@ -67,7 +67,7 @@ def read_participants(source: Source, cancers: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_cancer_slices(
-    source: Source, participants: pd.DataFrame, cancers: pd.DataFrame, window_days: int
+    source: Source, participants: pd.DataFrame, cancers: pd.DataFrame, *, window_days: int
 ) -> pd.DataFrame:
     """The slices that show a cancer: patient, study_yr (0, 1, 2), instance_number, lesion_mm; at most one a screen.
 

@@ -68,7 +68,7 @@ def walk(root: Path, group: Callable[[Path], str]) -> Walk:
         path, above = folders.popleft() if folders else links.popleft()
         real, place = os.path.realpath(path), path.relative_to(root)
         if not os.path.isdir(real):  # noqa: PTH112 - Path's own raises where a link leads to what may not be read
-            _add_link(contents, path, real, group(place.parent))
+            _add_link(contents, path, real, group=group(place.parent))
         elif any(Path(one).is_relative_to(real) for one in above):
             contents.left_out[NOWHERE] += 1
         elif not contents._is_new(real, group(place)):
@@ -96,7 +96,7 @@ def is_system(name: str) -> bool:
     return name.startswith((".", "~$")) or name.casefold() in SYSTEM
 
 
-def _add_link(contents: Walk, path: Path, real: str, group: str) -> None:
+def _add_link(contents: Walk, path: Path, real: str, *, group: str) -> None:
     """A link that leads to no folder."""
     if os.path.isfile(real):  # noqa: PTH113 - as above
         contents._add(path, real, group)

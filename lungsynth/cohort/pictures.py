@@ -91,14 +91,14 @@ def select_pictures(config: PictureCohortConfig, splits: SplitConfig) -> Cohort:
             classes are left.
     """
     if config.folder:
-        return cohort_of_pictures(*pictures_in_folder(config.folder, config.classes), config, splits)
+        return cohort_of_pictures(*pictures_in_folder(config.folder, config.classes), config, splits=splits)
     assert config.table is not None  # checked by the configuration
     pictures = pictures_in_table(config.table, config.columns, patients=config.patient_pattern is None)
-    return cohort_of_pictures(pictures, [], config, splits)
+    return cohort_of_pictures(pictures, [], config, splits=splits)
 
 
 def cohort_of_pictures(
-    images: pd.DataFrame, left_before: list[tuple[str, int]], config: PictureSource, splits: SplitConfig
+    images: pd.DataFrame, left_before: list[tuple[str, int]], config: PictureSource, *, splits: SplitConfig
 ) -> Cohort:
     """The cohort of a table of images with the columns path, place, label, patient and mask.
 

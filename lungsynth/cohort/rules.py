@@ -215,7 +215,7 @@ def best_study(series: pd.DataFrame, salt: str) -> pd.DataFrame:
     return series[series["study_uid"].isin(studies.drop_duplicates("patient_key")["study_uid"])]
 
 
-def first_patients(series: pd.DataFrame, count: int, labels: tuple[str, ...], salt: str) -> pd.DataFrame:
+def first_patients(series: pd.DataFrame, count: int, labels: tuple[str, ...], *, salt: str) -> pd.DataFrame:
     """Of each of `labels` the `count` patients of the least hashes: a larger count keeps those of a smaller one."""
     patients = series.loc[series["label"].isin(labels), ["label", "patient_key"]].drop_duplicates()
     patients["hash"] = [uniform_hash("class", salt, key) for key in patients["patient_key"]]

@@ -60,7 +60,7 @@ class MappedSlices:
         places = np.cumsum([0, *(-(-(HEADER + count * pixels) // step) * step for count in rows)]).tolist()
         addresses = _reserve(places[-1] + step)
         for file, count, place in zip(files, rows, places[:-1], strict=True):
-            _map(file, addresses, place, HEADER + count * pixels)
+            _map(file, addresses, place, length=HEADER + count * pixels)
         self._slices = np.ctypeslib.as_array(addresses)[HEADER : HEADER + places[-1]].reshape(-1, size, size)
         self._slices.flags.writeable = False
         firsts = np.repeat(np.array(places[:-1], np.int64) // pixels, rows)
@@ -102,7 +102,7 @@ def _reserve(length: int) -> "ctypes.Array[ctypes.c_uint8]":
     return addresses
 
 
-def _map(file: Path, addresses: "ctypes.Array[ctypes.c_uint8]", place: int, length: int) -> None:
+def _map(file: Path, addresses: "ctypes.Array[ctypes.c_uint8]", place: int, *, length: int) -> None:
     """Map a file of `length` bytes at `place` in `addresses`."""
     try:
         descriptor = os.open(file, os.O_RDONLY)

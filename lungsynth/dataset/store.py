@@ -195,21 +195,23 @@ class SliceDataset:
         folder: Path,
         images: np.ndarray,
         table: pd.DataFrame,
+        *,
         meta: SliceMeta,
         masks: np.ndarray | None = None,
         series: pd.DataFrame | None = None,
     ) -> "SliceDataset":
         """Write a dataset of one shard into `folder`, which must be new."""
         with tempfile.TemporaryDirectory() as scratch:
-            shard = write_shard(Path(scratch) / "only", images, masks, table, series)
+            shard = write_shard(Path(scratch) / "only", images, table, masks=masks, series=series)
             return assemble(folder, [shard], meta)
 
 
 def write_shard(
     folder: Path,
     images: np.ndarray,
-    masks: np.ndarray | None,
     table: pd.DataFrame,
+    *,
+    masks: np.ndarray | None = None,
     series: pd.DataFrame | None = None,
     figures: Mapping[str, np.ndarray] | None = None,
     undelivered: Sequence[Undelivered] = (),
@@ -245,7 +247,7 @@ def write_shard(
 
 
 def assemble(
-    folder: Path, shards: Sequence[Shard], meta: SliceMeta, figures: Mapping[str, np.ndarray] | None = None
+    folder: Path, shards: Sequence[Shard], meta: SliceMeta, *, figures: Mapping[str, np.ndarray] | None = None
 ) -> SliceDataset:
     """Make one dataset of several shards, by hard links where the file system allows them.
 

@@ -95,11 +95,11 @@ def read_frames(path: Path) -> tuple[list[Frame], int]:
     _check_kind(values)
     if header.pixels_at is None:
         raise SeriesRejected(Reason.NO_PIXEL_DATA, "no pixel data")
-    layout = layout_of(values, header.transfer_syntax, header.pixels_at, header.pixel_bytes)
+    layout = layout_of(values, header.transfer_syntax, header.pixels_at, length=header.pixel_bytes)
     several = values.get("SOPClassUID") in ENHANCED or layout.frames > 1
     of_frames = list(_functional_groups(path, values)) if several else [values]
     frames = [
-        _frame(path, index, layout, frame_values)
+        _frame(path, index, layout, values=frame_values)
         for index, frame_values in enumerate(of_frames)
         if not LOCALIZERS & set(_texts(frame_values, "ImageType"))
     ]
@@ -120,7 +120,7 @@ def _check_kind(values: Values) -> None:
         raise SeriesRejected(Reason.NOT_HU, "a colour image")
 
 
-def layout_of(values: Values, transfer_syntax: str, at: int, length: int) -> PixelLayout:
+def layout_of(values: Values, transfer_syntax: str, at: int, *, length: int) -> PixelLayout:
     """The layout of an image's pixels, from its attributes and the place and length of its Pixel Data.
 
     Raises:
@@ -174,7 +174,7 @@ def _of_groups(functional_groups: Any) -> Values:
     return values
 
 
-def _frame(path: Path, index: int, layout: PixelLayout, values: Values) -> Frame:
+def _frame(path: Path, index: int, layout: PixelLayout, *, values: Values) -> Frame:
     slope, intercept = _rescale(values)
     padding = padding_of(values, layout)
     thickness = values.get("SliceThickness")

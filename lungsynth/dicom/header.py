@@ -189,7 +189,7 @@ def scan_header(data: bytes) -> Header:
         if tag in _WANTED:
             if tag == 0x00080005:
                 charset = data[start:at]
-            values[_WANTED[tag]] = _value(tag, vr, data[start:at], charset)
+            values[_WANTED[tag]] = _value(tag, vr, data[start:at], charset=charset)
 
 
 def _element(data: bytes, at: int, implicit: bool) -> tuple[int, bytes, int, int]:
@@ -225,7 +225,7 @@ def _item_end(data: bytes, at: int, implicit: bool) -> int:
 
 
 @lru_cache(maxsize=4096)  # most values are the same in all slices of a series
-def _value(tag: int, vr: bytes, value: bytes, charset: bytes) -> Any:
+def _value(tag: int, vr: bytes, value: bytes, *, charset: bytes) -> Any:
     name = vr.decode() or dictionary_VR(tag)
     # Padding is US or SS, as the pixels are; `padding_of` corrects a wrong choice.
     name = "US" if " or " in name else name

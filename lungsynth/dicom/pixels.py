@@ -19,7 +19,7 @@ _SHIFT_LIMIT = 30000
 """Intercepts below this fit into 16 bits, so that stored values can be clipped before the intercept is added."""
 
 
-def read_stored(path: Path, layout: PixelLayout, indices: Sequence[int], scratch: bytearray) -> Iterator[np.ndarray]:
+def read_stored(path: Path, layout: PixelLayout, indices: Sequence[int], *, scratch: bytearray) -> Iterator[np.ndarray]:
     """Stored values of some frames of a file, each rows×columns, writable, of the integer type that was allocated.
 
     `indices` ascend from 0. `scratch`, as long as a frame at least, may hold each until the next one is asked for: new
@@ -30,7 +30,7 @@ def read_stored(path: Path, layout: PixelLayout, indices: Sequence[int], scratch
         Exception: nearly any, where the file is corrupt.
     """
     if layout.transfer_syntax in NATIVE:
-        return _native(path, layout, indices, scratch)
+        return _native(path, layout, indices, scratch=scratch)
     if layout.transfer_syntax in (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian):
         return _parsed(path, layout, indices)
     return _compressed(path, layout, indices)
@@ -45,7 +45,9 @@ def to_hu(stored: np.ndarray, frame: Frame, out: np.ndarray) -> None:
     clipped = padding is not None and slope > 0 and padding[1] * slope + intercept <= AIR_HU
     if padding is not None and clipped and _fits(padding, frame.layout):
         padding = None  # it becomes -1024 anyway
-    padded = clean(stored, frame.layout, padding, padding is not None and among_tissue(padding, slope, intercept))
+    padded = clean(
+        stored, frame.layout, padding, only_around=padding is not None and among_tissue(padding, slope, intercept)
+    )
     if stored.itemsize == 1:
         stored = stored.astype(np.int16)
     if slope == 1 and intercept.is_integer() and abs(intercept) < _SHIFT_LIMIT and stored.itemsize == 2:
@@ -65,7 +67,7 @@ def to_hu(stored: np.ndarray, frame: Frame, out: np.ndarray) -> None:
 
 
 def clean(
-    stored: np.ndarray, layout: PixelLayout, padding: tuple[int, int] | None, only_around: bool
+    stored: np.ndarray, layout: PixelLayout, padding: tuple[int, int] | None, *, only_around: bool
 ) -> np.ndarray | None:
     """Clear the unused bits of `stored`, and return which pixels are padding (bool, Y×X); none if there is none.
 
@@ -121,7 +123,7 @@ def _dtype(layout: PixelLayout) -> np.dtype:
     return np.dtype(f"<{'i' if layout.signed else 'u'}{layout.bits_allocated // 8}")
 
 
-def _native(path: Path, layout: PixelLayout, indices: Sequence[int], scratch: bytearray) -> Iterator[np.ndarray]:
+def _native(path: Path, layout: PixelLayout, indices: Sequence[int], *, scratch: bytearray) -> Iterator[np.ndarray]:
     if layout.length == UNDEFINED:
         raise SeriesRejected(Reason.UNREADABLE, "compressed pixels, and the file does not say how")
     size = layout.rows * layout.columns * layout.bits_allocated // 8

@@ -195,7 +195,7 @@ def _hounsfield(frames: list[Frame], axes: AxialAxes) -> np.ndarray:
     for path, places in of_file.items():
         places.sort()
         try:
-            stored = read_stored(path, frames[places[0][1]].layout, [index for index, _ in places], scratch)
+            stored = read_stored(path, frames[places[0][1]].layout, [index for index, _ in places], scratch=scratch)
             for (_, z), values in zip(places, stored, strict=True):
                 to_hu(values, frames[z], out=axes.undo(hu[z]))
         except SeriesRejected as rejected:

@@ -17,7 +17,7 @@ Realness = Callable[[np.ndarray, np.ndarray], np.ndarray | None]
 `GeneratorPackage.realness` is one."""
 
 
-def draw(sampler: Sampler, labels: np.ndarray, seed: int, size: int) -> np.ndarray:
+def draw(sampler: Sampler, labels: np.ndarray, seed: int, *, size: int) -> np.ndarray:
     """Synthetic slices of these class codes, uint8 N×size×size.
 
     Raises:
@@ -26,7 +26,7 @@ def draw(sampler: Sampler, labels: np.ndarray, seed: int, size: int) -> np.ndarr
     return _fitting(sampler(labels, seed), len(labels), size)
 
 
-def draw_pairs(sampler: PairSampler, labels: np.ndarray, seed: int, size: int) -> Pairs:
+def draw_pairs(sampler: PairSampler, labels: np.ndarray, seed: int, *, size: int) -> Pairs:
     """Synthetic slices of these class codes with their masks, both uint8 N×size×size.
 
     Raises:

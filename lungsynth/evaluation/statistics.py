@@ -116,7 +116,7 @@ def patient_means(scores: np.ndarray, patients: np.ndarray) -> PatientMeans:
     return PatientMeans(np.stack([np.bincount(patients, row) for row in scores]) / np.bincount(patients))
 
 
-def resample(labels: np.ndarray, patients: np.ndarray, seeds: int, resamples: int, seed: int) -> Resamples:
+def resample(labels: np.ndarray, patients: np.ndarray, seeds: int, *, resamples: int, seed: int) -> Resamples:
     """Draw patients with replacement among those with a positive slice, and among those without; and training seeds.
 
     Strata keep the number of patients with a positive slice fixed, as a designed test set would.
@@ -205,7 +205,7 @@ def rate(hit: np.ndarray, patients: np.ndarray, weights: np.ndarray) -> np.ndarr
     return (weights @ np.bincount(patients, hit, count)) / (weights @ np.bincount(patients, minlength=count))
 
 
-def delong(candidate: np.ndarray, baseline: np.ndarray, labels: np.ndarray, patients: np.ndarray) -> Estimate:
+def delong(candidate: np.ndarray, baseline: np.ndarray, labels: np.ndarray, *, patients: np.ndarray) -> Estimate:
     """Paired ΔAUROC, mean over seeds, of scores S×N, with DeLong's variance for slices that are clustered in patients.
 
     Placement values by midranks as in Sun & Xu 2014 (doi:10.1109/LSP.2014.2337313), summed within patients as in

@@ -43,11 +43,11 @@ def ask(series: pd.DataFrame, config: FetchConfig) -> Answers:
     for endpoint in config.endpoints:
         store = ObjectStore(endpoint, config.connections)
         if left := [one for one in remote if one.uid not in there]:
-            silent = _ask(store, left, there, refused) or silent
+            silent = _ask(store, left, there, refused=refused) or silent
     return Answers(frozenset(there), {uid: why for uid, why in refused.items() if uid not in there}, silent)
 
 
-def _ask(store: ObjectStore, series: list[RemoteSeries], there: set[str], refused: dict[str, str]) -> str:
+def _ask(store: ObjectStore, series: list[RemoteSeries], there: set[str], *, refused: dict[str, str]) -> str:
     """Add one store's answers to `there` and `refused`; returns why the store does not answer, or an empty text."""
     if problem := store.probe(series[0].url):
         return f"{store.url} gives nothing: {problem}"

@@ -103,7 +103,7 @@ class Downloader:
                 if failures and time.monotonic() > deadline:
                     raise FetchFailed(FetchReason.TOO_SLOW, self._late(failures))
                 try:
-                    return store, self._attempt(series, store, arrival, patience, lock)
+                    return store, self._attempt(series, store, arrival, patience=patience, lock=lock)
                 except FetchFailed as failed:
                     failures[store] = failed
                     if failed.reason in (FetchReason.UNREACHABLE, FetchReason.STALLED):
@@ -116,7 +116,7 @@ class Downloader:
         return f"not whole after {self.policy.timeout_s:g} s: {_verdict(failures).detail}"
 
     def _attempt(
-        self, series: RemoteSeries, store: ObjectStore, arrival: "_Arrival", patience: Patience, lock: int
+        self, series: RemoteSeries, store: ObjectStore, arrival: "_Arrival", *, patience: Patience, lock: int
     ) -> str:
         """Copy the missing files; returns a note about files that were checked by size alone."""
         arrival.attempts += 1
@@ -125,7 +125,7 @@ class Downloader:
         missing = arrival.keep_whole(objects)
         if missing:
             try:
-                error = store.copy(series.url, arrival.folder, patience, lock)
+                error = store.copy(series.url, arrival.folder, patience, lock=lock)
             finally:
                 arrival.count(missing)
                 missing = arrival.keep_whole(objects)

@@ -197,7 +197,7 @@ def _download(wanted: list[RemoteSeries], there: list[RemoteSeries], config: Fet
     for thread in threads:
         thread.start()
     try:
-        yield from _results(wanted, there, jobs, results, config)
+        yield from _results(wanted, there, jobs, results=results, config=config)
     finally:
         downloader.stopped.set()
         for _ in threads:
@@ -224,6 +224,7 @@ def _results(
     wanted: list[RemoteSeries],
     there: list[RemoteSeries],
     jobs: SimpleQueue[RemoteSeries | None],
+    *,
     results: SimpleQueue[Delivery | Exception],
     config: FetchConfig,
 ) -> Iterator[Delivery]:

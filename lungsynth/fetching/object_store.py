@@ -117,7 +117,7 @@ class ObjectStore:
                 listings[url] = FetchFailed(reason, _in_one_line(error))
         return listings
 
-    def copy(self, url: str, folder: Path, patience: Patience, lock: int) -> str:
+    def copy(self, url: str, folder: Path, patience: Patience, *, lock: int) -> str:
         """Copy the objects under the prefix `url` that `folder` lacks; returns the first error.
 
         The copying process inherits the file descriptor `lock`, so that the lock holds even if this process is killed.
@@ -138,11 +138,11 @@ class ObjectStore:
         self, command: list[str], patience: Patience, folder: Path | None = None, lock: int | None = None
     ) -> tuple[str, str]:
         """Standard output and first error of s5cmd; see `_finished`."""
-        code, output, errors = self._finished(command, patience, folder, lock)
+        code, output, errors = self._finished(command, patience, folder, lock=lock)
         return output, _first_error(errors) if code else ""
 
     def _finished(
-        self, command: list[str], patience: Patience, folder: Path | None = None, lock: int | None = None
+        self, command: list[str], patience: Patience, folder: Path | None = None, *, lock: int | None = None
     ) -> tuple[int, str, str]:
         """Exit code and output of s5cmd, which is killed at the limits of `patience`; `folder` shows its progress.
 

@@ -42,7 +42,7 @@ class _Convolve(Function):
         if ctx.needs_input_grad[0]:
             by_x = _GradientByInput.apply(gradient, weight, x.detach(), ctx.padding, ctx.groups)
         if ctx.needs_input_grad[1] and not torch.is_grad_enabled():  # enabled: a pass with create_graph
-            _, by_weight, by_bias = _backward(gradient, x, weight, ctx, (False, True, ctx.biased))
+            _, by_weight, by_bias = _backward(gradient, x, weight, ctx=ctx, wanted=(False, True, ctx.biased))
         return by_x, by_weight, by_bias if ctx.biased else None, None, None
 
 
@@ -53,7 +53,7 @@ class _GradientByInput(Function):
     def forward(ctx: Any, gradient: Tensor, weight: Tensor, x: Tensor, padding: int, groups: int) -> Tensor:
         ctx.save_for_backward(gradient, weight)
         ctx.padding, ctx.groups = padding, groups
-        output: Tensor = _backward(gradient, x, weight, ctx, (True, False, False))[0]
+        output: Tensor = _backward(gradient, x, weight, ctx=ctx, wanted=(True, False, False))[0]
         return output
 
     @staticmethod
@@ -61,11 +61,11 @@ class _GradientByInput(Function):
         gradient, weight = ctx.saved_tensors
         (by_output,) = gradients
         by_gradient = F.conv2d(by_output, weight, padding=ctx.padding, groups=ctx.groups)
-        by_weight = _backward(gradient, by_output, weight, ctx, (False, True, False))[1]
+        by_weight = _backward(gradient, by_output, weight, ctx=ctx, wanted=(False, True, False))[1]
         return by_gradient, by_weight, None, None, None
 
 
-def _backward(gradient: Tensor, x: Tensor, weight: Tensor, ctx: Any, wanted: tuple[bool, bool, bool]) -> Any:
+def _backward(gradient: Tensor, x: Tensor, weight: Tensor, *, ctx: Any, wanted: tuple[bool, bool, bool]) -> Any:
     """Gradients by `x`, `weight` and bias (those that are `wanted`), given the gradient by a convolution's output."""
     pad = [ctx.padding, ctx.padding]
     return torch.ops.aten.convolution_backward(

@@ -78,7 +78,7 @@ class Generator(GeneratorNetwork):
         super().__init__()
         self.config: EdmConfig = config
         self.sigma_data = config.sigma_data
-        self.sigmas = noise_levels(config.steps, config.sigma_min, config.sigma_max, config.rho)
+        self.sigmas = noise_levels(config.steps, config.sigma_min, config.sigma_max, rho=config.rho)
         self.network = Unet(config)
 
     def forward(self, z: Tensor, labels: Tensor | None = None, rng: torch.Generator | None = None) -> Tensor:
@@ -90,7 +90,7 @@ class Generator(GeneratorNetwork):
         noise = z.view(-1, self.config.planes, size, size) * self.sigmas[0]
         return solve(lambda x, sigma: self.denoise(x, x.new_full(x.shape[:1], sigma), labels), noise, self.sigmas)
 
-    def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None, rng: torch.Generator | None = None) -> Tensor:
+    def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None, *, rng: torch.Generator | None = None) -> Tensor:
         """The expected images B×C×H×W, given `x`: images plus normal noise of standard deviation `sigma` B.
 
         D of equation 7. With `rng`, as in training, features are dropped at random.
@@ -110,7 +110,7 @@ def preconditioning(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, T
     return sigma_data**2 / total, sigma * sigma_data / total.sqrt(), 1 / total.sqrt(), sigma.log() / 4
 
 
-def noise_levels(steps: int, sigma_min: float, sigma_max: float, rho: float) -> list[float]:
+def noise_levels(steps: int, sigma_min: float, sigma_max: float, *, rho: float) -> list[float]:
     """The sampler's noise levels: `steps` levels from `sigma_max` to `sigma_min`, then 0 (equation 5)."""
     first, last = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     return [(first + step / (steps - 1) * (last - first)) ** rho for step in range(steps)] + [0.0]

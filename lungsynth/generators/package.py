@@ -195,6 +195,7 @@ class GeneratorPackage:
         folder: Path,
         generator: GeneratorNetwork,
         card: GeneratorCard,
+        *,
         discriminator: DiscriminatorNetwork | None = None,
     ) -> "GeneratorPackage":
         """Write weights and card into `folder`."""

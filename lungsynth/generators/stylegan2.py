@@ -58,7 +58,7 @@ def normalise(x: Tensor) -> Tensor:
     return x * (x.square().mean(dim=1, keepdim=True) + EPSILON).rsqrt()
 
 
-def modulated_convolution(x: Tensor, weight: Tensor, styles: Tensor, up: bool = False, gain: float = 1.0) -> Tensor:
+def modulated_convolution(x: Tensor, weight: Tensor, styles: Tensor, *, up: bool = False, gain: float = 1.0) -> Tensor:
     """`x` B×I×H×W through `weight` O×I×3×3, scaled by `styles` B×I and demodulated to the variance `gain`² (eq. 1-3).
 
     The scales act on activations before and after one convolution of the whole batch, rather than on a weight for each
@@ -114,7 +114,7 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, rng: torch.Generator | None) -> Tensor:
         """B×`width`×`side`×`side`; with `rng` the noise is new for each image, without it always the same."""
-        x = modulated_convolution(x, self.weight, self.style(w), self.up, GAIN)
+        x = modulated_convolution(x, self.weight, self.style(w), up=self.up, gain=GAIN)
         noise = self.noise
         if rng is not None:
             noise = torch.randn(len(x), *noise.shape[1:], generator=rng, device=x.device)

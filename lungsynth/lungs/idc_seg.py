@@ -118,10 +118,10 @@ def _of_label_map(seg: pydicom.Dataset, numbers: set[int], path: Path) -> Iterat
     header = read_header(path)
     if header.pixels_at is None:
         raise SeriesRejected(Reason.NO_LUNG_MASK, "no pixel data")
-    layout = layout_of(header.values, header.transfer_syntax, header.pixels_at, header.pixel_bytes)
+    layout = layout_of(header.values, header.transfer_syntax, header.pixels_at, length=header.pixel_bytes)
     frames = seg.PerFrameFunctionalGroupsSequence
     scratch = bytearray(layout.rows * layout.columns * 4)
-    for frame, values in zip(frames, read_stored(path, layout, range(layout.frames), scratch), strict=True):
+    for frame, values in zip(frames, read_stored(path, layout, range(layout.frames), scratch=scratch), strict=True):
         mask = np.isin(values, list(numbers))
         if mask.any():
             yield frame, mask.view(np.uint8)

@@ -50,7 +50,7 @@ def lungs(
     small = air.size * cell_mm[0] * cell_mm[1] < SMALL_CM2 * 100
     gas = _gas_fraction(air, means) > np.where(small, SMALL_GAS_FRACTION, GAS_FRACTION)
     airways = air.mask(_airways(links, gas & small, slice_spacing_mm))
-    cells = _fill(_largest(air, links, ~gas & (air.size > 0), cell_mm), cell_mm) & ~airways
+    cells = _fill(_largest(air, links, ~gas & (air.size > 0), cell_mm=cell_mm), cell_mm) & ~airways
     return LungMask(cells, cell_px, edges=Edges(volume_hu, threshold_hu))
 
 
@@ -89,7 +89,7 @@ def _airways(links: np.ndarray, small_gas: np.ndarray, slice_spacing_mm: float) 
     return result
 
 
-def _largest(air: Enclosed, links: np.ndarray, keep: np.ndarray, cell_mm: tuple[float, float]) -> np.ndarray:
+def _largest(air: Enclosed, links: np.ndarray, keep: np.ndarray, *, cell_mm: tuple[float, float]) -> np.ndarray:
     """The largest stack that may be a lung, and the second if it is large enough: bool Z×h×w."""
     stacks = _stacks(links, keep)
     size = np.bincount(stacks[keep], weights=air.size[keep], minlength=len(stacks))

@@ -55,7 +55,11 @@ def train_lungs(dataset: SliceDataset, config: LungTrainingConfig, folder: Path)
     pairs = [(np.asarray(dataset.images[rows]), np.asarray(masks[rows])) for rows in (train, held_out)]
     with alone(folder / ".lock", folder, "name another folder for the weights"):
         return train_unet(
-            *pairs[0], config, folder, dataset.meta.window_hu, held_out=pairs[1] if len(held_out) else None
+            *pairs[0],
+            config,
+            folder=folder,
+            window_hu=dataset.meta.window_hu,
+            held_out=pairs[1] if len(held_out) else None,
         )
 
 
@@ -63,6 +67,7 @@ def train_unet(
     images: np.ndarray,
     masks: np.ndarray,
     config: LungTrainingConfig,
+    *,
     folder: Path,
     window_hu: tuple[float, float] | None = None,
     held_out: tuple[np.ndarray, np.ndarray] | None = None,

@@ -33,7 +33,7 @@ def paint_table(hu: np.ndarray, patient: PhantomPatient, grid: Grid) -> None:
     np.add(hu, table, out=hu, where=air & (y > 0))
 
 
-def acquire(hu: np.ndarray, patient: PhantomPatient, grid: Grid, rng: np.random.Generator) -> np.ndarray:
+def acquire(hu: np.ndarray, patient: PhantomPatient, grid: Grid, *, rng: np.random.Generator) -> np.ndarray:
     """The volume (HU, Z×Y×X float32) with the blur and the noise of the patient's scanner."""
     scanner, n = patient.scanner, grid.matrix
     f = np.hypot(fft.fftfreq(n, grid.spacing_mm)[:, None], fft.rfftfreq(n, grid.spacing_mm)[None])

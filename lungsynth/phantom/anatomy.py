@@ -26,17 +26,17 @@ def volume_hu(patient: PhantomPatient) -> tuple[np.ndarray, np.ndarray]:
     grid = Grid.of(patient)
     canvas = Canvas(grid, AIR_HU)
     organs = build_organs(patient, grid, shapes)
-    paint_trunk(canvas, patient, organs, paints)
-    paint_contents(canvas, patient, organs, paints)
-    canvas.paint(np.minimum(*organs.lungs.values()), _parenchyma(patient, grid, organs, paints))
-    paint_skeleton(canvas, patient, organs, paints)
-    _paint_trees(canvas, patient, organs, branches)
-    paint_granulomas(canvas, patient, organs, speck)
+    paint_trunk(canvas, patient, organs, rng=paints)
+    paint_contents(canvas, patient, organs, rng=paints)
+    canvas.paint(np.minimum(*organs.lungs.values()), _parenchyma(patient, grid, organs, rng=paints))
+    paint_skeleton(canvas, patient, organs, rng=paints)
+    _paint_trees(canvas, patient, organs, rng=branches)
+    paint_granulomas(canvas, patient, organs, rng=speck)
     lesion = np.zeros(canvas.hu.shape, bool)
     if patient.nodule:
-        lesion = paint_nodule(canvas, patient.nodule, organs, speck)
+        lesion = paint_nodule(canvas, patient.nodule, organs, rng=speck)
     paint_table(canvas.hu, patient, grid)
-    hu = acquire(canvas.hu, patient, grid, texture)
+    hu = acquire(canvas.hu, patient, grid, rng=texture)
     if patient.scanner.circular_padding:
         pad(hu, grid)
     volume = np.rint(np.clip(hu, -2000.0, 3071.0)).astype(np.int16)
@@ -62,7 +62,7 @@ def _streams(patient: PhantomPatient) -> list[np.random.Generator]:
     return [np.random.default_rng((patient.seed, part)) for part in range(5)]
 
 
-def _parenchyma(patient: PhantomPatient, grid: Grid, organs: Organs, rng: np.random.Generator) -> np.ndarray:
+def _parenchyma(patient: PhantomPatient, grid: Grid, organs: Organs, *, rng: np.random.Generator) -> np.ndarray:
     """HU of lung tissue (coarse): denser towards the back, rarefied by emphysema towards the top."""
     s = patient.size
     _, y, z = grid.coarse
@@ -73,7 +73,7 @@ def _parenchyma(patient: PhantomPatient, grid: Grid, organs: Organs, rng: np.ran
     return np.maximum(hu - 75.0 * patient.emphysema * holes, -985.0)
 
 
-def _paint_trees(canvas: Canvas, patient: PhantomPatient, organs: Organs, rng: np.random.Generator) -> None:
-    trees = grow_trees(patient, organs, canvas.grid, rng)
+def _paint_trees(canvas: Canvas, patient: PhantomPatient, organs: Organs, *, rng: np.random.Generator) -> None:
+    trees = grow_trees(patient, organs, canvas.grid, rng=rng)
     for samples, hu in ((trees.blood, patient.blood_hu), (trees.airway_walls, 10.0), (trees.airway_lumens, -985.0)):
         canvas.blend(*deposit(samples, canvas.grid), hu)

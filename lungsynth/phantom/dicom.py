@@ -60,10 +60,10 @@ def _ct_datasets(patient: PhantomPatient, hu: np.ndarray) -> list[Dataset]:
     shared = _shared_attributes(patient)
     stored = hu.astype(np.int32) - patient.scanner.intercept_hu
     stored = stored.astype(np.int16) if patient.scanner.signed else np.clip(stored, 0, 65535).astype(np.uint16)
-    return [_ct_dataset(patient, shared, pixels, index) for index, pixels in enumerate(stored)]
+    return [_ct_dataset(patient, shared, pixels, index=index) for index, pixels in enumerate(stored)]
 
 
-def _ct_dataset(patient: PhantomPatient, shared: Dataset, pixels: np.ndarray, index: int) -> Dataset:
+def _ct_dataset(patient: PhantomPatient, shared: Dataset, pixels: np.ndarray, *, index: int) -> Dataset:
     """Instance `index`, counted from the feet."""
     scanner = patient.scanner
     corner = -(patient.matrix - 1) / 2 * patient.pixel_spacing_mm

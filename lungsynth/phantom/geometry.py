@@ -191,7 +191,7 @@ def smooth_max(a: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
     return -smooth_min(-a, -b, radius)
 
 
-def ellipsoid(grid: Grid, centre: Point, radii: Point, turn_deg: float = 0.0) -> np.ndarray:
+def ellipsoid(grid: Grid, centre: Point, radii: Point, *, turn_deg: float = 0.0) -> np.ndarray:
     """Approximate signed distance to an ellipsoid, coarse; `turn_deg` turns it about z, from x towards y."""
     x, y, z = (axis - np.float32(offset) for axis, offset in zip(grid.coarse, centre, strict=True))
     cos, sin = np.float32(np.cos(np.deg2rad(turn_deg))), np.float32(np.sin(np.deg2rad(turn_deg)))

@@ -9,7 +9,7 @@ from lungsynth.phantom.trees import spread_points
 from lungsynth.phantom.tubes import Samples, deposit, sample_segments
 
 
-def paint_nodule(canvas: Canvas, nodule: Nodule, organs: Organs, rng: np.random.Generator) -> np.ndarray:
+def paint_nodule(canvas: Canvas, nodule: Nodule, organs: Organs, *, rng: np.random.Generator) -> np.ndarray:
     """Paint the nodule and give its mask (Z×Y×X bool): the ball without the spicules, never empty."""
     grid = canvas.grid
     centre = _place(nodule, organs, grid)
@@ -32,18 +32,20 @@ def paint_nodule(canvas: Canvas, nodule: Nodule, organs: Organs, rng: np.random.
         fraction += np.clip(0.5 - (distance - edge) / (1.2 * grid.spacing_mm + 0.8), 0, 1) / len(heights.T)
     mask = np.zeros(canvas.hu.shape, bool)
     mask[box] = fraction > 0.5 * fraction.max()
-    canvas.blend(*deposit(_spicules(nodule, centre, rng, grid), grid), nodule.hu)
+    canvas.blend(*deposit(_spicules(nodule, centre, rng, grid=grid), grid), nodule.hu)
     canvas.blend(box, fraction, nodule.hu)
     return mask
 
 
-def paint_granulomas(canvas: Canvas, patient: PhantomPatient, organs: Organs, rng: np.random.Generator) -> None:
+def paint_granulomas(canvas: Canvas, patient: PhantomPatient, organs: Organs, *, rng: np.random.Generator) -> None:
     """Paint granulomas of 2 to 4 mm, some calcified, so that not every dot is a vessel or a nodule."""
     for _ in range(patient.granulomas):
-        place = spread_points(organs.lungs[SIDES[int(rng.integers(2))]], canvas.grid, 1, 6.0, rng)
+        place = spread_points(organs.lungs[SIDES[int(rng.integers(2))]], canvas.grid, 1, margin_mm=6.0, rng=rng)
         radius, hu = rng.uniform(1.0, 2.0), rng.uniform(20.0, 350.0)
         length = np.array([[0.0, 0.0, radius * 2 / 3]])  # a cylinder with the volume of the ball
-        speck = sample_segments(place - length, place + length, np.array([radius]), np.array([radius]), canvas.grid)
+        speck = sample_segments(
+            place - length, place + length, np.array([radius]), last=np.array([radius]), grid=canvas.grid
+        )
         canvas.blend(*deposit(speck, canvas.grid), hu)
 
 
@@ -60,7 +62,7 @@ def _place(nodule: Nodule, organs: Organs, grid: Grid) -> np.ndarray:
     return np.array([x[0, row[chosen], column[chosen]], y[0, row[chosen], column[chosen]], grid.z[layer]], float)
 
 
-def _spicules(nodule: Nodule, centre: np.ndarray, rng: np.random.Generator, grid: Grid) -> Samples:
+def _spicules(nodule: Nodule, centre: np.ndarray, rng: np.random.Generator, *, grid: Grid) -> Samples:
     direction = rng.normal(size=(nodule.spicules, 3)) * [1.0, 1.0, 0.7]
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     radius = nodule.diameter_mm / 2
@@ -72,5 +74,8 @@ def _spicules(nodule: Nodule, centre: np.ndarray, rng: np.random.Generator, grid
     thick, thin = np.full(nodule.spicules, 0.5 + 0.08 * radius), np.full(nodule.spicules, 0.3)
     half = (thick + thin) / 2
     return Samples.join(
-        [sample_segments(starts, middle, thick, half, grid), sample_segments(middle, ends, half, thin, grid)]
+        [
+            sample_segments(starts, middle, thick, last=half, grid=grid),
+            sample_segments(middle, ends, half, last=thin, grid=grid),
+        ]
     )

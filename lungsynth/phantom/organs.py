@@ -112,7 +112,7 @@ def build_organs(patient: PhantomPatient, grid: Grid, rng: np.random.Generator) 
     return Organs(body, cavity, dome, heart, chambers, vessels, oesophagus, lungs)
 
 
-def paint_trunk(canvas: Canvas, patient: PhantomPatient, organs: Organs, rng: np.random.Generator) -> None:
+def paint_trunk(canvas: Canvas, patient: PhantomPatient, organs: Organs, *, rng: np.random.Generator) -> None:
     """Skin, fat and the muscles of chest wall and shoulders."""
     grid, s = canvas.grid, patient.size
     x, y, z = grid.coarse
@@ -134,7 +134,7 @@ def paint_trunk(canvas: Canvas, patient: PhantomPatient, organs: Organs, rng: np
     canvas.paint(np.maximum(streaks, 9.0 - organs.cavity), FAT_HU, softness_mm=2.0)
 
 
-def paint_contents(canvas: Canvas, patient: PhantomPatient, organs: Organs, rng: np.random.Generator) -> None:
+def paint_contents(canvas: Canvas, patient: PhantomPatient, organs: Organs, *, rng: np.random.Generator) -> None:
     """Paint the cavity's contents besides the lungs: mediastinal fat, heart, great vessels, upper abdomen."""
     grid, s = canvas.grid, patient.size
     contrast = patient.blood_hu > 60
@@ -150,7 +150,9 @@ def paint_contents(canvas: Canvas, patient: PhantomPatient, organs: Organs, rng:
     liver = smooth_max(inside, liver, 8.0)
     stomach = smooth_max(inside, ellipsoid(grid, (62 * s, -24 * s, drop - 150 * s), (66 * s, 70 * s, 70 * s)), 6.0)
     stomach = np.maximum(stomach, 6.0 - liver)
-    spleen = smooth_max(inside, ellipsoid(grid, (88 * s, 42 * s, drop - 140 * s), (34 * s, 46 * s, 50 * s), 25), 6.0)
+    spleen = smooth_max(
+        inside, ellipsoid(grid, (88 * s, 42 * s, drop - 140 * s), (34 * s, 46 * s, 50 * s), turn_deg=25), 6.0
+    )
     canvas.paint(liver, 105.0 if contrast else 58.0)
     canvas.paint(np.maximum(spleen, 4.0 - stomach), 115.0 if contrast else 50.0)
     canvas.paint(stomach, 36.0 + 8.0 * grid.lattice_noise(rng, 14.0))
@@ -174,7 +176,7 @@ def _erector(side: int, y: float, s: float) -> list[Point]:
     return [(side * 27 * s, y, -300.0), (side * 24 * s, y + 4.0, 200.0)]
 
 
-def _superellipse(x: np.ndarray, y: np.ndarray, breadth: np.ndarray, depth: np.ndarray, power: float) -> np.ndarray:
+def _superellipse(x: np.ndarray, y: np.ndarray, breadth: np.ndarray, *, depth: np.ndarray, power: float) -> np.ndarray:
     """Distance along the ray from the centre."""
     level = ((np.abs(x) / breadth) ** power + (np.abs(y) / depth) ** power + 1e-6) ** (1 / power)
     result: np.ndarray = np.hypot(x, y) * (1 - 1 / level)
@@ -186,7 +188,7 @@ def _cavity(patient: PhantomPatient, grid: Grid) -> np.ndarray:
     s = patient.size
     breadth = 128.0 * s * patient.width * profile(grid.z, _BREADTH, s)
     depth = 88.0 * s * patient.depth * profile(grid.z, _DEPTH, s)
-    return _superellipse(x, y - cavity_shift(patient, grid.z), breadth, depth, 2.35)
+    return _superellipse(x, y - cavity_shift(patient, grid.z), breadth, depth=depth, power=2.35)
 
 
 def _body(patient: PhantomPatient, grid: Grid, cavity: np.ndarray) -> np.ndarray:
@@ -194,13 +196,15 @@ def _body(patient: PhantomPatient, grid: Grid, cavity: np.ndarray) -> np.ndarray
     s, fat = patient.size, patient.fat_mm
     breadth = s * patient.width * profile(grid.z, _TRUNK_BREADTH, s) + 0.8 * fat
     depth = s * patient.depth * profile(grid.z, _TRUNK_DEPTH, s) + 0.8 * fat
-    body = _superellipse(x, y - 10.0 * s, breadth, depth, 2.5)
+    body = _superellipse(x, y - 10.0 * s, breadth, depth=depth, power=2.5)
     body = smooth_min(body, cavity - 21.0 * s - 0.8 * fat, 20.0)
     if patient.sex == "F":
         size = 0.8 + 0.03 * fat
         for side in SIDES:
             front = (side * 78 * s, -88 * s * patient.depth - 0.5 * fat, -48 * s)
-            body = smooth_min(body, ellipsoid(grid, front, (62 * s * size, 34 * size, 58 * s * size), side * 18), 24.0)
+            body = smooth_min(
+                body, ellipsoid(grid, front, (62 * s * size, 34 * size, 58 * s * size), turn_deg=side * 18), 24.0
+            )
     return smooth_max(body, y - back_mm(patient), 26.0)
 
 

@@ -10,7 +10,7 @@ from lungsynth.phantom.tubes import Samples, deposit, sample_chain, sample_sheet
 CORTEX_HU, MARROW_HU, CARTILAGE_HU, DISC_HU, CORD_HU = 620.0, 190.0, 115.0, 85.0, 38.0
 
 
-def paint_skeleton(canvas: Canvas, patient: PhantomPatient, organs: Organs, rng: np.random.Generator) -> None:
+def paint_skeleton(canvas: Canvas, patient: PhantomPatient, organs: Organs, *, rng: np.random.Generator) -> None:
     """All bones, over what is painted already."""
     _paint_ribs(canvas, patient, organs)
     _paint_sternum(canvas, patient)

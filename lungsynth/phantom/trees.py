@@ -36,7 +36,7 @@ class Tree:
         child, parent = np.arange(1, len(self.nodes)), self.parents[1:]
         # A branch has one radius along its length, so that it does not swell at its fork.
         radii = self.radii[child] + extra_mm
-        return sample_segments(self.nodes[parent], self.nodes[child], radii, radii, grid)
+        return sample_segments(self.nodes[parent], self.nodes[child], radii, last=radii, grid=grid)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Trees:
     airway_lumens: Samples
 
 
-def grow_trees(patient: PhantomPatient, organs: Organs, grid: Grid, rng: np.random.Generator) -> Trees:
+def grow_trees(patient: PhantomPatient, organs: Organs, grid: Grid, *, rng: np.random.Generator) -> Trees:
     """The trees of both lungs, with trachea and main bronchi."""
     s = patient.size
     fit = np.array([s * patient.width, s * patient.depth, s])
@@ -60,16 +60,23 @@ def grow_trees(patient: PhantomPatient, organs: Organs, grid: Grid, rng: np.rand
         stem, stem_radii = np.array(_BRONCHI[side]) * fit, np.array([7.4, 6.6, 5.6]) * s
         walls.append(sample_chain(stem, stem_radii + 1.4, grid))
         lumens.append(sample_chain(stem, stem_radii, grid))
-        airway = _grow(stem[-2:], spread_points(lung, grid, 26, 12.0, rng), 0.85, 5.4 * s)
+        airway = _grow(stem[-2:], spread_points(lung, grid, 26, margin_mm=12.0, rng=rng), 0.85, root_mm=5.4 * s)
         walls.append(airway.samples(grid, extra_mm=0.55))
         lumens.append(airway.samples(grid))
         for roots, count in ((_ARTERY_ROOTS, 360), (_VEIN_ROOTS, 280)):
-            tree = _grow(np.array(roots[side]) * fit, spread_points(lung, grid, count, 3.0, rng), 0.66, 7.5 * s)
+            tree = _grow(
+                np.array(roots[side]) * fit,
+                spread_points(lung, grid, count, margin_mm=3.0, rng=rng),
+                0.66,
+                root_mm=7.5 * s,
+            )
             blood.append(tree.samples(grid))
     return Trees(Samples.join(blood), Samples.join(walls), Samples.join(lumens))
 
 
-def spread_points(lung: np.ndarray, grid: Grid, count: int, margin_mm: float, rng: np.random.Generator) -> np.ndarray:
+def spread_points(
+    lung: np.ndarray, grid: Grid, count: int, *, margin_mm: float, rng: np.random.Generator
+) -> np.ndarray:
     """Points (count×3, mm, body frame) at random in a lung, at least about `margin_mm` from its surface."""
     z, row, column = np.nonzero(lung < -margin_mm)
     chosen = rng.integers(len(z), size=count)
@@ -79,7 +86,7 @@ def spread_points(lung: np.ndarray, grid: Grid, count: int, margin_mm: float, rn
     return np.stack(places, axis=1) + jitter
 
 
-def _grow(root: np.ndarray, targets: np.ndarray, tip_mm: float, root_mm: float) -> Tree:
+def _grow(root: np.ndarray, targets: np.ndarray, tip_mm: float, *, root_mm: float) -> Tree:
     """Grow from the segment `root` (2×3) to all targets; radii run from `tip_mm` to at most `root_mm`."""
     order = np.argsort(np.linalg.norm(targets - root[-1], axis=1))
     nodes = np.empty((2 + 12 * len(targets), 3))

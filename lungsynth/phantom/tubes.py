@@ -28,10 +28,12 @@ class Samples:
 
 def sample_chain(points: np.ndarray, radii: np.ndarray, grid: Grid) -> Samples:
     """Samples of a tapering tube along a chain of points (N×3, mm) with radii (N, mm)."""
-    return sample_segments(points[:-1], points[1:], radii[:-1], radii[1:], grid)
+    return sample_segments(points[:-1], points[1:], radii[:-1], last=radii[1:], grid=grid)
 
 
-def sample_segments(starts: np.ndarray, ends: np.ndarray, first: np.ndarray, last: np.ndarray, grid: Grid) -> Samples:
+def sample_segments(
+    starts: np.ndarray, ends: np.ndarray, first: np.ndarray, *, last: np.ndarray, grid: Grid
+) -> Samples:
     """Samples of many tapering tubes (starts and ends N×3, radii N, mm), without those far from all slices."""
     step = 0.6 * grid.spacing_mm
     lengths = np.linalg.norm(ends - starts, axis=1)

@@ -31,7 +31,7 @@ class Picture(NamedTuple):
     notes: list[str]
 
 
-def by_percentiles(values: np.ndarray, counted: np.ndarray | None, notes: list[str], why: str = "") -> np.ndarray:
+def by_percentiles(values: np.ndarray, counted: np.ndarray | None, notes: list[str], *, why: str = "") -> np.ndarray:
     """Values (Y×X) scaled to 0 to 255 by `PERCENTILES` of those `counted` (bool, Y×X; none: all)."""
     sample = values if counted is None else values[counted]
     if not sample.size:

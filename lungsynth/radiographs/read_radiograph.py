@@ -85,12 +85,12 @@ def _colours(path: Path, notes: list[str]) -> np.ndarray:
 def _grey(path: Path, header: Header, dataset: Dataset, notes: list[str]) -> np.ndarray:
     """Grey values, 0 to 255; padding around the image is black, even in inverted images."""
     assert header.pixels_at is not None  # as checked
-    layout = layout_of(header.values, header.transfer_syntax, header.pixels_at, header.pixel_bytes)
-    stored = next(read_stored(path, layout, [0], bytearray(layout.rows * layout.columns * 4)))
+    layout = layout_of(header.values, header.transfer_syntax, header.pixels_at, length=header.pixel_bytes)
+    stored = next(read_stored(path, layout, [0], scratch=bytearray(layout.rows * layout.columns * 4)))
     padded = clean(stored, layout, padding_of(header.values, layout), only_around=True)
     counted = None if padded is None else ~padded
     values = _modality_values(stored, dataset, notes)
-    grey = _in_window(values, counted, dataset, notes)
+    grey = _in_window(values, counted, dataset, notes=notes)
     if grey is None and layout.bits_stored <= 8:
         least = -(1 << layout.bits_stored - 1) if layout.signed else 0
         ends = np.array([least, least + (1 << layout.bits_stored) - 1], dtype=stored.dtype)
@@ -132,7 +132,9 @@ def _looked_up(values: np.ndarray, lut: Dataset, dataset: Dataset) -> np.ndarray
     return result
 
 
-def _in_window(values: np.ndarray, counted: np.ndarray | None, dataset: Dataset, notes: list[str]) -> np.ndarray | None:
+def _in_window(
+    values: np.ndarray, counted: np.ndarray | None, dataset: Dataset, *, notes: list[str]
+) -> np.ndarray | None:
     """Grey values by the first of the file's VOI LUTs and windows in which the image shows anything; none: by none."""
     if dataset.get("VOILUTSequence"):
         bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
@@ -140,10 +142,10 @@ def _in_window(values: np.ndarray, counted: np.ndarray | None, dataset: Dataset,
         if _differ(grey := scaled(looked_up, 0, 2**bits - 1), counted):
             return grey
         if np.ptp(looked_up if counted is None else looked_up[counted]):
-            return by_percentiles(looked_up, counted, notes, "its VOI LUT has less bits than it says: ")
+            return by_percentiles(looked_up, counted, notes, why="its VOI LUT has less bits than it says: ")
     function = str(dataset.get("VOILUTFunction", "LINEAR"))
     for number, (centre, width) in enumerate(windows := list(_windows(dataset, function)), start=1):
-        if _differ(grey := _windowed(values, centre, width, function), counted):
+        if _differ(grey := _windowed(values, centre, width, function=function), counted):
             if number > 1:
                 notes.append(f"its window {number} of {len(windows)}, as those before show nothing")
             return grey
@@ -172,7 +174,7 @@ def _windows(dataset: Dataset, function: str) -> Iterator[tuple[float, float]]:
                 yield pair
 
 
-def _windowed(values: np.ndarray, centre: float, width: float, function: str) -> np.ndarray:
+def _windowed(values: np.ndarray, centre: float, width: float, *, function: str) -> np.ndarray:
     """PS3.3 C.11.2.1.2 and C.11.2.1.3."""
     if function == "SIGMOID":
         return (255 / (1 + np.exp(-4 * (values - centre) / width))).astype(np.float32)

@@ -43,7 +43,7 @@ def read_tiff(content: bytes, notes: list[str]) -> Raster | None:
     samples = page.samplesperpixel
     shape = page.imagelength, page.imagewidth
     pixels = np.moveaxis(pixels.reshape(samples, *shape), 0, 2) if page.planarconfig == 2 else pixels
-    return _raster(page, turned(pixels.reshape(*shape, samples), orientation), orientation, notes)
+    return _raster(page, turned(pixels.reshape(*shape, samples), orientation), orientation, notes=notes)
 
 
 def _needs_care(page: TiffPage) -> bool:
@@ -79,7 +79,7 @@ def _check(page: TiffPage, size: int) -> None:
         raise SeriesRejected(Reason.UNREADABLE, "damaged: a TIFF that is cut short")
 
 
-def _raster(page: TiffPage, pixels: np.ndarray, orientation: int, notes: list[str]) -> Raster:
+def _raster(page: TiffPage, pixels: np.ndarray, orientation: int, *, notes: list[str]) -> Raster:
     """`pixels` are Y×X×samples."""
     count = COLOURS[page.photometric]
     if pixels.shape[2] < count:

@@ -72,11 +72,11 @@ def check_champion(config: RegistryConfig, planned: GeneratorCard, task: TaskNam
             return
         uri = f"{package_uri(holder)}/generator.json"
         card = GeneratorPackage(Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder)).parent).card
-        _check_comparable(version_name(holder, config), card, planned, task)
+        _check_comparable(version_name(holder, config), card, planned, task=task)
 
 
 def find_champion(
-    config: RegistryConfig, challenger: GeneratorPackage, task: TaskName, folder: Path
+    config: RegistryConfig, challenger: GeneratorPackage, task: TaskName, *, folder: Path
 ) -> Champion | None:
     """Download the package of the champion that `challenger` has to beat into `folder`.
 
@@ -99,7 +99,7 @@ def find_champion(
         package = GeneratorPackage(Path(mlflow.artifacts.download_artifacts(package_uri(holder), dst_path=str(folder))))
     if package.sha256 != holder.tags["weights_sha256"]:
         raise LungsynthError(f"the package of {name} does not match its tag weights_sha256: register it anew")
-    _check_comparable(name, package.card, challenger.card, task)
+    _check_comparable(name, package.card, challenger.card, task=task)
     return Champion(int(holder.version), package)
 
 
@@ -107,8 +107,8 @@ def register(
     package: GeneratorPackage,
     scorecard: Scorecard,
     verdict: Verdict,
-    champion: Champion | None,
     *,
+    champion: Champion | None,
     data_sha256: str,
     code_version: str,
     config: RegistryConfig,
@@ -142,8 +142,8 @@ def register(
         mlflow.log_metrics(metrics)
         version, alias, message = None, None, f"{config.model_name}: no version was registered ({verdict.outcome})"
         if verdict.outcome == "promote":
-            version = _existing_version(client, tags, config) or _new_version(package, metrics, tags, config)
-            alias, message = _give_alias(client, version, champion, config)
+            version = _existing_version(client, tags, config) or _new_version(package, metrics, tags, config=config)
+            alias, message = _give_alias(client, version, champion, config=config)
         return Registration(
             tracking_uri=shown(mlflow.get_tracking_uri()),
             run_id=run_id,
@@ -173,7 +173,7 @@ def _run(client: MlflowClient, name: str, tags: dict[str, str], config: Registry
         yield run.info.run_id
 
 
-def _check_comparable(champion: str, theirs: GeneratorCard, ours: GeneratorCard, task: TaskName) -> None:
+def _check_comparable(champion: str, theirs: GeneratorCard, ours: GeneratorCard, *, task: TaskName) -> None:
     remedy = "set another registry.model_name"
     for one, other in zip(_drawn(theirs), _drawn(ours), strict=True):
         if one != other:
@@ -204,7 +204,7 @@ def _existing_version(client: MlflowClient, tags: dict[str, str], config: Regist
 
 
 def _new_version(
-    package: GeneratorPackage, metrics: dict[str, float], tags: dict[str, str], config: RegistryConfig
+    package: GeneratorPackage, metrics: dict[str, float], tags: dict[str, str], *, config: RegistryConfig
 ) -> int:
     """Log the model and its metrics to the active run, and register it; MLflow writes version and tags in one step."""
     model_id = log_generator(package).model_id
@@ -213,7 +213,7 @@ def _new_version(
 
 
 def _give_alias(
-    client: MlflowClient, version: int, champion: Champion | None, config: RegistryConfig
+    client: MlflowClient, version: int, champion: Champion | None, *, config: RegistryConfig
 ) -> tuple[str | None, str]:
     """Point the alias to `version`, unless another version is better; see `settle`.
 

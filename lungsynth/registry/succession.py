@@ -11,7 +11,7 @@ ROUNDS = 20
 """Most attempts; an attempt is repeated when another run changed the alias meanwhile."""
 
 
-def settle(client: MlflowClient, name: str, alias: str, mine: int | None = None) -> ModelVersion | None:
+def settle(client: MlflowClient, name: str, alias: str, *, mine: int | None = None) -> ModelVersion | None:
     """Point the alias to the best version, and return the version that holds it afterwards.
 
     MLflow has no compare-and-set. But the tags of a version never change: which version it had to beat

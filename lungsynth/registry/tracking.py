@@ -62,7 +62,7 @@ def _send_all(lines: "SimpleQueue[Row | str]", config: RegistryConfig, key: str,
             waiting.append(lines.get())
         try:
             client = MlflowClient(answering(config.tracking_uri))
-            run_id = run_id or _run_of(client, config, key, params)
+            run_id = run_id or _run_of(client, config, key, params=params)
             while waiting:
                 _send(client, run_id, waiting[0])
                 if isinstance(waiting.pop(0), str):
@@ -81,7 +81,7 @@ def _send(client: MlflowClient, run_id: str, line: Row | str) -> None:
         client.log_batch(run_id, [Metric(name, value, now, shown) for name, value in line.items()])
 
 
-def _run_of(client: MlflowClient, config: RegistryConfig, key: str, params: Mapping[str, object]) -> str:
+def _run_of(client: MlflowClient, config: RegistryConfig, key: str, *, params: Mapping[str, object]) -> str:
     """Id of the newest unfinished run of this training, or of a new run."""
     experiment = experiment_of(client, config)
     found = client.search_runs([experiment], f"tags.{TAG} = '{key}' and attributes.status != 'FINISHED'", max_results=1)

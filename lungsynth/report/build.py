@@ -42,7 +42,8 @@ def draw_build(dataset: SliceDataset) -> None:
     images, outlines = (arrays.get(name, np.empty((0, TILE, TILE), bool)) for name in ("images", "outlines"))
     patients = len(np.unique(arrays["patient"])) if "patient" in arrays else None
     _save(
-        contact_sheet(images, outlines, captions.tolist(), len(dataset.table), patients), folder / "contact_sheet.png"
+        contact_sheet(images, outlines, captions.tolist(), slices=len(dataset.table), patients=patients),
+        folder / "contact_sheet.png",
     )
     rejected = dict(zip(arrays.get("rejected_uids", ()), arrays.get("rejected", ()), strict=True))
     _save(rejected_sheet(dataset.series, rejected), folder / "rejected.png")
@@ -57,7 +58,7 @@ def _save(sheet: Image.Image, path: Path) -> None:
 
 
 def contact_sheet(
-    previews: np.ndarray, outlines: np.ndarray, captions: Sequence[str], slices: int, patients: int | None = None
+    previews: np.ndarray, outlines: np.ndarray, captions: Sequence[str], *, slices: int, patients: int | None = None
 ) -> Image.Image:
     """Some of `slices` slices, outlined by the lung mask, and their captions: uint8 K×P×P, bool K×P×P, K texts."""
     tiles = [_outlined(preview, outline) for preview, outline in zip(previews, outlines, strict=True)]
@@ -89,8 +90,10 @@ def histograms(slices: pd.DataFrame, hu_histograms: Mapping[str, np.ndarray], pa
     FigureCanvasAgg(figure)
     spacing, thickness, hu = figure.subplots(1, 3)
     scans = slices.drop_duplicates("series_uid")
-    _series_histogram(spacing, scans, "pixel_mm", np.arange(0.3, 1.2001, 0.05), "pixel spacing of the scan, mm")
-    _series_histogram(thickness, scans, "thickness_mm", np.arange(0, 10.001, 0.5), "slice thickness, mm")
+    _series_histogram(
+        spacing, scans, "pixel_mm", edges=np.arange(0.3, 1.2001, 0.05), label="pixel spacing of the scan, mm"
+    )
+    _series_histogram(thickness, scans, "thickness_mm", edges=np.arange(0, 10.001, 0.5), label="slice thickness, mm")
     for split in SPLITS:
         if split in hu_histograms and (total := hu_histograms[split].sum()):
             share = hu_histograms[split] / total
@@ -101,7 +104,7 @@ def histograms(slices: pd.DataFrame, hu_histograms: Mapping[str, np.ndarray], pa
         figure.savefig(part, format="png")
 
 
-def _series_histogram(axes: Axes, scans: pd.DataFrame, column: str, edges: np.ndarray, label: str) -> None:
+def _series_histogram(axes: Axes, scans: pd.DataFrame, column: str, *, edges: np.ndarray, label: str) -> None:
     # Values beyond the edges count in the outermost bins.
     parts = {split: scans.loc[scans["split"] == split, column].dropna().clip(edges[0], edges[-1]) for split in SPLITS}
     axes.hist(

@@ -31,6 +31,7 @@ def summary_table(
     dataset: SliceDataset,
     package: GeneratorPackage,
     scorecard: Scorecard,
+    *,
     verdict: Verdict,
     registration: Registration,
     report: Path,

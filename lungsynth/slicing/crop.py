@@ -32,8 +32,8 @@ class Crop:
 
     def lung_fractions(self, cells: np.ndarray, cell_px: tuple[int, int]) -> np.ndarray:
         """Fraction of the crop that is lung in each slice of a mask (bool Z×h×w) with such cells: float64 Z."""
-        rows, down = _overlap(self.top, self.height, cell_px[0], cells.shape[1])
-        columns, across = _overlap(self.left, self.width, cell_px[1], cells.shape[2])
+        rows, down = _overlap(self.top, self.height, cell_px[0], count=cells.shape[1])
+        columns, across = _overlap(self.left, self.width, cell_px[1], count=cells.shape[2])
         areas = cells[:, rows, columns].astype(np.float32) @ across @ down
         result: np.ndarray = areas.astype(np.float64) / (self.height * self.width)
         return result
@@ -66,8 +66,8 @@ def lung_patch(
     volume: Volume,
     lungs: LungMask,
     index: int,
-    lesions: Sequence[Lesion],
     *,
+    lesions: Sequence[Lesion],
     patch_mm: float,
     margin_mm: float,
     min_lung_fraction: float,
@@ -99,7 +99,7 @@ def lung_patch(
     return Crop.around((row * rows, column * columns), patch_mm, volume.spacing_mm)
 
 
-def _overlap(start: int, length: int, cell: int, count: int) -> tuple[slice, np.ndarray]:
+def _overlap(start: int, length: int, cell: int, *, count: int) -> tuple[slice, np.ndarray]:
     """Which of `count` cells of `cell` pixels overlap the span of `length` pixels, and how many: float32."""
     shared = np.diff(np.clip(np.arange(count + 1) * cell, start, start + length)).astype(np.float32)
     touched = np.flatnonzero(shared)

@@ -74,10 +74,16 @@ def slices_of_image(job: SeriesJob, config: SliceConfig, classes: tuple[str, ...
     return SeriesSlices(
         images=_resized(picture.grey, square, config.size)[None],
         masks=masks,
-        table=_table(job, picture, label, lung_fraction, picture.pixel_mm * square.side / config.size),
+        table=_table(
+            job, picture, label, lung_fraction=lung_fraction, spacing_mm=picture.pixel_mm * square.side / config.size
+        ),
         notes=tuple(picture.notes),
         hu_histogram=np.zeros(len(HU_BINS) - 1, np.int64),
-        previews=[_preview(picture.grey, mask, square, f"{label}, {job.split}\n{shape[1]}×{shape[0]} pixels", label)],
+        previews=[
+            _preview(
+                picture.grey, mask, square, caption=f"{label}, {job.split}\n{shape[1]}×{shape[0]} pixels", label=label
+            )
+        ],
     )
 
 
@@ -120,7 +126,7 @@ def _label(job: SeriesJob, classes: tuple[str, ...]) -> str:
     return label
 
 
-def _table(job: SeriesJob, picture: Picture, label: str, lung_fraction: float, spacing_mm: float) -> pd.DataFrame:
+def _table(job: SeriesJob, picture: Picture, label: str, *, lung_fraction: float, spacing_mm: float) -> pd.DataFrame:
     row = {
         "patient": job.patient_key,
         "series_uid": job.series_uid,
@@ -136,7 +142,7 @@ def _table(job: SeriesJob, picture: Picture, label: str, lung_fraction: float, s
     return pd.DataFrame([row]).reindex(columns=list(COLUMNS)).astype(COLUMNS)
 
 
-def _preview(grey: np.ndarray, mask: np.ndarray | None, square: Square, caption: str, label: str) -> Preview:
+def _preview(grey: np.ndarray, mask: np.ndarray | None, square: Square, *, caption: str, label: str) -> Preview:
     shown = np.zeros((PREVIEW, PREVIEW), bool) if mask is None else _nearest(mask, grey.shape, square, PREVIEW)
     return Preview(_resized(grey, square, PREVIEW), outline(shown.view(np.uint8)), caption, label)
 

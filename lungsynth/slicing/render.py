@@ -9,14 +9,14 @@ from lungsynth.dicom.frames import AIR_HU
 from lungsynth.slicing.crop import Crop
 
 
-def render(hu: np.ndarray, crop: Crop, size: int, window_hu: tuple[float, float]) -> np.ndarray:
+def render(hu: np.ndarray, crop: Crop, size: int, *, window_hu: tuple[float, float]) -> np.ndarray:
     """Resample the crop of a slice (int16 Y×X, HU), then window it: uint8 size×size.
 
     HU are averaged before they are windowed, as a scanner with larger pixels would do: HU are linear in attenuation.
     Windowing first would average clipped values, and so darken thin bone and calcification.
     """
     low, high = window_hu
-    averaged = np.maximum(resample(hu, crop, size, AIR_HU), np.int16(math.floor(low)))
+    averaged = np.maximum(resample(hu, crop, size, outside=AIR_HU), np.int16(math.floor(low)))
     scale = 255 / (high - low)
     result: np.ndarray = cv2.convertScaleAbs(averaged, alpha=scale, beta=-low * scale)
     return result
@@ -24,7 +24,7 @@ def render(hu: np.ndarray, crop: Crop, size: int, window_hu: tuple[float, float]
 
 def render_mask(mask: np.ndarray, crop: Crop, size: int) -> np.ndarray:
     """The crop of a mask (bool Y×X): uint8 size×size, 1 where the mask covers at least half of a pixel, else 0."""
-    covered = resample(mask.view(np.uint8) * np.int16(256), crop, size, 0)
+    covered = resample(mask.view(np.uint8) * np.int16(256), crop, size, outside=0)
     return (covered >= 128).view(np.uint8)
 
 
@@ -33,7 +33,7 @@ def outline(mask: np.ndarray) -> np.ndarray:
     return (mask > cv2.erode(mask, np.ones((3, 3), np.uint8), borderValue=0)).astype(bool)
 
 
-def resample(plane: np.ndarray, crop: Crop, size: int, outside: int) -> np.ndarray:
+def resample(plane: np.ndarray, crop: Crop, size: int, *, outside: int) -> np.ndarray:
     """Resample the crop of `plane` (int16 Y×X) to size×size; `outside` lies beyond the image.
 
     An output pixel is the mean of n×n bilinear samples spread evenly over it, with n so large that no pixel of the scan

@@ -65,6 +65,7 @@ def build_shard(
     part: Cohort,
     fetch: FetchConfig,
     config: SliceConfig,
+    *,
     phantoms: PhantomCohortConfig | None = None,
     journal: Path | None = None,
     arrived: Set[str] = frozenset(),
@@ -85,13 +86,14 @@ def build_shard(
         there = find_shard(part, config)
         if there and not there.lacks(arrived):
             return there
-        return _build(part, fetch, config, phantoms, journal, there.shard if there else None)
+        return _build(part, fetch, config, phantoms=phantoms, journal=journal, before=there.shard if there else None)
 
 
 def _build(
     part: Cohort,
     fetch: FetchConfig,
     config: SliceConfig,
+    *,
     phantoms: PhantomCohortConfig | None,
     journal: Path | None,
     before: Shard | None,
@@ -263,7 +265,15 @@ class _Work:
             masks = None if masks is None else masks[kept]
         folder = _next(before.folder) if before else _folder(self.part, self.config)
         figures = figures_of(self.slices, self.rejected, self.part.images)
-        return write_shard(folder, images, masks, table, self._fates(table), figures, tuple(self.undelivered.values()))
+        return write_shard(
+            folder,
+            images,
+            table,
+            masks=masks,
+            series=self._fates(table),
+            figures=figures,
+            undelivered=tuple(self.undelivered.values()),
+        )
 
     def _fates(self, table: pd.DataFrame) -> pd.DataFrame:
         counts = table["series_uid"].value_counts()

@@ -38,7 +38,7 @@ def shard_count(cohort: Cohort, config: SliceConfig) -> int:
 
 
 def build_slices(
-    cohort: Cohort, fetch: FetchConfig, config: SliceConfig, phantoms: PhantomCohortConfig | None = None
+    cohort: Cohort, fetch: FetchConfig, config: SliceConfig, *, phantoms: PhantomCohortConfig | None = None
 ) -> SliceDataset:
     """The slices of the whole cohort, as a dataset under `config.root`; shards that lie there already are used.
 
@@ -57,9 +57,9 @@ def build_slices(
         with writing(config.root):
             (config.root / "shards").mkdir(parents=True, exist_ok=True)
         with alone(config.root / f".{_key(parts, meta)}.lock", config.root, "set slices.root to another folder"):
-            there = list(_build_all(parts, fetch, config, phantoms, arrived))
+            there = list(_build_all(parts, fetch, config, phantoms=phantoms, arrived=arrived))
             _log(there, cohort)
-            _assemble(there, meta, config, cohort)
+            _assemble(there, meta, config, cohort=cohort)
     else:
         _log(there, cohort)
     folder = _dataset_folder(there, meta, config)
@@ -82,21 +82,21 @@ def _dataset_folder(built: list[BuiltShard], meta: SliceMeta, config: SliceConfi
     return config.root / "datasets" / combine([repr(meta), *shards])[:16]
 
 
-def _assemble(built: list[BuiltShard], meta: SliceMeta, config: SliceConfig, cohort: Cohort) -> None:
+def _assemble(built: list[BuiltShard], meta: SliceMeta, config: SliceConfig, *, cohort: Cohort) -> None:
     """Make a dataset of the shards, unless it exists."""
     folder, shards = _dataset_folder(built, meta, config), [one.shard for one in _sorted(built)]
     if not folder.exists():
         _check_classes(shards, cohort)
         with writing(config.root):
-            assemble(folder, shards, meta, merged_figures(shards))
+            assemble(folder, shards, meta, figures=merged_figures(shards))
 
 
 def build_some(
     cohort: Cohort,
     fetch: FetchConfig,
     config: SliceConfig,
-    phantoms: PhantomCohortConfig | None = None,
     *,
+    phantoms: PhantomCohortConfig | None = None,
     index: int,
     count: int | None = None,
 ) -> None:
@@ -114,7 +114,7 @@ def build_some(
     for number, part in zip(numbers, cohort.shards(shards, numbers), strict=True):
         if len(part.images):
             _, arrived = _asked_again([part], fetch, config)
-            built = build_shard(part, fetch, config, phantoms, arrived=arrived)
+            built = build_shard(part, fetch, config, phantoms=phantoms, arrived=arrived)
             there = ", was there already" if built.reused else ""
             counts = (built.shard.rows, built.series, built.rejected, there)
             log.info("shard %d of %d: %d slices of %d series, %d rejected%s", number, shards, *counts)
@@ -128,6 +128,7 @@ def _build_all(
     parts: list[Cohort],
     fetch: FetchConfig,
     config: SliceConfig,
+    *,
     phantoms: PhantomCohortConfig | None,
     arrived: frozenset[str],
 ) -> Iterator[BuiltShard]:
@@ -139,13 +140,16 @@ def _build_all(
         wanted = pd.concat([_to_fetch(part, one) for part, one in left])
         require_space(wanted, fetch)
         images = int((wanted["role"] == "image").sum())
-        yield from _build_missing([part for part, _ in left], images, fetch, config, phantoms, arrived)
+        yield from _build_missing(
+            [part for part, _ in left], images, fetch, config=config, phantoms=phantoms, arrived=arrived
+        )
 
 
 def _build_missing(
     parts: list[Cohort],
     series: int,
     fetch: FetchConfig,
+    *,
     config: SliceConfig,
     phantoms: PhantomCohortConfig | None,
     arrived: frozenset[str],
@@ -156,7 +160,10 @@ def _build_missing(
         # loky replaces workers whose memory has grown; theirs does, by the buffer that is kept for the next scan.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
         try:
-            yield from pool(delayed(build_shard)(part, fetch, config, phantoms, journal, arrived) for part in parts)
+            yield from pool(
+                delayed(build_shard)(part, fetch, config, phantoms=phantoms, journal=journal, arrived=arrived)
+                for part in parts
+            )
         except TerminatedWorkerError as error:
             raise LungsynthError(
                 "a process that prepared slices was killed, most likely for memory: set slices.workers lower and run "

@@ -30,6 +30,7 @@ def label_slices(
     volume: Volume,
     job: SeriesJob,
     classes: tuple[str, ...],
+    *,
     other_slices_of_cancer: Literal["drop", "non_cancer"],
     lesion_margin_mm: float,
 ) -> SliceLabels:

@@ -43,48 +43,57 @@ def _squared(preview: np.ndarray) -> np.ndarray:
     rows, columns = preview.shape
     side = max(rows, columns)
     square = Crop((rows - side) // 2, (columns - side) // 2, side, side)
-    return resample(preview.astype(np.int16), square, PREVIEW, 0).clip(0, 255).astype(np.uint8)
+    return resample(preview.astype(np.int16), square, PREVIEW, outside=0).clip(0, 255).astype(np.uint8)
 
 
 def _slices(volume: Volume, job: SeriesJob, config: SliceConfig, classes: tuple[str, ...]) -> SeriesSlices:
     if volume.series_uid != job.series_uid:
         raise SeriesRejected(Reason.MIXED_SERIES, f"the files belong to series {volume.series_uid}")
-    labelled = label_slices(volume, job, classes, config.other_slices_of_cancer, config.lesion_margin_mm)
+    labelled = label_slices(
+        volume,
+        job,
+        classes,
+        other_slices_of_cancer=config.other_slices_of_cancer,
+        lesion_margin_mm=config.lesion_margin_mm,
+    )
     lungs = find_lungs(volume, job.lung_folders, config.lungs)
-    crops = _crops(volume, lungs, labelled, classes[-1], config)
+    crops = _crops(volume, lungs, labelled, positive=classes[-1], config=config)
     fractions = _lung_fractions(crops, lungs)
-    chosen = _choose(volume, labelled.labels, fractions, config, classes)
+    chosen = _choose(volume, labelled.labels, fractions, config=config, classes=classes)
     views = [(index, crop) for index in chosen if (crop := crops[index])]
     shape = (len(views), config.size, config.size)
     images, masks = np.empty(shape, np.uint8), np.empty(shape, np.uint8) if config.masks else None
     for number, (index, crop) in enumerate(views):
-        images[number] = render(volume.hu[index], crop, config.size, config.window_hu)
+        images[number] = render(volume.hu[index], crop, config.size, window_hu=config.window_hu)
         if masks is not None:
             masks[number] = render_mask(lungs.plane(index, volume.hu.shape[1:]), crop, config.size)
     return SeriesSlices(
         images=images,
         masks=masks,
-        table=_table(volume, job, config, labelled, views, fractions),
+        table=_table(volume, job, config, labelled=labelled, views=views, fractions=fractions),
         notes=(*volume.notes, *labelled.notes, *lungs.notes),
         hu_histogram=_hu_histogram(volume.hu[chosen, ::16, ::16]),
-        previews=_previews(volume, job, config, labelled.labels, lungs, views),
+        previews=_previews(volume, job, config, labels=labelled.labels, lungs=lungs, views=views),
         lesion_mm=labelled.lesion_mm,
     )
 
 
 def _crops(
-    volume: Volume, lungs: LungMask, labelled: SliceLabels, positive: str, config: SliceConfig
+    volume: Volume, lungs: LungMask, labelled: SliceLabels, *, positive: str, config: SliceConfig
 ) -> Sequence[Crop | None]:
     """The part of each slice to show; none where a slice has no label, or no place for the view."""
     if config.view == "whole":
         return [whole_slice(volume)] * len(volume.hu)
     if config.view == "lungs":
         return [lung_box(volume, lungs, config.margin_mm)] * len(volume.hu)
-    return [_patch(volume, lungs, labelled, index, positive, config) for index in range(len(volume.hu))]
+    return [
+        _patch(volume, lungs, labelled, index=index, positive=positive, config=config)
+        for index in range(len(volume.hu))
+    ]
 
 
 def _patch(
-    volume: Volume, lungs: LungMask, labelled: SliceLabels, index: int, positive: str, config: SliceConfig
+    volume: Volume, lungs: LungMask, labelled: SliceLabels, *, index: int, positive: str, config: SliceConfig
 ) -> Crop | None:
     label = labelled.labels[index]
     if label == positive:
@@ -100,7 +109,7 @@ def _patch(
         volume,
         lungs,
         index,
-        labelled.lesions,
+        lesions=labelled.lesions,
         patch_mm=config.patch_mm,
         margin_mm=config.lesion_margin_mm,
         min_lung_fraction=config.min_lung_fraction,
@@ -125,7 +134,7 @@ def _lung_fractions(crops: Sequence[Crop | None], lungs: LungMask) -> np.ndarray
 
 
 def _choose(
-    volume: Volume, labels: list[str | None], fractions: np.ndarray, config: SliceConfig, classes: tuple[str, ...]
+    volume: Volume, labels: list[str | None], fractions: np.ndarray, *, config: SliceConfig, classes: tuple[str, ...]
 ) -> np.ndarray:
     """Indices of the slices to take, ascending: labelled, with enough lung, spaced and capped as configured."""
     enough = fractions >= config.min_lung_fraction
@@ -176,6 +185,7 @@ def _table(
     volume: Volume,
     job: SeriesJob,
     config: SliceConfig,
+    *,
     labelled: SliceLabels,
     views: Sequence[tuple[int, Crop]],
     fractions: np.ndarray,
@@ -208,6 +218,7 @@ def _previews(
     volume: Volume,
     job: SeriesJob,
     config: SliceConfig,
+    *,
     labels: list[str | None],
     lungs: LungMask,
     views: Sequence[tuple[int, Crop]],
@@ -224,6 +235,6 @@ def _previews(
             mask = render_mask(lungs.plane(index, volume.hu.shape[1:]), crop, PREVIEW)
             extent = PREVIEW * crop.pixel_mm(volume.spacing_mm, PREVIEW)
             caption = f"{name}, {job.split}\n{extent:.0f} mm wide, {volume.thickness_mm:.3g} mm thick"
-            image = render(volume.hu[index], crop, PREVIEW, config.window_hu)
+            image = render(volume.hu[index], crop, PREVIEW, window_hu=config.window_hu)
             previews.append(Preview(image, outline(mask), caption, name))
     return previews

@@ -86,7 +86,7 @@ class Adversarial:
                 fakes.append(generator(part.latents, part.labels, inputs.draws.local).float())
             with autocast(fabric, penalised):
                 real = part.real.detach().requires_grad_(penalised)
-                fake = augment(fakes[-1].detach(), part.changes[0], config.augment, generator.config.masks)
+                fake = augment(fakes[-1].detach(), part.changes[0], config.augment, masks=generator.config.masks)
                 fake.requires_grad_(penalised)
                 scores = discriminator(torch.cat([real, fake]), part.labels.repeat(2)).float()
                 real_scores, fake_scores = scores.chunk(2)
@@ -116,7 +116,7 @@ class Adversarial:
             with autocast(inputs.fabric, False):
                 if len(parts) > 1:
                     fake = generator(part.latents, part.labels, inputs.draws.local)
-                fake = augment(fake, part.changes[1], config.augment, generator.config.masks)
+                fake = augment(fake, part.changes[1], config.augment, masks=generator.config.masks)
                 fake_scores = discriminator(fake, part.labels).float()
                 if self.loss.kind == "relativistic":
                     with torch.no_grad():
@@ -149,10 +149,10 @@ def _parts(state: TrainingState, inputs: Inputs) -> list[Part]:
     """The batch in parts of at most `micro_batch` slices; its random numbers do not depend on how it is cut."""
     config, draws, count = inputs.config, inputs.draws, len(inputs.real)
     latents = draws.normal(count, state.generator.config.nz)
-    changes = [draw_changes(count, state.scalars["p"], config.augment, draws) for _ in range(3)]
+    changes = [draw_changes(count, state.scalars["p"], config.augment, draws=draws) for _ in range(3)]
     numbers = (inputs.real, inputs.labels, latents, *changes, draws.uniform(count))
     cut = zip(*(tensor.split(config.micro_batch or count) for tensor in numbers), strict=True)
     return [
-        Part(len(x) / count, augment(x, c, config.augment, state.generator.config.masks), y, z, (d, g), mix)
+        Part(len(x) / count, augment(x, c, config.augment, masks=state.generator.config.masks), y, z, (d, g), mix)
         for x, y, z, c, d, g, mix in cut
     ]

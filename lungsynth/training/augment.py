@@ -80,7 +80,7 @@ class AugmentConfig(Config):
         return p
 
 
-def draw_changes(count: int, p: Tensor, config: AugmentConfig, draws: Draws) -> Tensor:
+def draw_changes(count: int, p: Tensor, config: AugmentConfig, *, draws: Draws) -> Tensor:
     """Random changes of `count` images; each kind of change happens with probability `p`, a scalar.
 
     `count`×8: shift to the right and down, logarithm of the zoom, turn (radians, clockwise), shift of grey (values are
@@ -102,7 +102,7 @@ def draw_changes(count: int, p: Tensor, config: AugmentConfig, draws: Draws) -> 
     )
 
 
-def augment(images: Tensor, changes: Tensor, config: AugmentConfig, masks: bool = False) -> Tensor:
+def augment(images: Tensor, changes: Tensor, config: AugmentConfig, *, masks: bool = False) -> Tensor:
     """`images` B×C×H×H in [-1, 1] after `changes` B×8; the border is repeated outwards.
 
     With `masks` the last channel is a mask: it moves with the others, but keeps its brightness.

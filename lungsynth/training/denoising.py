@@ -20,7 +20,7 @@ class Denoiser(Protocol):
     sigma_data: float
     """The standard deviation that it takes images to have."""
 
-    def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor, rng: torch.Generator | None = None) -> Tensor:
+    def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor, *, rng: torch.Generator | None = None) -> Tensor:
         """The expected images B×C×H×W, given `x`: images plus normal noise of standard deviation `sigma` B."""
 
 
@@ -54,7 +54,7 @@ class Denoising:
         state.generator_optimizer.zero_grad()
         for part_images, part_labels, part_sigma, part_noise in parts:
             with autocast(inputs.fabric, False):
-                denoised = generator.denoise(part_images + part_noise, part_sigma, part_labels, draws.local)
+                denoised = generator.denoise(part_images + part_noise, part_sigma, part_labels, rng=draws.local)
                 errors = (denoised - part_images).square().mean(dim=(1, 2, 3))
                 loss = (loss_weight(part_sigma, generator.sigma_data) * errors).sum() / len(real)
             loss.backward()

@@ -109,7 +109,7 @@ def _join_networks(parts: list[GeneratorPackage], run: TrainingRun) -> Generator
         if isinstance(discriminator, PerClassDiscriminator) and (theirs := part.load_discriminator()):
             discriminator.networks[code].load_state_dict(theirs.state_dict())
     moment = {"kimg": max(part.card.kimg or 0 for part in parts), "kid_val": None}  # each class has a KID of its own
-    return GeneratorPackage.write(run.folder, network, run.card.model_copy(update=moment), discriminator)
+    return GeneratorPackage.write(run.folder, network, run.card.model_copy(update=moment), discriminator=discriminator)
 
 
 def _frames(path: Path) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ def average_of(network: Network) -> Network:
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
-def decay(half_life_kimg: float, warm_up: float, shown_kimg: float, step_kimg: float) -> float:
+def decay(half_life_kimg: float, warm_up: float, shown_kimg: float, *, step_kimg: float) -> float:
     """The weight of the old average in one step of `step_kimg`, after `shown_kimg`.
 
     The half-life is at most `warm_up` times `shown_kimg`, so that the initial weights are soon forgotten.

@@ -55,7 +55,7 @@ def _write_best(state: TrainingState, run: TrainingRun, folder: Path) -> Generat
         state.return_to_best()
     moment = row or {"kimg": state.kimg}
     card = run.card.model_copy(update={key: moment.get(key) for key in ("kimg", "kid_val")})
-    return GeneratorPackage.write(folder, state.average, card, state.discriminator)
+    return GeneratorPackage.write(folder, state.average, card, discriminator=state.discriminator)
 
 
 @contextmanager

@@ -33,9 +33,9 @@ def training_sections(path: Path, content: dict[str, Any]) -> TrainingSections:
         LungsynthError: one line that names the file, the key, and what is allowed.
     """
     parameters = section(path, "parameters", content.get("parameters"))
-    check_keys(path, "parameters", parameters, SECTIONS)
+    check_keys(path, "parameters", parameters, allowed=SECTIONS)
     own = {name: parameters[name] for name in TrainingSections.model_fields if name in parameters}
     try:
         return TrainingSections.model_validate(own)
     except ValidationError as error:
-        explain(path, error, "parameters", own, TrainingSections)
+        explain(path, error, "parameters", content=own, model=TrainingSections)

@@ -191,8 +191,10 @@ def owned(run: Path, folder: Path, fabric: Fabric) -> Iterator[None]:
             for place in (run, folder):
                 stack.callback(_remove_empty, place)
             patience_s = math.inf if fabric.world_size == 1 else PATIENCE_S
-            stack.enter_context(alone(run / LOCK, run, "train with another training.seed", patience_s))
-            stack.enter_context(alone(folder / f".{LOCK}", folder, "name another folder for the package", patience_s))
+            stack.enter_context(alone(run / LOCK, run, "train with another training.seed", patience_s=patience_s))
+            stack.enter_context(
+                alone(folder / f".{LOCK}", folder, "name another folder for the package", patience_s=patience_s)
+            )
         fabric.barrier()
         yield
 

@@ -61,7 +61,7 @@ def score_arms(predictions: Predictions, resamples: int, seed: int) -> Scorecard
     metrics = []
     for arm in predictions.arms:
         test = predictions.of(arm, "test")
-        drawn = resample(test.labels, test.patients, len(test.scores), resamples, seed)
+        drawn = resample(test.labels, test.patients, len(test.scores), resamples=resamples, seed=seed)
         n = {"slices": len(test.labels), "patients": drawn.patients.shape[1], "seeds": len(test.scores)}
         scores = ArmScores(predictions.of(arm, "val"), test, drawn)
         for formula in ARM_FORMULAS[predictions.measure]:

@@ -61,7 +61,7 @@ class Contender(NamedTuple):
     def score(self, resamples: int, seed: int) -> Metric:
         """What it achieved on `test`."""
         seeds = len(self.test.scores)
-        drawn = resample(self.test.labels, self.test.patients, seeds, resamples, seed)
+        drawn = resample(self.test.labels, self.test.patients, seeds, resamples=resamples, seed=seed)
         how = f"each seed's arm as the other seeds choose it on val, {bootstrap(seeds, resamples)}"
         measurand = Measurand(quantity=COMPARED[self.measure], arm=CHOSEN)
         return Metric.of(
@@ -157,7 +157,7 @@ def compare(candidate: Contender, rival: Contender, role: str, *, resamples: int
     gain = paired_gain(ours, theirs, candidate.measure, resamples=resamples, seed=seed)
     check = None
     if candidate.measure == "AUROC":
-        check = delong(ours.scores, theirs.scores, ours.labels, ours.patients)
+        check = delong(ours.scores, theirs.scores, ours.labels, patients=ours.patients)
     by_each = by_seed(ours, candidate.measure) - by_seed(theirs, candidate.measure)
     detectable = smallest_detectable_effect(gain.se)
     return Comparison(candidate.measure, role, rival.name, gain, check, detectable, by_each, resamples)
@@ -165,7 +165,7 @@ def compare(candidate: Contender, rival: Contender, role: str, *, resamples: int
 
 def paired_gain(ours: Scores, theirs: Scores, measure: Measure, *, resamples: int, seed: int) -> Estimate:
     """The difference of the measure, on the same slices, with its interval."""
-    drawn = resample(ours.labels, ours.patients, len(ours.scores), resamples, seed)
+    drawn = resample(ours.labels, ours.patients, len(ours.scores), resamples=resamples, seed=seed)
     return gain_interval(summary(ours, measure), summary(theirs, measure), drawn)
 
 

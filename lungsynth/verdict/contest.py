@@ -43,7 +43,9 @@ def decide(
     card = fidelity + privacy + score_arms(predictions, config.resamples, config.seed)
     contest = hold_contest(predictions, groups, config)
     ruling = judge(Evidence(contest, fidelity, privacy), config)
-    return card, _verdict(ruling, contest, len(predictions.patients("test")), config, protocol_sha256)
+    return card, _verdict(
+        ruling, contest, len(predictions.patients("test")), config=config, protocol_sha256=protocol_sha256
+    )
 
 
 def hold_contest(predictions: Predictions, groups: pd.DataFrame, config: GateConfig) -> Contest:
@@ -74,7 +76,9 @@ def hold_contest(predictions: Predictions, groups: pd.DataFrame, config: GateCon
     return Contest(candidate, baselines[0], patients, comparisons, subgroups)
 
 
-def _verdict(ruling: Ruling, contest: Contest, test_patients: int, config: GateConfig, protocol_sha256: str) -> Verdict:
+def _verdict(
+    ruling: Ruling, contest: Contest, test_patients: int, *, config: GateConfig, protocol_sha256: str
+) -> Verdict:
     """The ruling with every number of the contest."""
     candidate = contest.candidate
     counted = "patients with a slice of the class" if candidate.measure == "AUROC" else "patients with a slice"

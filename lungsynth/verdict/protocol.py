@@ -12,6 +12,7 @@ def protocol_sha256(
     extractor: ExtractorConfig,
     fidelity: FidelityConfig,
     privacy: PrivacyConfig,
+    *,
     utility: UtilityConfig,
     gate: GateConfig,
 ) -> str:

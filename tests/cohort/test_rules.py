@@ -169,10 +169,10 @@ def test_all_series_of_the_chosen_study_stay():
 def test_caps_hold_in_each_class_and_wider_ones_keep_the_patients_of_narrower_ones():
     table = series(*({"label": label} for label in ["cancer"] * 20 + ["non-cancer"] * 40))
     classes = ("cancer", "non-cancer")
-    five = first_patients(table, 5, classes, "salt")
+    five = first_patients(table, 5, classes, salt="salt")
     assert five["label"].value_counts().to_dict() == {"cancer": 5, "non-cancer": 5}
-    assert set(kept(five)) < set(kept(first_patients(table, 9, classes, "salt")))
-    assert len(first_patients(table, 5, ("cancer",), "salt")) == 45
+    assert set(kept(five)) < set(kept(first_patients(table, 9, classes, salt="salt")))
+    assert len(first_patients(table, 5, ("cancer",), salt="salt")) == 45
 
 
 def test_funnel_tells_what_each_rule_left_and_what_it_could_not_judge():

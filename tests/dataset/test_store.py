@@ -51,14 +51,14 @@ def in_shards(folder, counts, size):
     parts = [images_of(count, size, seed) for seed, count in enumerate(counts)]
     places = [folder / f"shard{number}" for number in range(len(counts))]
     shards = [
-        write_shard(place, part, part // 200, table_of(len(part)), SERIES)
+        write_shard(place, part, table_of(len(part)), masks=part // 200, series=SERIES)
         for place, part in zip(places, parts, strict=True)
     ]
     return assemble(folder / "set", shards, SliceMeta(size, None, "abc")), np.concatenate(parts)
 
 
 def test_what_was_written_is_read(tmp_path):
-    SliceDataset.write(tmp_path / "new" / "set", IMAGES, TABLE, META, series=SERIES)
+    SliceDataset.write(tmp_path / "new" / "set", IMAGES, TABLE, meta=META, series=SERIES)
     dataset = SliceDataset(tmp_path / "new" / "set")
     assert np.array_equal(dataset.images, IMAGES)
     assert dataset.masks is None
@@ -70,7 +70,7 @@ def test_what_was_written_is_read(tmp_path):
 
 
 def test_codes_repeat_the_table(tmp_path):
-    dataset = SliceDataset.write(tmp_path / "set", IMAGES, TABLE, META)
+    dataset = SliceDataset.write(tmp_path / "set", IMAGES, TABLE, meta=META)
     codes = safetensors.numpy.load_file(tmp_path / "set" / "labels.safetensors")
     assert codes["labels"].tolist() == dataset.labels.tolist()
     assert codes["splits"].tolist() == [0, 1, 2] * 2
@@ -117,7 +117,7 @@ def test_a_slice_outlives_its_dataset(tmp_path):
 
 
 def test_any_safetensors_reader_opens_a_shard(tmp_path):
-    write_shard(tmp_path / "shard", IMAGES, None, TABLE)
+    write_shard(tmp_path / "shard", IMAGES, TABLE)
     assert np.array_equal(safetensors.numpy.load_file(tmp_path / "shard" / "images.safetensors")["slices"], IMAGES)
 
 
@@ -136,7 +136,7 @@ def test_a_shard_cut_short_is_named(tmp_path):
 
 def test_hash_sees_pixels_tables_and_metadata(tmp_path):
     def sha256(name, images=IMAGES, table=TABLE, meta=META, **more):
-        return SliceDataset.write(tmp_path / name, images, table, meta, **more).sha256
+        return SliceDataset.write(tmp_path / name, images, table, meta=meta, **more).sha256
 
     changed = IMAGES.copy()
     changed[5, 7, 7] ^= 1
@@ -154,8 +154,8 @@ def test_hash_sees_pixels_tables_and_metadata(tmp_path):
 
 
 def test_a_folder_in_use_is_not_overwritten(tmp_path):
-    SliceDataset.write(tmp_path / "set", IMAGES, TABLE, META)
+    SliceDataset.write(tmp_path / "set", IMAGES, TABLE, meta=META)
     with pytest.raises(LungsynthError, match="there already"):
-        SliceDataset.write(tmp_path / "set", IMAGES, TABLE, META)
+        SliceDataset.write(tmp_path / "set", IMAGES, TABLE, meta=META)
     with pytest.raises(LungsynthError, match="no slice dataset"):
         _ = SliceDataset(tmp_path).meta

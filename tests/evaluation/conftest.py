@@ -51,7 +51,7 @@ def write_toy(
                 rows.append([f"{split}{number}", uid, f"{uid}.{position}", 2.5 * position, classes[label], split])
     table = pd.DataFrame(rows, columns=["patient", "series_uid", "sop_uid", "position_mm", "label", "split"])
     meta = SliceMeta(SIZE, (-1350, 150), "toy", classes=classes)
-    return SliceDataset.write(folder / "toy", np.concatenate(images), table.reindex(columns=list(COLUMNS)), meta)
+    return SliceDataset.write(folder / "toy", np.concatenate(images), table.reindex(columns=list(COLUMNS)), meta=meta)
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ def clustered(rng: np.random.Generator, patients: int, separation: float, slices
 def test_auroc_and_average_precision_of_multiplicities_equal_sklearn_on_repeated_rows():
     rng = np.random.default_rng(0)
     scores, labels, patients = clustered(rng, 20, 1.0)
-    weights = resample(labels, patients, 1, 5, seed=1).patients
+    weights = resample(labels, patients, 1, resamples=5, seed=1).patients
     ours = pair_counts(scores[None], labels, patients).by_seed(weights)[:, 0]
     precision = average_precision(scores, labels, weights[:, patients])
     for b, row in enumerate(weights.astype(int)):
@@ -54,16 +54,18 @@ def test_auroc_of_seeds_and_their_mean():
     expected = [roc_auc_score(labels, row) for row in both]
     counts = pair_counts(both, labels, patients)
     assert counts.by_seed(np.ones((1, 20)))[0] == pytest.approx(expected, abs=1e-12)
-    assert measure_interval(counts, resample(labels, patients, 2, 50, 0)).value == pytest.approx(np.mean(expected))
+    assert measure_interval(counts, resample(labels, patients, 2, resamples=50, seed=0)).value == pytest.approx(
+        np.mean(expected)
+    )
 
 
 def test_resamples_keep_the_number_of_patients_with_and_without_cancer():
     _, labels, patients = clustered(np.random.default_rng(0), 21, 1.0)
-    weights = resample(labels, patients, 3, 50, seed=0).patients
+    weights = resample(labels, patients, 3, resamples=50, seed=0).patients
     with_cancer = np.bincount(patients, labels) > 0
     assert (weights[:, with_cancer].sum(1) == with_cancer.sum()).all()
     assert (weights[:, ~with_cancer].sum(1) == (~with_cancer).sum()).all()
-    again = resample(labels, patients, 3, 50, seed=0)
+    again = resample(labels, patients, 3, resamples=50, seed=0)
     assert (weights == again.patients).all()
     assert (again.seeds.sum(1) == 3).all()
 
@@ -73,7 +75,9 @@ def test_bootstrap_interval_covers_the_true_auroc():
     covered = 0
     for trial in range(100):
         scores, labels, patients = clustered(np.random.default_rng(trial), 60, 1.0)
-        found = measure_interval(pair_counts(scores[None], labels, patients), resample(labels, patients, 1, 300, trial))
+        found = measure_interval(
+            pair_counts(scores[None], labels, patients), resample(labels, patients, 1, resamples=300, seed=trial)
+        )
         covered += found.low <= truth <= found.high
     assert 87 <= covered <= 99  # 95 %, less the percentile interval's known shortfall, within binomial error
 
@@ -82,7 +86,7 @@ def test_delong_without_clusters_equals_its_definition():
     rng = np.random.default_rng(3)
     labels = (rng.random(40) < 0.4).astype(int)
     a, b = np.round(labels + rng.normal(size=(2, 40)), 1)
-    found = delong(a[None], b[None], labels, np.arange(40))
+    found = delong(a[None], b[None], labels, patients=np.arange(40))
 
     def components(scores):  # DeLong 1988, written out as pairs
         wins = scores[labels == 1][:, None] - scores[labels == 0]
@@ -100,12 +104,12 @@ def test_clustered_delong_and_patient_bootstrap_agree():
     scores, labels, patients = clustered(rng, 200, 1.0)
     other = scores + rng.normal(0, 1.0, 200)[patients]
     counts = [pair_counts(row[None], labels, patients) for row in (scores, other)]
-    boot = gain_interval(*counts, resample(labels, patients, 1, 1000, 0))
-    check = delong(scores[None], other[None], labels, patients)
+    boot = gain_interval(*counts, resample(labels, patients, 1, resamples=1000, seed=0))
+    check = delong(scores[None], other[None], labels, patients=patients)
     assert check.value == pytest.approx(boot.value, abs=1e-12)
     assert check.se == pytest.approx(boot.se, rel=0.15)
     assert (
-        delong(scores[None], other[None], labels, np.arange(len(labels))).se < 0.8 * check.se
+        delong(scores[None], other[None], labels, patients=np.arange(len(labels))).se < 0.8 * check.se
     )  # slices are no patients
 
 
@@ -127,7 +131,7 @@ def test_delong_equals_the_published_example():
     """Ovarian cancer of DeLong 1988, as PROC LOGISTIC of SAS/STAT shows it: albumin and total protein against K-G."""
     numbers = np.array(OVARIAN.split(), float).reshape(-1, 4)
     albumin, protein, score, labels = numbers[:, 0], numbers[:, 1], 10 - numbers[:, 2], numbers[:, 3].astype(int)
-    found = [delong(test[None], score[None], labels, np.arange(43)) for test in (albumin, protein)]
+    found = [delong(test[None], score[None], labels, patients=np.arange(43)) for test in (albumin, protein)]
     assert np.round(found[0][:4], 4) == pytest.approx([0.0108, -0.1761, 0.1976, 0.0953])
     assert np.round(found[1][:4], 4) == pytest.approx([-0.0780, -0.2830, 0.1271, 0.1046])
 
@@ -137,10 +141,12 @@ def test_seeds_that_differ_widen_the_interval_and_few_widen_it_more():
     scores, labels, patients = clustered(rng, 200, 1.0)
     shift = rng.normal(0, 0.6, 8)
     seeds = scores + shift[:, None] * labels
-    same = measure_interval(pair_counts(scores[None], labels, patients), resample(labels, patients, 1, 1000, 0))
+    same = measure_interval(
+        pair_counts(scores[None], labels, patients), resample(labels, patients, 1, resamples=1000, seed=0)
+    )
     wide = {
         count: measure_interval(
-            pair_counts(seeds[:count], labels, patients), resample(labels, patients, count, 1000, 0)
+            pair_counts(seeds[:count], labels, patients), resample(labels, patients, count, resamples=1000, seed=0)
         ).se
         for count in (3, 8)
     }
@@ -163,7 +169,9 @@ def test_the_bootstrap_has_the_standard_error_of_hanley_and_mcneil(count):
     for _ in range(20):
         labels, patients = np.repeat([0, 1], count), np.arange(2 * count)
         scores = rng.exponential(np.where(labels, 3.0, 1.0))  # for which their formula is exact
-        estimate = measure_interval(pair_counts(scores[None], labels, patients), resample(labels, patients, 1, 400, 0))
+        estimate = measure_interval(
+            pair_counts(scores[None], labels, patients), resample(labels, patients, 1, resamples=400, seed=0)
+        )
         found.append(estimate.se)
         areas.append(estimate.value)
     assert np.mean(found) == pytest.approx(hanley_mcneil(float(np.mean(areas)), count), rel=0.06)

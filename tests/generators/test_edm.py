@@ -42,12 +42,12 @@ def gaussian(mean, deviation):
 
 
 def test_noise_levels():
-    levels = noise_levels(18, 0.002, 80, 7)
+    levels = noise_levels(18, 0.002, 80, rho=7)
     assert len(levels) == 19
     assert (levels[0], levels[17], levels[18]) == pytest.approx((80, 0.002, 0), rel=1e-12)
     assert all(now > after for now, after in pairwise(levels))
-    assert noise_levels(3, 0.002, 80, 1) == pytest.approx([80, 40.001, 0.002, 0])
-    assert noise_levels(3, 1, 128, 7) == pytest.approx([128, 1.5**7, 1, 0])
+    assert noise_levels(3, 0.002, 80, rho=1) == pytest.approx([80, 40.001, 0.002, 0])
+    assert noise_levels(3, 1, 128, rho=7) == pytest.approx([128, 1.5**7, 1, 0])
 
 
 def test_preconditioning_where_noise_is_as_strong_as_the_images():
@@ -71,7 +71,7 @@ def test_solution_is_that_of_the_flow():
     denoise, flow = gaussian(0.2, 0.5)
     start = 80 * torch.linspace(-3, 3, 101, dtype=torch.float64)
     for steps, tolerance in ((18, 0.1), (72, 5e-3), (288, 3e-4)):
-        found = solve(denoise, start, noise_levels(steps, 0.002, 80, 7))
+        found = solve(denoise, start, noise_levels(steps, 0.002, 80, rho=7))
         torch.testing.assert_close(found, flow(start, 80, 0), rtol=0, atol=tolerance)
 
 
@@ -79,7 +79,7 @@ def test_half_the_step_quarters_the_error():
     denoise, flow = gaussian(-0.4, 0.6)
     start = torch.tensor([7.0], dtype=torch.float64)
     errors = [
-        (solve(denoise, start, noise_levels(steps, 0.05, 10, 7)[:-1]) - flow(start, 10, 0.05)).abs().item()
+        (solve(denoise, start, noise_levels(steps, 0.05, 10, rho=7)[:-1]) - flow(start, 10, 0.05)).abs().item()
         for steps in (21, 41, 81, 161)
     ]
     for coarse, fine in pairwise(errors):
@@ -152,7 +152,7 @@ def test_features_are_dropped_by_rng_alone():
     x, sigma = torch.randn(3, 1, 32, 32), torch.ones(3)
 
     def found(seed):
-        return generator.denoise(x, sigma, CODES, None if seed is None else torch.Generator().manual_seed(seed))
+        return generator.denoise(x, sigma, CODES, rng=None if seed is None else torch.Generator().manual_seed(seed))
 
     before = torch.random.get_rng_state()
     assert torch.equal(found(None), found(None))

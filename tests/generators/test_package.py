@@ -58,7 +58,7 @@ def test_the_discriminator_goes_with_the_package_where_there_is_one(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (80, 32, 32), dtype=np.uint8)
     assert package.realness(images, LABELS) is None
     discriminator = Discriminator(generator.config).eval()
-    package = GeneratorPackage.write(tmp_path / "with", generator, package.card, discriminator)
+    package = GeneratorPackage.write(tmp_path / "with", generator, package.card, discriminator=discriminator)
     scores = package.realness(images, LABELS)
     assert scores.shape == (80,)
     same = np.repeat(images[:1], 80, axis=0)  # whatever the order, its neighbours are like it

@@ -44,7 +44,7 @@ def test_trained_on_threshold_masks_it_finds_the_lungs_of_others(tmp_path):
         unet=UnetConfig(size=96, width=8), steps=90, batch=8, lr=1e-2, zoom=(0.9, 1.1), shift=0.05
     )
     torch.set_num_threads(1)
-    train_unet(images, masks, config, tmp_path, WINDOW)
+    train_unet(images, masks, config, folder=tmp_path, window_hu=WINDOW)
     found = [unet_lungs(hu, tmp_path).pixels(hu.shape) for hu, _, _ in held_out]
     assert dice(np.concatenate(found), np.concatenate([mask for _, mask, _ in held_out])) >= 0.97
     assert dice(np.concatenate(found), np.concatenate([truth for _, _, truth in held_out])) >= 0.95
@@ -60,13 +60,13 @@ def squares() -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def tiny(squares, tmp_path_factory):
     folder = tmp_path_factory.mktemp("unet")
-    train_unet(*squares, TINY, folder)
+    train_unet(*squares, TINY, folder=folder)
     return folder
 
 
 def test_same_seed_same_bytes(squares, tiny, tmp_path):
-    train_unet(*squares, TINY, tmp_path / "again")
-    train_unet(*squares, TINY.model_copy(update={"seed": 1}), tmp_path / "other")
+    train_unet(*squares, TINY, folder=tmp_path / "again")
+    train_unet(*squares, TINY.model_copy(update={"seed": 1}), folder=tmp_path / "other")
     weights = [(folder / WEIGHTS).read_bytes() for folder in (tiny, tmp_path / "again", tmp_path / "other")]
     assert weights[0] == weights[1] != weights[2]
 
@@ -89,7 +89,7 @@ def test_split_of_a_dataset_is_honoured(squares, tmp_path):
         meta=SimpleNamespace(window_hu=WINDOW),
     )
     card = train_lungs(dataset, TINY, tmp_path / "split")
-    alone = train_unet(images[:4], masks[:4], TINY, tmp_path / "alone", WINDOW)
+    alone = train_unet(images[:4], masks[:4], TINY, folder=tmp_path / "alone", window_hu=WINDOW)
     assert (tmp_path / "split" / WEIGHTS).read_bytes() == (tmp_path / "alone" / WEIGHTS).read_bytes()
     assert (card.data_sha256, card.window_hu, card.dice) == (alone.data_sha256, WINDOW, 0.0)  # Dice is that of val
     dataset.masks = None
@@ -129,7 +129,7 @@ def other_network(folder):
 
 @pytest.mark.parametrize("damage", [no_card, bad_card, bad_weights, other_network])
 def test_damage_is_said_in_one_line(squares, tmp_path, damage):
-    train_unet(*squares, TINY, tmp_path)
+    train_unet(*squares, TINY, folder=tmp_path)
     damage(tmp_path)
     with pytest.raises(LungsynthError) as caught:
         load_unet(tmp_path)
@@ -154,4 +154,4 @@ def test_a_network_for_pictures_is_refused_for_ct(tiny):
 )
 def test_wrong_training_data_is_refused(images, masks, tmp_path):
     with pytest.raises(LungsynthError, match="lung training needs"):
-        train_unet(images, masks, TINY, tmp_path)
+        train_unet(images, masks, TINY, folder=tmp_path)

@@ -195,7 +195,7 @@ def test_a_champion_becomes_an_arm_to_beat(first, project, run_pipeline, tmp_pat
     )
     config = RegistryConfig(tracking_uri=f"sqlite:///{project / 'mlflow.db'}")
     hashes = {"data_sha256": "planted", "code_version": "planted"}
-    assert register(package, Scorecard(metrics=()), verdict, None, **hashes, config=config).alias == "champion"
+    assert register(package, Scorecard(metrics=()), verdict, champion=None, **hashes, config=config).alias == "champion"
     done = run_pipeline("-c", str(TINY))
     assert done.returncode == 0, done.stdout
     assert "Using cached version of step train_generator" in done.stdout.replace("`", "")

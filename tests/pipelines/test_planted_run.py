@@ -55,7 +55,7 @@ def simulated(project):
         cohort = select_phantoms(phantoms, SplitConfig.model_validate(PARAMETERS["splits"]))
         data = project / "data"
         slices = SliceConfig.model_validate(PARAMETERS["slices"] | {"root": data / "slices"})
-        return build_slices(cohort, FetchConfig(root=data / "series"), slices, phantoms)
+        return build_slices(cohort, FetchConfig(root=data / "series"), slices, phantoms=phantoms)
 
     return simulate
 

@@ -29,7 +29,7 @@ def dataset(tmp_path_factory):
         tmp_path_factory.mktemp("slices") / "set",
         images,
         table.reindex(columns=list(COLUMNS)),
-        SliceMeta(32, None, "noise"),
+        meta=SliceMeta(32, None, "noise"),
         masks=images // 128,
     )
 

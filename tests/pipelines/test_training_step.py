@@ -28,7 +28,7 @@ def run_step(monkeypatch, tmp_path):
         table = pd.DataFrame(rows, columns=["patient", "label", "split"])
         table = table.assign(series_uid=table["patient"], sop_uid=table["patient"]).reindex(columns=list(COLUMNS))
         images = np.zeros((len(rows), 32, 32), np.uint8)
-        dataset = SliceDataset.write(tmp_path / "set", images, table, SliceMeta(32, (-1350, 150), "noise"))
+        dataset = SliceDataset.write(tmp_path / "set", images, table, meta=SliceMeta(32, (-1350, 150), "noise"))
         module.train_generator.entrypoint(dataset, DcganConfig(size=32, nz=4, ngf=4), TrainingConfig(kimg=0.1), "")
 
     return run

@@ -234,7 +234,7 @@ def test_a_champion_whose_files_are_gone_is_one_line_with_a_way_on(
     lost, config, make_package, make_verdict, scorecard, tmp_path
 ):
     package = make_package(tmp_path / "first", seed=1)
-    register(package, scorecard, make_verdict(), None, data_sha256="d", code_version="0", config=config)
+    register(package, scorecard, make_verdict(), champion=None, data_sha256="d", code_version="0", config=config)
     for path in [path for path in tmp_path.rglob(lost) if "first" not in path.parts]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     rival = make_package(tmp_path / "rival", seed=2)
@@ -245,7 +245,7 @@ def test_a_champion_whose_files_are_gone_is_one_line_with_a_way_on(
         check_champion(config, rival.card, "classification")
     eval(line.split("`")[1], {"mlflow": mlflow})
     check_champion(config, rival.card, "classification")
-    assert find_champion(config, rival, "classification", tmp_path / "champion") is None
+    assert find_champion(config, rival, "classification", folder=tmp_path / "champion") is None
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def consumed(package, make_verdict, scorecard, make_config, tmp_path_factory) ->
     """What the consumer printed, and what it drew."""
     home = tmp_path_factory.mktemp("consumer")
     config = make_config(tmp_path_factory.mktemp("registry"))
-    register(package, scorecard, make_verdict(), None, data_sha256="d1", code_version="0.1.0", config=config)
+    register(package, scorecard, make_verdict(), champion=None, data_sha256="d1", code_version="0.1.0", config=config)
     done = subprocess.run(
         [sys.executable, "-I", "-c", CONSUMER, config.tracking_uri],
         cwd=home,
@@ -139,7 +139,7 @@ def test_of_a_generator_of_pairs_the_images_are_served(make_verdict, config, tmp
         package = GeneratorPackage.write(tmp_path / "pairs", Generator(pairs), card)
     dice = Metric(quantity=COMPARED["Dice"], arm="chosen on val", value=0.91, computed_with="bootstrap")
     verdict = make_verdict().model_copy(update={"score": dice})
-    register(package, Scorecard(metrics=()), verdict, None, data_sha256="d", code_version="0", config=config)
+    register(package, Scorecard(metrics=()), verdict, champion=None, data_sha256="d", code_version="0", config=config)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", config.tracking_uri)
     model = mlflow.pyfunc.load_model("models:/lung-ct-generator@champion")
     drawn = model.predict(pd.DataFrame({"label": ["cancer", "non-cancer"] * 32}), params={"seed": 5})

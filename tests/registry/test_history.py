@@ -48,7 +48,7 @@ def record(registry, make_package, make_verdict, scorecard, tmp_path_factory) ->
             package,
             Scorecard(metrics=numbers),
             verdict or make_verdict(outcome),
-            champion,
+            champion=champion,
             data_sha256="d1",
             code_version="0.1.0",
             config=registry,
@@ -67,7 +67,7 @@ def entries(registry, record, make_package, make_verdict, tmp_path_factory) -> l
     record(4, "underpowered", whole.model_copy(update={"gains": ()}))  # without a gain
     folder = tmp_path_factory.mktemp("champion")
     challenger = make_package(folder / "challenger", seed=5)
-    champion = find_champion(registry, challenger, "classification", folder / "download")
+    champion = find_champion(registry, challenger, "classification", folder=folder / "download")
 
     def crash(*_: object) -> None:
         raise KeyboardInterrupt

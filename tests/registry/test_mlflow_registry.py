@@ -54,7 +54,7 @@ def reigning(make_config, make_package, make_verdict, scorecard, tmp_path_factor
     """A registry whose champion draws 32 pixels of two classes, without masks."""
     folder = tmp_path_factory.mktemp("reigning")
     config, package = make_config(folder), make_package(folder / "package", seed=1)
-    register(package, scorecard, make_verdict(), None, data_sha256="d1", code_version="0.1.0", config=config)
+    register(package, scorecard, make_verdict(), champion=None, data_sha256="d1", code_version="0.1.0", config=config)
     return config
 
 
@@ -63,7 +63,9 @@ def run_register(scorecard: Scorecard, config: RegistryConfig) -> Callable[..., 
     """Registers a generator with the scorecard and the provenance that all tests share."""
 
     def run(package: GeneratorPackage, verdict: Verdict, champion: Champion | None = None) -> Registration:
-        return register(package, scorecard, verdict, champion, data_sha256="d1", code_version="0.1.0", config=config)
+        return register(
+            package, scorecard, verdict, champion=champion, data_sha256="d1", code_version="0.1.0", config=config
+        )
 
     return run
 
@@ -137,7 +139,7 @@ def test_a_version_that_beats_its_successor_when_run_again_is_champion(
 def test_a_champion_run_again_keeps_its_version_whomever_it_beat(
     config, client, dethroned, tmp_path, make_verdict, run_register
 ):
-    assert find_champion(config, dethroned.package, "classification", tmp_path / "champion") is None
+    assert find_champion(config, dethroned.package, "classification", folder=tmp_path / "champion") is None
     registration = run_register(dethroned.package, make_verdict())
 
     assert (registration.version, registration.alias) == (2, "champion")
@@ -170,7 +172,9 @@ def test_registration_that_broke_off_before_the_alias_is_completed(package, clie
 def test_registration_that_broke_off_is_completed_by_the_next_run_of_anybody(
     package, another, config, client, tmp_path
 ):
-    assert find_champion(config, another, "classification", tmp_path / "champion").package.sha256 == package.sha256
+    assert (
+        find_champion(config, another, "classification", folder=tmp_path / "champion").package.sha256 == package.sha256
+    )
     assert champion_version(client) == 1
 
 
@@ -184,7 +188,7 @@ def test_another_protocol_makes_another_version(package, make_verdict, run_regis
 def test_champion_can_be_sampled_from_its_download(another, package, config, tmp_path, make_verdict, run_register):
     run_register(package, make_verdict())
 
-    champion = find_champion(config, another, "classification", tmp_path / "champion")
+    champion = find_champion(config, another, "classification", folder=tmp_path / "champion")
     assert champion.version == 1
     assert champion.package.folder.is_relative_to(tmp_path / "champion")
     labels = np.array([0, 1, 1])
@@ -194,9 +198,9 @@ def test_champion_can_be_sampled_from_its_download(another, package, config, tmp
 def test_no_champion_where_there_is_none_or_it_is_this_generator(
     another, package, config, tmp_path, make_verdict, run_register
 ):
-    assert find_champion(config, another, "classification", tmp_path / "champion") is None
+    assert find_champion(config, another, "classification", folder=tmp_path / "champion") is None
     run_register(package, make_verdict())
-    assert find_champion(config, package, "classification", tmp_path / "champion") is None
+    assert find_champion(config, package, "classification", folder=tmp_path / "champion") is None
 
 
 def test_better_generator_takes_the_alias_from_the_champion_it_beat(
@@ -204,7 +208,7 @@ def test_better_generator_takes_the_alias_from_the_champion_it_beat(
 ):
     run_register(package, make_verdict())
     better = make_package(tmp_path / "second", seed=2)
-    champion = find_champion(config, better, "classification", tmp_path / "champion")
+    champion = find_champion(config, better, "classification", folder=tmp_path / "champion")
     registration = run_register(better, make_verdict(), champion)
 
     assert (registration.version, registration.alias) == (2, "champion")
@@ -218,7 +222,7 @@ def test_alias_stays_where_another_champion_came_in_between(
     champion = None
     if compared == "earlier":
         run_register(make_package(tmp_path / "earlier", seed=3), make_verdict())
-        champion = find_champion(config, package, "classification", tmp_path / "champion")
+        champion = find_champion(config, package, "classification", folder=tmp_path / "champion")
     rival = make_package(tmp_path / "rival", seed=4)
     rival_version = run_register(rival, make_verdict(), champion).version
     registration = run_register(package, make_verdict(), champion)
@@ -247,7 +251,7 @@ def test_champion_that_cannot_be_compared_is_refused_before_and_after_a_training
     with pytest.raises(LungsynthError, match=line):
         check_champion(reigning, rival.card, task)
     with pytest.raises(LungsynthError, match=line):
-        find_champion(reigning, rival, task, tmp_path / "champion")
+        find_champion(reigning, rival, task, folder=tmp_path / "champion")
 
 
 def test_champion_that_can_be_compared_is_no_reason_not_to_train(reigning, make_package, tmp_path):
@@ -262,7 +266,7 @@ def test_champion_that_was_tampered_with_is_refused(package, config, client, tmp
     run_register(package, make_verdict())
     client.set_model_version_tag("lung-ct-generator", "1", "weights_sha256", "0" * 64)
     with pytest.raises(LungsynthError, match="does not match its tag weights_sha256"):
-        find_champion(config, package, "classification", tmp_path / "champion")
+        find_champion(config, package, "classification", folder=tmp_path / "champion")
 
 
 def test_champion_of_other_origin_is_refused(another, config, client, tmp_path):
@@ -270,7 +274,7 @@ def test_champion_of_other_origin_is_refused(another, config, client, tmp_path):
     client.create_model_version("lung-ct-generator", str(tmp_path))
     client.set_registered_model_alias("lung-ct-generator", "champion", "1")
     with pytest.raises(LungsynthError, match=r"version 1 of lung-ct-generator .* has no generator package"):
-        find_champion(config, another, "classification", tmp_path / "champion")
+        find_champion(config, another, "classification", folder=tmp_path / "champion")
 
 
 def test_report_is_attached_without_the_cohort_that_names_patients(

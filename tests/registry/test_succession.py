@@ -32,7 +32,7 @@ def champion(client: MlflowClient) -> int:
 @pytest.mark.parametrize("scores", [(0.8, 0.9), (0.9, 0.8)])
 def test_of_two_runs_the_better_one_is_champion_whichever_ends_first(client, scores):
     for score in scores:
-        settle(client, NAME, ALIAS, promoted(client, score))
+        settle(client, NAME, ALIAS, mine=promoted(client, score))
     assert champion(client) == 1 + scores.index(0.9)
 
 
@@ -40,7 +40,7 @@ def test_of_six_runs_at_once_the_best_is_champion(client):
     scores = (0.81, 0.86, 0.83, 0.9, 0.82, 0.89)
 
     def run(score: float) -> None:
-        settle(client, NAME, ALIAS, promoted(client, score))
+        settle(client, NAME, ALIAS, mine=promoted(client, score))
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(run, scores))
@@ -49,37 +49,37 @@ def test_of_six_runs_at_once_the_best_is_champion(client):
 
 def test_a_late_hand_that_takes_the_alias_back_for_the_worse_one_corrects_itself(client):
     worse, better = promoted(client, 0.8), promoted(client, 0.9)
-    settle(client, NAME, ALIAS, better)
+    settle(client, NAME, ALIAS, mine=better)
     client.set_registered_model_alias(NAME, ALIAS, str(worse))  # decided before `better` was there
-    settle(client, NAME, ALIAS, worse)
+    settle(client, NAME, ALIAS, mine=worse)
     assert champion(client) == better
 
 
 def test_who_beat_the_champion_follows_it_whatever_the_scores(client):
-    settle(client, NAME, ALIAS, promoted(client, 0.9))
-    settle(client, NAME, ALIAS, promoted(client, 0.7, compared_with="1", protocol="harder"))
+    settle(client, NAME, ALIAS, mine=promoted(client, 0.9))
+    settle(client, NAME, ALIAS, mine=promoted(client, 0.7, compared_with="1", protocol="harder"))
     assert champion(client) == 2
 
 
 def test_another_test_is_no_race(client):
-    settle(client, NAME, ALIAS, promoted(client, 0.8))
-    settle(client, NAME, ALIAS, promoted(client, 0.9, protocol="easier"))
+    settle(client, NAME, ALIAS, mine=promoted(client, 0.8))
+    settle(client, NAME, ALIAS, mine=promoted(client, 0.9, protocol="easier"))
     assert champion(client) == 1
 
 
 def test_a_champion_that_was_taken_back_stays_so(client):
-    settle(client, NAME, ALIAS, promoted(client, 0.8))
-    settle(client, NAME, ALIAS, promoted(client, 0.9, compared_with="1"))
+    settle(client, NAME, ALIAS, mine=promoted(client, 0.8))
+    settle(client, NAME, ALIAS, mine=promoted(client, 0.9, compared_with="1"))
     client.set_registered_model_alias(NAME, ALIAS, "1")  # by a person
     settle(client, NAME, ALIAS)
     assert champion(client) == 1
 
 
 def test_a_rival_of_a_champion_that_was_taken_back_does_not_follow_in_its_place(client):
-    settle(client, NAME, ALIAS, promoted(client, 0.8))
+    settle(client, NAME, ALIAS, mine=promoted(client, 0.8))
     rivals = [promoted(client, score, compared_with="1") for score in (0.95, 0.9)]
     for rival in rivals:
-        settle(client, NAME, ALIAS, rival)
+        settle(client, NAME, ALIAS, mine=rival)
     assert champion(client) == 2
     client.set_registered_model_alias(NAME, ALIAS, "1")  # by a person
     settle(client, NAME, ALIAS)
@@ -88,14 +88,14 @@ def test_a_rival_of_a_champion_that_was_taken_back_does_not_follow_in_its_place(
 
 def test_an_alias_that_was_taken_away_stays_so(client):
     for score in (0.9, 0.8):
-        settle(client, NAME, ALIAS, promoted(client, score))
+        settle(client, NAME, ALIAS, mine=promoted(client, score))
     client.delete_registered_model_alias(NAME, ALIAS)  # by a person
     assert settle(client, NAME, ALIAS) is None
 
 
 @pytest.mark.parametrize("after", [False, True])
 def test_a_crash_around_giving_the_alias_is_repaired_by_the_next_run(client, monkeypatch, after):
-    settle(client, NAME, ALIAS, promoted(client, 0.8))
+    settle(client, NAME, ALIAS, mine=promoted(client, 0.8))
     give = client.set_registered_model_alias
 
     def crash(*arguments):
@@ -106,7 +106,7 @@ def test_a_crash_around_giving_the_alias_is_repaired_by_the_next_run(client, mon
     better = promoted(client, 0.9, compared_with="1")
     monkeypatch.setattr(client, "set_registered_model_alias", crash)
     with pytest.raises(KeyboardInterrupt):
-        settle(client, NAME, ALIAS, better)
+        settle(client, NAME, ALIAS, mine=better)
     monkeypatch.undo()
     settle(client, NAME, ALIAS)
     assert champion(client) == 2
@@ -116,13 +116,13 @@ def test_a_crash_around_giving_the_alias_is_repaired_by_the_next_run(client, mon
 
 
 def test_a_repair_that_comes_late_does_not_take_the_alias_from_a_better_run(client, monkeypatch):
-    settle(client, NAME, ALIAS, promoted(client, 0.7))
+    settle(client, NAME, ALIAS, mine=promoted(client, 0.7))
     promoted(client, 0.8, compared_with="1")  # it broke off
     give, others = client.set_registered_model_alias, MlflowClient(client.tracking_uri)
 
     def late(*arguments):
         monkeypatch.undo()
-        settle(others, NAME, ALIAS, promoted(others, 0.9, compared_with="1"))
+        settle(others, NAME, ALIAS, mine=promoted(others, 0.9, compared_with="1"))
         give(*arguments)
 
     monkeypatch.setattr(client, "set_registered_model_alias", late)
@@ -133,7 +133,7 @@ def test_a_repair_that_comes_late_does_not_take_the_alias_from_a_better_run(clie
 def test_two_versions_of_one_package_do_not_take_the_alias_from_each_other(client):
     twins = [promoted(client, 0.8) for _ in range(2)]
     for twin in (*twins, *twins):
-        settle(client, NAME, ALIAS, twin)
+        settle(client, NAME, ALIAS, mine=twin)
         assert champion(client) == 1
 
 

@@ -41,7 +41,9 @@ def run_in(make_config, make_package, make_verdict, scorecard, tmp_path, monkeyp
         config = RegistryConfig()
         check_registry(config)
         package = make_package(tmp_path / "package", seed=1)
-        found = register(package, scorecard, make_verdict(), None, data_sha256="d", code_version="0", config=config)
+        found = register(
+            package, scorecard, make_verdict(), champion=None, data_sha256="d", code_version="0", config=config
+        )
         monkeypatch.chdir(tmp_path)
         return folder, found
 
@@ -111,7 +113,7 @@ def test_a_moved_or_copied_project_is_recognised_and_relocated(how, run_in, make
     with recognised:
         check_registry(config)
     with recognised:
-        find_champion(config, challenger, "classification", tmp_path / "champion")
+        find_champion(config, challenger, "classification", folder=tmp_path / "champion")
     (tmp_path / "run.yaml").write_text(
         yaml.safe_dump({"parameters": {"cohort": {"source": "phantom"}, "registry": config.model_dump()}})
     )
@@ -120,7 +122,7 @@ def test_a_moved_or_copied_project_is_recognised_and_relocated(how, run_in, make
     assert "nothing was changed" in relocate(config)
 
     check_registry(config)
-    champion = find_champion(config, challenger, "classification", tmp_path / "champion")
+    champion = find_champion(config, challenger, "classification", folder=tmp_path / "champion")
     assert champion.package.sample(np.array([0, 1]), 3).shape == (2, 32, 32)
     places = {run.info.artifact_uri for run in mlflow.MlflowClient(config.tracking_uri).search_runs(["1"])}
     assert all(place.startswith((moved / "mlartifacts").as_uri()) for place in places)

@@ -53,7 +53,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> SliceDataset:
     series = pd.DataFrame([fate, odd, tilted]).reindex(columns=list(SERIES_COLUMNS)).assign(slices=0)
     folder = tmp_path_factory.mktemp("dataset") / "slices"
     meta = SliceMeta(32, (-1350, 150), "c" * 64)
-    return SliceDataset.write(folder, images, table.reindex(columns=list(SLICE_COLUMNS)), meta, series=series)
+    return SliceDataset.write(folder, images, table.reindex(columns=list(SLICE_COLUMNS)), meta=meta, series=series)
 
 
 @pytest.fixture(scope="module")

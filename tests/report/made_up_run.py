@@ -45,12 +45,12 @@ def chosen(arm: str) -> Measurand:
 
 SCORECARD = Scorecard(
     metrics=(
-        metric(distance(KID), 0.0213, 0.015, 0.028),
+        metric(distance(KID), 0.0213, 0.015, high=0.028),
         metric(distance(KID, floor=True), 0.0031),
         metric(Measurand(quantity=BREACH), 0),
-        metric(Measurand(quantity=NEAR), 0.034, 0.02, 0.05),
-        metric(auroc("real"), 0.791, 0.75, 0.83),
-        metric(auroc(ARM), 0.851, 0.81, 0.89),
+        metric(Measurand(quantity=NEAR), 0.034, 0.02, high=0.05),
+        metric(auroc("real"), 0.791, 0.75, high=0.83),
+        metric(auroc(ARM), 0.851, 0.81, high=0.89),
     ),
     notes=("Inception metrics were left out.",),
 )
@@ -63,9 +63,9 @@ PROMOTED = Verdict(
     candidate_arm=ARM,
     baseline_arm="real",
     test_patients=(metric(Measurand(quantity=TEST_PATIENTS, class_name="cancer"), 20),),
-    score=metric(auroc(CHOSEN), 0.851, 0.81, 0.89),
+    score=metric(auroc(CHOSEN), 0.851, 0.81, high=0.89),
     chosen=(metric(chosen(ARM), 5),),
-    gains=(Gain(gain=metric(Measurand(quantity=GAIN["AUROC"], rival="baseline"), 0.06, 0.02, 0.1)),),
+    gains=(Gain(gain=metric(Measurand(quantity=GAIN["AUROC"], rival="baseline"), 0.06, 0.02, high=0.1)),),
     protocol_sha256="ab" * 32,
 )
 RUN_CONFIG = {

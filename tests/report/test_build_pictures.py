@@ -45,12 +45,12 @@ def test_contact_sheet_shows_slices_with_outlines():
     previews = np.full((7, TILE, TILE), 100, np.uint8)
     outlines = np.zeros((7, TILE, TILE), bool)
     outlines[:, 50] = True
-    sheet = contact_sheet(previews, outlines, ["cancer, train\n300 mm wide"] * 7, 900, 5)
+    sheet = contact_sheet(previews, outlines, ["cancer, train\n300 mm wide"] * 7, slices=900, patients=5)
     assert count(sheet, OUTLINE) == 7 * TILE
     assert count(sheet, (100, 100, 100)) >= 7 * TILE * (TILE - 1)
     assert sheet.width > ACROSS * TILE
     assert sheet.height > 2 * TILE
-    empty = contact_sheet(previews[:0], outlines[:0], [], 0)
+    empty = contact_sheet(previews[:0], outlines[:0], [], slices=0)
     assert empty.height < 100
 
 
@@ -89,16 +89,16 @@ def test_everything_is_written_once(tmp_path):
         "rejected_uids": np.array(["1.0"]),
     }
     images = np.zeros((40, 8, 8), np.uint8)
-    shard = write_shard(tmp_path / "shard", images, None, slices(40), series("no_lungs"), pictures)
-    dataset = assemble(tmp_path / "set", [shard], SliceMeta(8, (-1350, 150), "abc"), pictures)
+    shard = write_shard(tmp_path / "shard", images, slices(40), series=series("no_lungs"), figures=pictures)
+    dataset = assemble(tmp_path / "set", [shard], SliceMeta(8, (-1350, 150), "abc"), figures=pictures)
     draw_build(dataset)
     drawn = {name: (dataset.folder / name).read_bytes() for name in PICTURES}
     assert all(content.startswith(b"\x89PNG") for content in drawn.values())
-    draw_build(assemble(tmp_path / "again", [shard], SliceMeta(8, (-1350, 150), "abc"), pictures))
+    draw_build(assemble(tmp_path / "again", [shard], SliceMeta(8, (-1350, 150), "abc"), figures=pictures))
     assert (tmp_path / "again" / "contact_sheet.png").read_bytes() == drawn["contact_sheet.png"]
 
 
 def test_a_dataset_without_pictures_is_drawn_too(tmp_path):
     images = np.zeros((4, 8, 8), np.uint8)
-    draw_build(SliceDataset.write(tmp_path / "set", images, slices(4), SliceMeta(8, None, "abc")))
+    draw_build(SliceDataset.write(tmp_path / "set", images, slices(4), meta=SliceMeta(8, None, "abc")))
     assert all((tmp_path / "set" / name).exists() for name in PICTURES)

@@ -57,7 +57,7 @@ def many_slices(dataset, tmp_path_factory) -> SliceDataset:
     """Ten times the slices of `dataset`, of noise."""
     images = np.random.default_rng(0).integers(0, 256, (120, 32, 32), np.uint8)
     table = dataset.table.loc[np.tile(np.arange(12), 10)].reset_index(drop=True)
-    return SliceDataset.write(tmp_path_factory.mktemp("many") / "slices", images, table, dataset.meta)
+    return SliceDataset.write(tmp_path_factory.mktemp("many") / "slices", images, table, meta=dataset.meta)
 
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")  # at MLflow's own import
@@ -76,7 +76,7 @@ def test_a_new_distance_is_in_scorecard_report_mlflow_and_history(many_slices, p
 
     registry = RegistryConfig(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     hashes = {"data_sha256": "d", "code_version": "0"}
-    run = register(package, card, REFUSED, None, **hashes, config=registry)
+    run = register(package, card, REFUSED, champion=None, **hashes, config=registry)
     stored = MlflowClient(registry.tracking_uri).get_run(run.run_id).data.metrics
     value = card["mean_gap_lung"].value
     assert (stored["mean_gap_lung"], stored["mean_gap_lung.high"]) == pytest.approx((value, 2 * value))

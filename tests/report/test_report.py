@@ -134,7 +134,7 @@ def test_radiographs_have_their_classes_and_neither_hu_nor_file_names(dataset, p
     classes = ("NORMAL", "PNEUMONIA")
     own = dataset.table.assign(label=[classes[row % 2] for row in range(12)])
     meta = replace(dataset.meta, window_hu=None, view="whole", classes=classes)
-    pictures = SliceDataset.write(tmp_path / "slices", dataset.images[:], own, meta)
+    pictures = SliceDataset.write(tmp_path / "slices", dataset.images[:], own, meta=meta)
     image = {"collection": "toys", "patient": PATIENT, "patient_key": "k1", "series_uid": "image-0", "modality": "DX"}
     image |= {"role": "image", "url": f"file:///data/NORMAL/{PATIENT}.png", "label": "NORMAL", "split": "train"}
     mask = image | {"series_uid": "mask-0", "role": "mask"}
@@ -185,7 +185,7 @@ def test_every_refusing_rule_has_a_remedy():
 def test_page_outlines_masks_where_the_generator_draws_them(cohort, dataset, tmp_path):
     masks = np.zeros((12, 32, 32), np.uint8)
     masks[:, 8:24, 8:24] = 1
-    outlined = SliceDataset.write(tmp_path / "slices", dataset.images[:], dataset.table, dataset.meta, masks)
+    outlined = SliceDataset.write(tmp_path / "slices", dataset.images[:], dataset.table, meta=dataset.meta, masks=masks)
     for drawn in (True, False):
         config = DcganConfig(size=32, nz=16, ngf=4, masks=drawn)
         card = GeneratorCard(generator=config, window_hu=(-1350, 150))
@@ -226,8 +226,8 @@ def test_distances_under_other_normalisations_have_a_table_and_a_chart_of_their_
         for quantity in (KID, FID)
         for how in (None, "clip")
     ]
-    distances = [metric(side, 0.1 + place, 0.05 + place, 0.2 + place) for place, side in enumerate(sides)]
-    ratio = metric(distance(FID_RATIO, normalisation="clip"), 0.5, 0.4, 0.6)
+    distances = [metric(side, 0.1 + place, 0.05 + place, high=0.2 + place) for place, side in enumerate(sides)]
+    ratio = metric(distance(FID_RATIO, normalisation="clip"), 0.5, 0.4, high=0.6)
     card = SCORECARD.model_copy(update={"metrics": (*SCORECARD.metrics[2:], *distances, ratio)})
     monkeypatch.setitem(globals(), "SCORECARD", card)
     page = render(PROMOTED, 4)
@@ -291,7 +291,12 @@ def test_a_power_curve_is_drawn_where_the_gate_gives_one(render):
 def test_terminal_summary_gives_verdict_numbers_and_path(dataset, package):
     out = StringIO()
     table = summary_table(
-        dataset, package, SCORECARD, PROMOTED, make_registration(4), Path("outputs/[run]/report.html")
+        dataset,
+        package,
+        SCORECARD,
+        verdict=PROMOTED,
+        registration=make_registration(4),
+        report=Path("outputs/[run]/report.html"),
     )
     Console(file=out, width=160).print(table)
     parts = ("promote. Synthetic", "version 4 is now champion", "0.060 (95 %: 0.020 to 0.100)", "outputs/[run]/report")

@@ -50,7 +50,7 @@ def phantoms(scratch: Path) -> dict[str, str]:
     cohort, fetch = select_phantoms(PHANTOMS, SplitConfig(method="ranked")), FetchConfig(root=scratch / "series")
     found = {}
     for name, way in WAYS.items():
-        shard = build_shard(cohort, fetch, SliceConfig(size=64, root=scratch / name, **way), PHANTOMS).shard
+        shard = build_shard(cohort, fetch, SliceConfig(size=64, root=scratch / name, **way), phantoms=PHANTOMS).shard
         arrays = (np.fromfile(path, np.uint8) for path in sorted(shard.folder.glob("*.safetensors")))
         found[f"phantoms, {name}"] = sha(*arrays, pd.read_parquet(shard.folder / "slices.parquet"), shard.series)
     return found

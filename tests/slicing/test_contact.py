@@ -54,7 +54,7 @@ def shard_of(folder, number, series, previews):
     images = pd.DataFrame(rows, columns=["series_uid", "split", "patient_key"])
     empty = pd.DataFrame(columns=list(COLUMNS))
     pictures = figures_of(slices, {}, images)
-    return write_shard(folder / str(number), np.empty((0, 8, 8), np.uint8), None, empty, figures=pictures)
+    return write_shard(folder / str(number), np.empty((0, 8, 8), np.uint8), empty, figures=pictures)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def patches(count: int, lesions: list[Lesion], index: int, **changes: object) ->
     options = {"patch_mm": 32, "margin_mm": 10, "min_lung_fraction": 0.5} | changes
     scan = volume((12, 256, 256))
     return [
-        lung_patch(scan, lungs(cells, (4, 4)), index, lesions, **options, rng=np.random.default_rng(seed))
+        lung_patch(scan, lungs(cells, (4, 4)), index, lesions=lesions, **options, rng=np.random.default_rng(seed))
         for seed in range(count)
     ]
 

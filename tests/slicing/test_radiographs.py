@@ -183,7 +183,9 @@ def test_lungs_view_shows_the_lungs_and_little_else(radiograph):
 def test_the_unet_finds_lungs_where_no_mask_shows_them(radiograph, tmp_path):
     many = np.stack([np.roll(chest(128, 128), shift, 1) for shift in range(-4, 4)])
     masks = np.stack([np.roll(lungs(128, 128), shift, 1) for shift in range(-4, 4)])
-    train_unet(many, masks, LungTrainingConfig(unet={"size": 32, "width": 4}, steps=10, batch=4), tmp_path / "unet")
+    train_unet(
+        many, masks, LungTrainingConfig(unet={"size": 32, "width": 4}, steps=10, batch=4), folder=tmp_path / "unet"
+    )
     config = SliceConfig(size=64, view="lungs", masks=True, lungs={"backend": "unet", "weights": tmp_path / "unet"})
     found = cut(radiograph, config)
     same = mask_file(tmp_path / "m.png", lungs_of_image(chest(), tmp_path / "unet"))

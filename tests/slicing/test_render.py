@@ -51,7 +51,7 @@ def reference(hu: np.ndarray, crop: Crop, size: int) -> np.ndarray:
 )
 def test_reduced_slices_are_those_of_the_reference(crop, size):
     hu = texture((512, 512))
-    image = render(hu, crop, size, WINDOW)
+    image = render(hu, crop, size, window_hu=WINDOW)
     assert (image.shape, image.dtype) == ((size, size), np.uint8)
     assert np.abs(image - reference(hu, crop, size)).max() <= 1
 
@@ -67,7 +67,7 @@ def test_that_reference_is_within_noise_of_averaging_over_areas(size):
         None,
     ) / (417 / size)
     exact = overlap @ cut(hu, crop) @ overlap.T
-    difference = resample(hu, crop, size, -1024) - exact
+    difference = resample(hu, crop, size, outside=-1024) - exact
     assert abs(difference.mean()) < 0.6
     assert difference.std() < 0.15 * exact.std()
 
@@ -75,32 +75,32 @@ def test_that_reference_is_within_noise_of_averaging_over_areas(size):
 def test_whole_ratios_average_exactly():
     hu = texture((512, 512))
     exact = hu.astype(np.float64).reshape(256, 2, 256, 2).mean(axis=(1, 3))
-    assert np.abs(resample(hu, Crop(0, 0, 512, 512), 256, -1024) - exact).max() <= 0.5
+    assert np.abs(resample(hu, Crop(0, 0, 512, 512), 256, outside=-1024) - exact).max() <= 0.5
 
 
 def test_the_same_size_changes_nothing():
     hu = texture((64, 64))
-    assert np.array_equal(resample(hu, Crop(0, 0, 64, 64), 64, -1024), hu)
+    assert np.array_equal(resample(hu, Crop(0, 0, 64, 64), 64, outside=-1024), hu)
 
 
 def test_hu_are_averaged_before_they_are_clipped():
     """Of 900 HU and -860 HU in turn the mean is 20 HU; clipped to the window first, it would be -355."""
     hu = np.where(np.indices((64, 64)).sum(axis=0) % 2, 900, -860).astype(np.int16)
-    assert np.abs(render(hu, Crop(0, 0, 64, 64), 32, WINDOW) - round(1370 / 1500 * 255)).max() <= 1
+    assert np.abs(render(hu, Crop(0, 0, 64, 64), 32, window_hu=WINDOW) - round(1370 / 1500 * 255)).max() <= 1
 
 
 @pytest.mark.parametrize(("hu", "grey"), [(-1350, 0), (150, 255), (-600, 128), (-1000, 60), (2000, 255), (-1024, 55)])
 def test_the_window_is_linear_between_its_ends(hu, grey):
     plane = np.full((100, 100), hu, dtype=np.int16)
-    assert (render(plane, Crop(10, 10, 70, 70), 32, WINDOW) == grey).all()
-    assert (render(plane, Crop(10, 10, 70, 70), 96, WINDOW) == grey).all()
+    assert (render(plane, Crop(10, 10, 70, 70), 32, window_hu=WINDOW) == grey).all()
+    assert (render(plane, Crop(10, 10, 70, 70), 96, window_hu=WINDOW) == grey).all()
 
 
 def test_enlarged_patches_are_smooth():
     """A Gaussian blob of 8 pixels, eight times as large: the blob itself, with no block or facet in it."""
     y, x = np.indices((64, 64))
     blob = 1000 * np.exp(-((y - 31.5) ** 2 + (x - 31.5) ** 2) / 128) - 900
-    image = render(blob.round().astype(np.int16), Crop(0, 0, 64, 64), 512, WINDOW).astype(float)
+    image = render(blob.round().astype(np.int16), Crop(0, 0, 64, 64), 512, window_hu=WINDOW).astype(float)
     places = (np.arange(512) + 0.5) / 8 - 0.5
     exact = windowed(1000 * np.exp(-((places[:, None] - 31.5) ** 2 + (places - 31.5) ** 2) / 128) - 900)
     assert np.abs(image - exact).max() < 2
@@ -116,5 +116,5 @@ def test_masks_lie_where_the_slices_do():
             drawn = render_mask(mask, crop, size)
             assert drawn.dtype == np.uint8
             assert set(np.unique(drawn)) == {0, 1}
-            assert np.array_equal(drawn == 1, render(np.where(mask, hu, -1350), crop, size, WINDOW) >= 128)
+            assert np.array_equal(drawn == 1, render(np.where(mask, hu, -1350), crop, size, window_hu=WINDOW) >= 128)
             assert drawn.mean() * crop.height * crop.width == pytest.approx(6400, rel=0.06)

@@ -44,7 +44,7 @@ def slices(root, **fields):
 
 @pytest.fixture(scope="module")
 def dataset(cohort, fetch, tmp_path_factory):
-    return build_slices(cohort, fetch, slices(tmp_path_factory.mktemp("slices"), masks=True), PHANTOMS)
+    return build_slices(cohort, fetch, slices(tmp_path_factory.mktemp("slices"), masks=True), phantoms=PHANTOMS)
 
 
 def test_every_series_has_a_fate(dataset, cohort):
@@ -59,7 +59,7 @@ def test_every_series_has_a_fate(dataset, cohort):
 
 
 def test_the_number_of_workers_changes_nothing(dataset, cohort, fetch, tmp_path):
-    again = build_slices(cohort, fetch, slices(tmp_path, masks=True, workers=2), PHANTOMS)
+    again = build_slices(cohort, fetch, slices(tmp_path, masks=True, workers=2), phantoms=PHANTOMS)
     assert again.sha256 == dataset.sha256
     assert np.array_equal(again.images, dataset.images)
 
@@ -67,25 +67,25 @@ def test_the_number_of_workers_changes_nothing(dataset, cohort, fetch, tmp_path)
 def test_shards_are_built_once(dataset, cohort, fetch):
     config = slices(dataset.folder.parents[1], masks=True)
     before = {path: path.stat().st_mtime_ns for path in config.root.rglob("*")}
-    assert build_slices(cohort, fetch, config, PHANTOMS).folder == dataset.folder
+    assert build_slices(cohort, fetch, config, phantoms=PHANTOMS).folder == dataset.folder
     assert {path: path.stat().st_mtime_ns for path in config.root.rglob("*")} == before
 
 
 def test_workers_of_a_job_leave_the_run_nothing_to_build(dataset, cohort, fetch, tmp_path, caplog):
     config = slices(tmp_path, masks=True)
     for index in range(3):
-        build_some(cohort, fetch, config, PHANTOMS, index=index, count=3)
+        build_some(cohort, fetch, config, phantoms=PHANTOMS, index=index, count=3)
     caplog.set_level("INFO")
-    assert build_slices(cohort, fetch, config, PHANTOMS).sha256 == dataset.sha256
+    assert build_slices(cohort, fetch, config, phantoms=PHANTOMS).sha256 == dataset.sha256
     shards = len(list((dataset.folder / "shards").iterdir()))
     assert f"in {shards} shards ({shards} of them were there)" in caplog.text
     with pytest.raises(LungsynthError, match="no shard 4 of 4: count them from 0"):
-        build_some(cohort, fetch, config, PHANTOMS, index=4)
+        build_some(cohort, fetch, config, phantoms=PHANTOMS, index=4)
 
 
 def test_a_cohort_that_grows_keeps_its_shards(cohort, fetch, tmp_path):
     config = slices(tmp_path)
-    build_slices(cohort, fetch, config, PHANTOMS)
+    build_slices(cohort, fetch, config, phantoms=PHANTOMS)
     before = set((tmp_path / "shards").iterdir())
     larger = PHANTOMS.model_copy(update={"patients": 9})
     # Ranked splits may move patients; theirs stay as they are here, so that only the newcomer's shard is another.
@@ -95,13 +95,13 @@ def test_a_cohort_that_grows_keeps_its_shards(cohort, fetch, tmp_path):
     grown = type(cohort)(series, cohort.slice_labels, cohort.funnel)
     config = config.model_copy(update={"patients_per_shard": 3})
     assert shard_count(grown, config) == 4
-    build_slices(grown, fetch, config, larger)
+    build_slices(grown, fetch, config, phantoms=larger)
     assert len(set((tmp_path / "shards").iterdir()) - before) == 1
 
 
 def test_a_disk_budget_frees_the_series_and_changes_no_slice(dataset, cohort, tmp_path):
     budget = FetchConfig(root=tmp_path / "series", disk_budget_gb=0.004)
-    frugal = build_slices(cohort, budget, slices(tmp_path / "slices", masks=True), PHANTOMS)
+    frugal = build_slices(cohort, budget, slices(tmp_path / "slices", masks=True), phantoms=PHANTOMS)
     assert frugal.sha256 == dataset.sha256
     assert not [path for path in budget.root.rglob("*") if path.suffix == ".dcm"]
 
@@ -110,12 +110,12 @@ def test_a_damaged_series_is_recorded_and_the_rest_is_built(cohort, fetch, tmp_p
     config = slices(tmp_path / "slices")
     uid = cohort.images.loc[cohort.images["split"] == "train", "series_uid"].iloc[0]
     other = FetchConfig(root=tmp_path / "series")
-    build_some(cohort, other, slices(tmp_path / "first"), PHANTOMS, index=0, count=1)
+    build_some(cohort, other, slices(tmp_path / "first"), phantoms=PHANTOMS, index=0, count=1)
     [folder] = other.root.glob(uid)
     damaged = sorted(folder.iterdir())[3]
     content = damaged.read_bytes()
     damaged.write_bytes(content[:100] + bytes(len(content) - 100))  # as long as before: only a reader can tell
-    dataset = build_slices(cohort, other, config, PHANTOMS)
+    dataset = build_slices(cohort, other, config, phantoms=PHANTOMS)
     assert dataset.rejected[["series_uid", "reason"]].values.tolist() == [[uid, "unreadable"]]
     assert damaged.name in dataset.rejected["detail"].iloc[0]
     assert uid not in set(dataset.table["series_uid"])
@@ -124,7 +124,7 @@ def test_a_damaged_series_is_recorded_and_the_rest_is_built(cohort, fetch, tmp_p
 def test_slices_that_cannot_be_written_are_said_in_one_line(cohort, fetch, tmp_path):
     (tmp_path / "taken").write_text("a file where the folder should be")
     with pytest.raises(LungsynthError, match=r"cannot write slices into .*taken: Not a directory; free some space"):
-        build_slices(cohort, fetch, slices(tmp_path / "taken"), PHANTOMS)
+        build_slices(cohort, fetch, slices(tmp_path / "taken"), phantoms=PHANTOMS)
 
 
 def test_a_disk_too_small_for_the_cohort_is_said_before_anything_is_fetched(cohort, tmp_path):
@@ -146,17 +146,17 @@ def test_a_lesion_outline_that_cannot_be_had_is_tried_again(cohort, fetch, tmp_p
     config = slices(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(shard, "deliver", lossy)
-        first = build_slices(cohort, fetch, config, PHANTOMS)
+        first = build_slices(cohort, fetch, config, phantoms=PHANTOMS)
     fate = first.rejected[["series_uid", "reason", "detail"]].values.tolist()
     assert fate == [[seg["source_series_uid"], "not_fetched", "lesion segmentation: unreachable: 503"]]
-    again = build_slices(cohort, fetch, config, PHANTOMS)
+    again = build_slices(cohort, fetch, config, phantoms=PHANTOMS)
     assert again.rejected.empty
     assert len(again.images) > len(first.images)
 
 
 def test_of_two_builders_of_one_shard_the_quicker_one_wins(tmp_path):
     table = pd.DataFrame(columns=list(COLUMNS))
-    written = [write_shard(tmp_path / "shard", np.empty((0, 8, 8), np.uint8), None, table) for _ in range(2)]
+    written = [write_shard(tmp_path / "shard", np.empty((0, 8, 8), np.uint8), table) for _ in range(2)]
     assert written[0] == written[1]
     assert [path.name for path in tmp_path.iterdir()] == ["shard"]
 
@@ -170,13 +170,13 @@ def test_a_fault_of_ours_costs_one_series_and_tells_no_text_of_it(cohort, fetch,
         return slices_of_series(job, config, classes)
 
     monkeypatch.setattr(shard, "slices_of_series", faulty)
-    dataset = build_slices(cohort, fetch, slices(tmp_path), PHANTOMS)
+    dataset = build_slices(cohort, fetch, slices(tmp_path), phantoms=PHANTOMS)
     assert dataset.rejected[["series_uid", "reason"]].values.tolist() == [[uid, "failed"]]
     assert dataset.rejected["detail"].str.fullmatch(r"ValueError in test_shards\.py, line \d+").all()
 
 
 def test_a_patient_gives_no_more_slices_than_the_cap(cohort, fetch, tmp_path):
-    dataset = build_slices(cohort, fetch, slices(tmp_path, max_slices_per_patient=3), PHANTOMS)
+    dataset = build_slices(cohort, fetch, slices(tmp_path, max_slices_per_patient=3), phantoms=PHANTOMS)
     counts = dataset.table.groupby(["patient", "label"]).size()
     assert counts.max() == 3
     assert dataset.series["slices"].sum() == len(dataset.images)
@@ -185,14 +185,15 @@ def test_a_patient_gives_no_more_slices_than_the_cap(cohort, fetch, tmp_path):
 def test_a_class_without_slices_is_named(cohort, fetch, tmp_path):
     healthy = type(cohort)(cohort.series[cohort.series["label"] == "non-cancer"], cohort.slice_labels, cohort.funnel)
     with pytest.raises(LungsynthError, match="no cancer slice in train, no cancer slice in val"):
-        build_slices(healthy, fetch, slices(tmp_path), PHANTOMS)
+        build_slices(healthy, fetch, slices(tmp_path), phantoms=PHANTOMS)
 
 
 def test_two_builds_at_once_take_turns_and_give_the_same(dataset, cohort, fetch, tmp_path, caplog):
     config, found = slices(tmp_path, masks=True, workers=1), []
     caplog.set_level("INFO")
     both = [
-        threading.Thread(target=lambda: found.append(build_slices(cohort, fetch, config, PHANTOMS))) for _ in range(2)
+        threading.Thread(target=lambda: found.append(build_slices(cohort, fetch, config, phantoms=PHANTOMS)))
+        for _ in range(2)
     ]
     for thread in both:
         thread.start()
@@ -213,7 +214,10 @@ def test_a_dataset_of_others_that_cannot_be_written_is_read(dataset, cohort, fet
 
     monkeypatch.setattr(shards, "alone", refuse)
     monkeypatch.setattr(shards, "write_notes", refuse)
-    assert build_slices(cohort, fetch, slices(dataset.folder.parents[1], masks=True), PHANTOMS).sha256 == dataset.sha256
+    assert (
+        build_slices(cohort, fetch, slices(dataset.folder.parents[1], masks=True), phantoms=PHANTOMS).sha256
+        == dataset.sha256
+    )
 
 
 def test_kill_9_costs_no_finished_shard(dataset, tmp_path):

@@ -51,7 +51,7 @@ def label(tmp_path, monkeypatch):
         folders = tuple(tmp_path / name for name in segmentations)
         rows = no_slice_labels() if rows is None else rows
         job = SeriesJob("1.2.3", "key", patient, evidence, "train", "", tmp_path, folders, (), None, rows)
-        return label_slices(VOLUME, job, CLASSES, others, margin)
+        return label_slices(VOLUME, job, CLASSES, other_slices_of_cancer=others, lesion_margin_mm=margin)
 
     return run
 

@@ -20,7 +20,7 @@ def draws(step=0, rank=0, world=1):
 
 
 def drawn(count, config=ALL, p=1.0):
-    return draw_changes(count, torch.tensor(p), config, draws())
+    return draw_changes(count, torch.tensor(p), config, draws=draws())
 
 
 def changed(images, config, **columns):
@@ -152,9 +152,9 @@ def test_the_same_draws_give_the_same_result_however_a_batch_is_cut():
     assert torch.equal(whole, augment(images, drawn(16), ALL))
     parts = [augment(x, c, ALL) for x, c in zip(images.split(4), changes.split(4), strict=True)]
     assert torch.equal(whole, torch.cat(parts))
-    halves = [draw_changes(8, torch.tensor(1.0), ALL, draws(rank=rank, world=2)) for rank in (0, 1)]
+    halves = [draw_changes(8, torch.tensor(1.0), ALL, draws=draws(rank=rank, world=2)) for rank in (0, 1)]
     assert torch.equal(torch.cat(halves), changes)
-    assert not torch.equal(changes, draw_changes(16, torch.tensor(1.0), ALL, draws(step=1)))
+    assert not torch.equal(changes, draw_changes(16, torch.tensor(1.0), ALL, draws=draws(step=1)))
 
 
 def test_bfloat16_slices_are_turned_in_full_precision():

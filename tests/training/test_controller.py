@@ -34,7 +34,7 @@ def source():
 def trained(source, config, steps, state=None):
     """The state after so many more steps, and p of each."""
     state = state or TrainingState.new(SMALL, config, CPU)
-    return state, [loop._step(state, source, config, ONE)[P].item() for _ in range(steps)]
+    return state, [loop._step(state, source, config, fabric=ONE)[P].item() for _ in range(steps)]
 
 
 def test_p_moves_by_the_share_that_was_shown_and_only_when_it_is_due():

@@ -99,7 +99,7 @@ def test_batches_hold_the_mask_as_last_channel():
 def test_augmentation_moves_both_and_brightens_the_image_alone():
     config = AugmentConfig(translate=0.125, scale=0.1, rotate_degrees=10, brightness=0.05, cutout=0.25)
     mask = torch.from_numpy(discs(64).masks).float()[:, None] * 2 - 1
-    changes = draw_changes(64, torch.tensor(1.0), config, Draws(0, 0, CPU))
+    changes = draw_changes(64, torch.tensor(1.0), config, draws=Draws(0, 0, CPU))
     moved = augment(torch.cat([mask, mask], dim=1), changes, config, masks=True)
     still = config.model_copy(update={"brightness": 0.0})
     assert torch.equal(moved[:, 1:], augment(mask, changes, still))

@@ -42,7 +42,7 @@ def place(tmp_path_factory):
     splits = np.array(["train", "train", "val", "test"])[np.arange(len(labels)) % 7 % 4]
     table = pd.DataFrame({name: pd.Series([0] * len(labels)).astype(kind) for name, kind in COLUMNS.items()})
     table = table.assign(label=np.array(["non-cancer", "cancer"])[labels], split=splits)
-    SliceDataset.write(folder / "set", images, table, SliceMeta(32, (-1350.0, 150.0), "abc"))
+    SliceDataset.write(folder / "set", images, table, meta=SliceMeta(32, (-1350.0, 150.0), "abc"))
     np.savez(
         folder / "set.npz", images=images, labels=labels, splits=[["train", "val", "test"].index(s) for s in splits]
     )
@@ -134,7 +134,7 @@ def test_data_that_cannot_be_read_are_one_clear_line(place, tmp_path):
     (tmp_path / "wrong.npz").write_bytes(b"no archive")
     np.savez(tmp_path / "half.npz", images=np.zeros((2, 32, 32), np.uint8))
     old = SliceDataset.write(
-        tmp_path / "old", halves()[0][:4], SliceDataset(place / "set").table[:4], SliceMeta(32, None, "")
+        tmp_path / "old", halves()[0][:4], SliceDataset(place / "set").table[:4], meta=SliceMeta(32, None, "")
     )
     shutil.copytree(old.folder, tmp_path / "broken")
     (tmp_path / "broken" / "dataset.json").write_text("{}")

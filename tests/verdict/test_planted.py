@@ -44,7 +44,9 @@ def phantom_slices(index: int) -> tuple[np.ndarray, np.ndarray]:
     labels = lesion.any(axis=(1, 2)).astype(np.int64)
     usable = (fractions > SLICES.min_lung_fraction) & ((labels == 1) | (patient.nodule is None))
     chosen = np.flatnonzero(usable)
-    return np.stack([render(hu[place], crop, SLICES.size, SLICES.window_hu) for place in chosen]), labels[chosen]
+    return np.stack([render(hu[place], crop, SLICES.size, window_hu=SLICES.window_hu) for place in chosen]), labels[
+        chosen
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def world(tmp_path_factory):
         tmp_path_factory.mktemp("phantoms") / "slices",
         images[known],
         table.reindex(columns=list(COLUMNS))[known],
-        SliceMeta(64, SLICES.window_hu, "phantoms"),
+        meta=SliceMeta(64, SLICES.window_hu, "phantoms"),
     )
     return dataset, images[~known], labels[~known]
 

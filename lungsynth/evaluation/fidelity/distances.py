@@ -98,7 +98,7 @@ def fid_draws(real: Images, other: Images, config: DistancesConfig) -> np.ndarra
     return draws
 
 
-def kid_draws(found: Kernels, real: Images, other: Images, config: DistancesConfig) -> np.ndarray:
+def kid_draws(found: Kernels, real: Images, other: Images, *, config: DistancesConfig) -> np.ndarray:
     """KID of as many bootstrap resamples as in `fid_draws`; only their spread means something."""
     return found.distances(*draw_weights(real, other, config))
 

@@ -85,7 +85,7 @@ def _kid(compared: Compared, config: DistancesConfig) -> Iterator[Metric]:
     sides = compared.sides
     for floor, other, n in sides.pairs:
         found = kernels(sides.real.values, other.values)
-        draws = kid_draws(found, sides.real, other, config)
+        draws = kid_draws(found, sides.real, other, config=config)
         how = _torch_fidelity(compared)
         yield metric_of_draws(compared.measurand(KID, floor), kid(found, config), how, draws=draws, n=n)
 

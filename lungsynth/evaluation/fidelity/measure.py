@@ -67,12 +67,12 @@ def measure_fidelity(
     )
     patients = np.unique(dataset.table["patient"].to_numpy(str), return_inverse=True)[1]
     real, unseen = (Images(dataset.images[rows], dataset.labels[rows], patients[rows]) for rows in (train, held_out))
-    synthetic = draw(sampler, unseen.labels, config.seed, dataset.meta.size)
+    synthetic = draw(sampler, unseen.labels, config.seed, size=dataset.meta.size)
     pixels = Trio(real, Images(synthetic, unseen.labels, np.arange(len(synthetic))), unseen)
 
     extractors, card = _load(extractor, config)
     for features in extractors:
-        card += _compare(features, pixels, dataset.meta.classes, config)
+        card += _compare(features, pixels, dataset.meta.classes, config=config)
     for code, name in enumerate(dataset.meta.classes):
         card += Scorecard(metrics=tuple(_likeness(pixels.of_class(code), name, config)))
     return card
@@ -92,7 +92,9 @@ def _load(lung: Extractor, config: FidelityConfig) -> tuple[list[FeatureExtracto
     return found, Scorecard(metrics=(), notes=tuple(notes))
 
 
-def _compare(extractor: FeatureExtractor, pixels: Trio, classes: tuple[str, ...], config: FidelityConfig) -> Scorecard:
+def _compare(
+    extractor: FeatureExtractor, pixels: Trio, classes: tuple[str, ...], *, config: FidelityConfig
+) -> Scorecard:
     """Every measure by one extractor."""
     metrics: list[Metric] = []
     notes: list[str] = []

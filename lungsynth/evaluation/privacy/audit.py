@@ -66,12 +66,12 @@ def audit_privacy(
     Args:
         realness: of the generator, where it has a discriminator.
     """
-    material = gather(dataset, sampler, extractor, config)
+    material = gather(dataset, sampler, extractor, config=config)
     copies = check_copies(material, config)
     in_features = [check(material, config) for check in IN_FEATURES]
     few = _too_few_patients(material)
     metrics = (
-        _breach(material, copies.checks, in_features, few),
+        _breach(material, copies.checks, in_features, few=few),
         *([_unjudged(material, in_features, few)] if few else []),
         *(check.metric for check in (*copies.checks, *in_features)),
         *copies.floors.metrics,
@@ -82,11 +82,11 @@ def audit_privacy(
     return Audit(Scorecard(metrics=metrics, notes=copies.floors.notes), _closest_pairs(material))
 
 
-def gather(dataset: SliceDataset, sampler: Sampler, extractor: Extractor, config: PrivacyConfig) -> Material:
+def gather(dataset: SliceDataset, sampler: Sampler, extractor: Extractor, *, config: PrivacyConfig) -> Material:
     """Draw synthetic slices with the class mix of `train`, and take the features of all sides."""
     train, held_out = dataset.rows("train"), dataset.rows("val", "test")
     labels = np.random.default_rng(config.seed).choice(dataset.labels[train], config.synthetic)
-    synthetic = draw(sampler, labels, config.seed, dataset.meta.size)
+    synthetic = draw(sampler, labels, config.seed, size=dataset.meta.size)
     train_images, held_out_images = dataset.images[train], dataset.images[held_out]
     reference = extractor.features(train_images, config.cache)
     spread = reference.std(axis=0) + 1e-6
@@ -113,7 +113,7 @@ def _too_few_patients(material: Material) -> str:
     )
 
 
-def _breach(material: Material, in_pixels: list[Check], in_features: list[Check], few: str) -> Metric:
+def _breach(material: Material, in_pixels: list[Check], in_features: list[Check], *, few: str) -> Metric:
     checks = in_pixels + in_features
     failed = [check for check in (in_pixels if few else checks) if check.failed]
     allowed = "; ".join(check.limit for check in checks)
@@ -171,7 +171,7 @@ def _attack_by_discriminator(material: Material, dataset: SliceDataset, realness
             return
         scores.append(patient_means(found[None], side.patients).means[0])
     how = "AUROC of patients by the discriminator's mean score, DeLong; never blocks, since it is not published"
-    yield metric(material, MEMBERSHIP_DISCRIMINATOR, attack_auroc(*scores), how)
+    yield metric(material, MEMBERSHIP_DISCRIMINATOR, attack_auroc(*scores), computed_with=how)
 
 
 def _closest_pairs(material: Material) -> ClosestPairs:

@@ -157,7 +157,7 @@ class Check(NamedTuple):
         return f"{found.quantity.name} {found.value:.3g} ({bounds}; allowed: {self.allowed})"
 
 
-def metric(material: Material, quantity: Quantity, estimate: Estimate, computed_with: str) -> Metric:
+def metric(material: Material, quantity: Quantity, estimate: Estimate, *, computed_with: str) -> Metric:
     """A number of the audit, with its sample sizes."""
     return Metric.of(Measurand(quantity=quantity), estimate, computed_with, n=material.n)
 
@@ -180,12 +180,12 @@ def check_copies(material: Material, config: PrivacyConfig) -> Copies:
     )
     checks = [
         Check(
-            metric(material, DUPLICATES, duplicates, f"detail correlation above {limit:.3f}, {how}"),
+            metric(material, DUPLICATES, duplicates, computed_with=f"detail correlation above {limit:.3f}, {how}"),
             duplicates.low > config.allowed_duplicates,
             f"up to {config.allowed_duplicates:g}",
         ),
         Check(
-            metric(material, VERBATIM, verbatim, f"detail correlation above {most:g}, {how}"),
+            metric(material, VERBATIM, verbatim, computed_with=f"detail correlation above {most:g}, {how}"),
             verbatim.value > 0 and limit < most,
             "none" if limit < most else "any, since real slices of other patients come as near",
         ),
@@ -233,7 +233,7 @@ def check_near(material: Material, config: PrivacyConfig) -> Check:
         seed=config.seed,
     )
     how = "nearest neighbours in lung features, percentile bootstrap of synthetic slices and held-out patients"
-    found = metric(material, NEAR, near, f"{how} ×{config.resamples}")
+    found = metric(material, NEAR, near, computed_with=f"{how} ×{config.resamples}")
     return Check(found, near.low > config.allowed_near, f"up to {config.allowed_near:g}")
 
 
@@ -244,14 +244,16 @@ def check_distance_ratio(material: Material, config: PrivacyConfig) -> Check:
         "mean distance in lung features to train over that to as many held-out patients, percentile bootstrap "
         f"of synthetic slices and patients ×{config.resamples}"
     )
-    found = metric(material, DISTANCE_RATIO, ratio, how)
+    found = metric(material, DISTANCE_RATIO, ratio, computed_with=how)
     return Check(found, ratio.high < config.least_distance_ratio, f"from {config.least_distance_ratio:g} on")
 
 
 def check_membership(material: Material, config: PrivacyConfig) -> Check:
     """AUROC of an attacker who tells training from held-out patients by their nearest synthetic slice."""
     membership = membership_auroc(material.to_train, material.to_held_out)
-    found = metric(material, MEMBERSHIP, membership, "AUROC of patients by their nearest synthetic slice, DeLong")
+    found = metric(
+        material, MEMBERSHIP, membership, computed_with="AUROC of patients by their nearest synthetic slice, DeLong"
+    )
     return Check(found, membership.low > config.allowed_membership, f"up to {config.allowed_membership:g}")
 
 
@@ -263,7 +265,7 @@ def check_patients_near(material: Material, config: PrivacyConfig) -> Check:
         f"training patients nearer than {config.near_patients:g} % of held-out ones, percentile bootstrap of "
         f"patients ×{config.resamples}"
     )
-    found = metric(material, PATIENTS_NEAR, unusual, how)
+    found = metric(material, PATIENTS_NEAR, unusual, computed_with=how)
     return Check(found, unusual.low > config.allowed_patients, f"up to {config.allowed_patients:g}")
 
 

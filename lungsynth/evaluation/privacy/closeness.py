@@ -68,7 +68,7 @@ def attack_auroc(members: np.ndarray, others: np.ndarray) -> Estimate:
     """
     scores = np.concatenate([members, others])
     trained = np.arange(len(scores)) < len(members)
-    beyond = delong(scores[None], np.zeros((1, len(scores))), trained.astype(int), np.arange(len(scores)))
+    beyond = delong(scores[None], np.zeros((1, len(scores))), trained.astype(int), patients=np.arange(len(scores)))
     return Estimate(0.5 + beyond.value, max(0.0, 0.5 + beyond.low), min(1.0, 0.5 + beyond.high), beyond.se)
 
 

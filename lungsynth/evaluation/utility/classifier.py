@@ -101,7 +101,7 @@ def new_classifier(config: ClassifierConfig, seed: int, device: str) -> nn.Modul
 
 
 def train_classifier(
-    model: nn.Module, real: Pool, synthetic: Pool | None, plan: BatchPlan, seed: int, config: ClassifierConfig
+    model: nn.Module, real: Pool, synthetic: Pool | None, *, plan: BatchPlan, seed: int, config: ClassifierConfig
 ) -> nn.Module:
     """Train `model`, from `new_classifier`, on batches of `plan`; see `train`."""
     mixing = np.random.default_rng(seed)
@@ -111,21 +111,21 @@ def train_classifier(
         if plan.classical:
             inputs = augment(inputs, config.classical, rng)
         if plan.mixed:
-            inputs, targets = mix(inputs, targets, config.classical, mixing)
+            inputs, targets = mix(inputs, targets, config.classical, rng=mixing)
         return F.binary_cross_entropy_with_logits(model(inputs)[:, 0], targets)
 
     pick = balanced if plan.balanced else at_random
-    return train(model, real, synthetic, plan, seed, config, pick=pick, loss=loss)
+    return train(model, real, synthetic, plan=plan, seed=seed, config=config, pick=pick, loss=loss)
 
 
 def train(
     model: nn.Module,
     real: Pool,
     synthetic: Pool | None,
+    *,
     plan: BatchPlan,
     seed: int,
     config: ClassifierConfig,
-    *,
     pick: "Pick",
     loss: Callable[[Tensor, Tensor, torch.Generator], Tensor],
 ) -> nn.Module:
@@ -205,7 +205,7 @@ def add_noise(images: Tensor, config: ClassicalConfig, rng: torch.Generator) -> 
     return images + (strength * torch.randn(images.shape, generator=rng)).to(images.device)
 
 
-def mix(images: Tensor, targets: Tensor, config: ClassicalConfig, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def mix(images: Tensor, targets: Tensor, config: ClassicalConfig, *, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Slices N×1×H×W of -1 to 1 and targets N, each mixed with another of the batch: all by MixUp, or all by CutMix."""
     order = torch.from_numpy(rng.permutation(len(images))).to(images.device)
     if rng.random() < 0.5:

@@ -117,7 +117,9 @@ class Sieve:
             assert self.val_realness is not None
             return real_enough(realness, self.val_realness, self.filters.least_realness)
         if name == "confidence":
-            judge = train_classifier(deepcopy(untrained), self.real, None, BatchPlan(), seed, self.classifier)
+            judge = train_classifier(
+                deepcopy(untrained), self.real, None, plan=BatchPlan(), seed=seed, config=self.classifier
+            )
             positive = scores(judge, candidates.images)
             return np.where(candidates.labels == 1, positive, 1 - positive) >= self.filters.least_confidence
         return detail_correlation(candidates.images, self.real.images).correlation <= self.filters.most_alike

@@ -124,6 +124,7 @@ def measure_utility(
     dataset: SliceDataset,
     samplers: Mapping[str, Sampler | PairSampler],
     config: UtilityConfig,
+    *,
     realness: Realness | None = None,
 ) -> Predictions:
     """Train every arm's classifiers or segmenters on `train` and score `val` and `test`.
@@ -150,7 +151,7 @@ def measure_utility(
     with Progress(total=len(trained) * config.seeds, unit="classifier", desc="utility") as bar:
         for seed in range(config.seeds):
             pools = {
-                name: _pool(task, sampler, len(train) * config.most_drawn, config.pool_seed + seed)
+                name: _pool(task, sampler, len(train) * config.most_drawn, seed=config.pool_seed + seed)
                 for name, sampler in samplers.items()
             }
             untrained = task.new(seed, device)
@@ -159,8 +160,8 @@ def measure_utility(
                 trained = [arm for arm in trained if arm.sampler not in sieve.poor]
 
             def work(arm: Arm, seed: int = seed, pools: Pools = pools, model: nn.Module = untrained) -> np.ndarray:
-                synthetic = _synthetic(arm, pools, len(train), seed)
-                return task.score(task.train(deepcopy(model), real, synthetic, arm.plan, seed), unseen)
+                synthetic = _synthetic(arm, pools, len(train), seed=seed)
+                return task.score(task.train(deepcopy(model), real, synthetic, plan=arm.plan, seed=seed), unseen)
 
             for arm, result in zip(trained, side_by_side(work, trained, workers), strict=True):
                 facts = {"arm": arm.name, "role": arm.role, "seed": seed, "split": table["split"], "row": held_out}
@@ -172,14 +173,14 @@ def measure_utility(
     return Predictions(kept, dataset.meta.classes, task.measure, sieve.notes)
 
 
-def _pool(task: Task, sampler: Any, count: float, seed: int) -> Pool:
+def _pool(task: Task, sampler: Any, count: float, *, seed: int) -> Pool:
     """At least `count` slices, of all classes in turn."""
     classes = len(task.dataset.meta.classes)
     labels = np.arange(math.ceil(count / classes) * classes) % classes
     return task.draw(sampler, labels, seed)
 
 
-def _synthetic(arm: Arm, pools: Pools, real: int, seed: int) -> Pool | None:
+def _synthetic(arm: Arm, pools: Pools, real: int, *, seed: int) -> Pool | None:
     """The first slices of the arm's pool, `arm.ratio` for each real one."""
     if not arm.sampler:
         return None

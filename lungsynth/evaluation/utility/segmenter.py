@@ -21,7 +21,7 @@ SIDE = 16
 """The U-Net halves slices four times, so their side is a multiple of it."""
 
 
-def new_segmenter(config: ClassifierConfig, size: int, seed: int, device: str) -> nn.Module:
+def new_segmenter(config: ClassifierConfig, size: int, seed: int, *, device: str) -> nn.Module:
     """An untrained U-Net for slices of `size` pixels a side, whose weights follow from `seed`."""
     with torch.random.fork_rng():  # weights can only be drawn from torch's global generator
         torch.manual_seed(seed)
@@ -32,7 +32,7 @@ def new_segmenter(config: ClassifierConfig, size: int, seed: int, device: str) -
 
 
 def train_segmenter(
-    model: nn.Module, real: Pool, synthetic: Pool | None, plan: BatchPlan, seed: int, config: ClassifierConfig
+    model: nn.Module, real: Pool, synthetic: Pool | None, *, plan: BatchPlan, seed: int, config: ClassifierConfig
 ) -> nn.Module:
     """Train `model`, from `new_segmenter`, on batches of `plan`; see `train`.
 
@@ -52,7 +52,7 @@ def train_segmenter(
             inputs = add_noise(inputs, config.classical, rng)
         return overlap_loss(model(inputs), (targets + 1) / 2)
 
-    return train(model, real, synthetic, plan, seed, config, pick=at_random, loss=loss)
+    return train(model, real, synthetic, plan=plan, seed=seed, config=config, pick=at_random, loss=loss)
 
 
 def dice(model: nn.Module, images: np.ndarray, masks: np.ndarray) -> np.ndarray:

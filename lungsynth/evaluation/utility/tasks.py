@@ -52,7 +52,7 @@ class Task(ABC):
         """An untrained model, whose weights follow from `seed`."""
 
     @abstractmethod
-    def train(self, model: nn.Module, real: Pool, synthetic: Pool | None, plan: BatchPlan, seed: int) -> nn.Module:
+    def train(self, model: nn.Module, real: Pool, synthetic: Pool | None, *, plan: BatchPlan, seed: int) -> nn.Module:
         """Train `model` on batches of `plan`; with one `seed`, all plans see the same real slices."""
 
     @abstractmethod
@@ -86,13 +86,13 @@ class Classification(Task):
         return Pool(np.array(self.dataset.images[rows]), self.dataset.labels[rows])
 
     def draw(self, sampler: Any, labels: np.ndarray, seed: int) -> Pool:
-        return Pool(draw(sampler, labels, seed, self.dataset.meta.size), labels)
+        return Pool(draw(sampler, labels, seed, size=self.dataset.meta.size), labels)
 
     def new(self, seed: int, device: str) -> nn.Module:
         return new_classifier(self.config, seed, device)
 
-    def train(self, model: nn.Module, real: Pool, synthetic: Pool | None, plan: BatchPlan, seed: int) -> nn.Module:
-        return train_classifier(model, real, synthetic, plan, seed, self.config)
+    def train(self, model: nn.Module, real: Pool, synthetic: Pool | None, *, plan: BatchPlan, seed: int) -> nn.Module:
+        return train_classifier(model, real, synthetic, plan=plan, seed=seed, config=self.config)
 
     def score(self, model: nn.Module, slices: Pool) -> np.ndarray:
         return scores(model, slices.images)
@@ -121,13 +121,13 @@ class Segmentation(Task):
         return Pool(np.array(self.dataset.images[rows]), np.array(self.dataset.masks[rows]))
 
     def draw(self, sampler: Any, labels: np.ndarray, seed: int) -> Pool:
-        return Pool(*draw_pairs(sampler, labels, seed, self.dataset.meta.size))
+        return Pool(*draw_pairs(sampler, labels, seed, size=self.dataset.meta.size))
 
     def new(self, seed: int, device: str) -> nn.Module:
-        return new_segmenter(self.config, self.dataset.meta.size, seed, device)
+        return new_segmenter(self.config, self.dataset.meta.size, seed, device=device)
 
-    def train(self, model: nn.Module, real: Pool, synthetic: Pool | None, plan: BatchPlan, seed: int) -> nn.Module:
-        return train_segmenter(model, real, synthetic, plan, seed, self.config)
+    def train(self, model: nn.Module, real: Pool, synthetic: Pool | None, *, plan: BatchPlan, seed: int) -> nn.Module:
+        return train_segmenter(model, real, synthetic, plan=plan, seed=seed, config=self.config)
 
     def score(self, model: nn.Module, slices: Pool) -> np.ndarray:
         return dice(model, slices.images, slices.labels)

@@ -126,4 +126,4 @@ def test_real_slices_are_measured_once_and_synthetic_ones_each_time(toy, extract
 
 def test_a_sampler_of_another_size_is_an_error():
     with pytest.raises(LungsynthError, match="same size"):
-        draw(lambda labels, seed: np.zeros((len(labels), 16, 16), np.uint8), np.zeros(3, int), 0, 32)
+        draw(lambda labels, seed: np.zeros((len(labels), 16, 16), np.uint8), np.zeros(3, int), 0, size=32)

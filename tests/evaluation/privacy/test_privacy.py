@@ -90,7 +90,7 @@ def test_one_verbatim_copy_is_one_too_many(toy, extractor, fresh_sampler):
 def test_a_patient_on_both_sides_is_noted_and_hides_no_copies(toy, extractor, tmp_path):
     images, train, val = np.array(toy.images), toy.rows("train"), toy.rows("val")
     images[val[:8]] = images[train[:8]]
-    twice = SliceDataset.write(tmp_path / "slices", images, toy.table, toy.meta)
+    twice = SliceDataset.write(tmp_path / "slices", images, toy.table, meta=toy.meta)
     card = audit_privacy(twice, copier(toy, 0, 6.5), extractor, config=CONFIG).scorecard
     assert "8 held-out slices, of 1 patients, are copies of training slices" in card.notes[0]
     assert card["privacy/duplicates"].value > 0.9
@@ -99,7 +99,7 @@ def test_a_patient_on_both_sides_is_noted_and_hides_no_copies(toy, extractor, tm
 def test_where_strangers_look_the_same_one_likeness_is_no_copy(toy, extractor, fresh_sampler, tmp_path):
     images, train = np.array(toy.images), toy.rows("train")
     images[toy.rows("test")[::8]] = images[train[:16]]  # a slice of every patient
-    alike = SliceDataset.write(tmp_path / "slices", images, toy.table, toy.meta)
+    alike = SliceDataset.write(tmp_path / "slices", images, toy.table, meta=toy.meta)
 
     def sample(labels, seed):
         return np.concatenate([images[train[:1]], fresh_sampler(labels, seed)[1:]])
@@ -112,7 +112,7 @@ def test_where_strangers_look_the_same_one_likeness_is_no_copy(toy, extractor, f
 
 def test_with_few_patients_only_copies_are_judged(toy, extractor, fresh_sampler, tmp_path):
     kept = np.concatenate([toy.rows("train"), toy.rows("val")[:24], toy.rows("test")[:24]])
-    few = SliceDataset.write(tmp_path / "slices", toy.images[kept], toy.table.iloc[kept], toy.meta)
+    few = SliceDataset.write(tmp_path / "slices", toy.images[kept], toy.table.iloc[kept], meta=toy.meta)
     strict = CONFIG.model_copy(update={"least_distance_ratio": 1.0, "allowed_near": 0.0, "allowed_patients": 0.0})
     card = audit_privacy(few, fresh_sampler, extractor, config=strict).scorecard
     assert card["privacy/breach"].value == 0

@@ -44,7 +44,7 @@ def copies(toy, labels, seed):
 
 def test_each_filter_keeps_what_it_is_for_and_has_an_arm(toy, fresh_sampler, noise_sampler):
     generator = Mixed(fresh_sampler, noise_sampler)
-    predictions = measure_utility(toy, {"synthetic": generator.sample}, QUICK, generator.realness)
+    predictions = measure_utility(toy, {"synthetic": generator.sample}, QUICK, realness=generator.realness)
     assert {f"{BASE}+discriminator", f"{BASE}+confidence", f"{BASE}+novelty"} <= set(predictions.arms_of("control"))
     assert predictions.arms_of("candidate") == (BASE,)
     share = {note.split()[1]: float(note.split()[2].rstrip("%")) for note in predictions.notes}
@@ -63,7 +63,7 @@ def test_an_arm_for_which_too_few_slices_pass_is_left_out_with_a_note(toy, noise
     filters = FilterConfig(use=("discriminator",))
     config = QUICK.model_copy(update={"filters": filters, "steps": 2})
     generator = Mixed(noise_sampler, noise_sampler)
-    predictions = measure_utility(toy, {"synthetic": generator.sample}, config, generator.realness)
+    predictions = measure_utility(toy, {"synthetic": generator.sample}, config, realness=generator.realness)
     assert f"{BASE}+discriminator" not in predictions.arms
     assert "left out" in predictions.notes[0]
     assert BASE in predictions.arms
@@ -71,7 +71,7 @@ def test_an_arm_for_which_too_few_slices_pass_is_left_out_with_a_note(toy, noise
 
 def test_a_generator_without_discriminator_cannot_be_filtered_by_it(toy, fresh_sampler):
     with pytest.raises(LungsynthError, match="without one"):
-        measure_utility(toy, {"synthetic": fresh_sampler}, QUICK, lambda images, labels: None)
+        measure_utility(toy, {"synthetic": fresh_sampler}, QUICK, realness=lambda images, labels: None)
 
 
 def test_what_looks_more_real_than_seven_in_ten_unseen_slices_passes():

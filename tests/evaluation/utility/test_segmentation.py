@@ -46,7 +46,7 @@ def discs(tmp_path_factory):
         tmp_path_factory.mktemp("discs") / "slices",
         pairs.images,
         table.reindex(columns=list(COLUMNS)),
-        SliceMeta(SIZE, None, "discs", classes=("normal",)),
+        meta=SliceMeta(SIZE, None, "discs", classes=("normal",)),
         masks=pairs.masks,
     )
 

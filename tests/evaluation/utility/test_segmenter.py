@@ -53,8 +53,10 @@ def test_the_mask_moves_with_its_slice():
 def trained(seed, synthetic=None, share=0.0):
     rng = np.random.default_rng(0)
     real = Pool(rng.integers(0, 256, (6, 32, 32), np.uint8), squares(*range(4, 10)))
-    model = new_segmenter(CONFIG, 32, seed, "cpu")
-    return train_segmenter(model, real, synthetic, BatchPlan(synthetic=share), seed, CONFIG).state_dict()["head.weight"]
+    model = new_segmenter(CONFIG, 32, seed, device="cpu")
+    return train_segmenter(
+        model, real, synthetic, plan=BatchPlan(synthetic=share), seed=seed, config=CONFIG
+    ).state_dict()["head.weight"]
 
 
 def test_weights_follow_from_the_seed():
@@ -73,5 +75,12 @@ def test_the_share_of_synthetic_slices_is_the_recipe_s():
 def test_slices_that_cannot_be_told_apart_from_their_masks_are_learnt():
     masks = squares(*range(4, 28))
     config = CONFIG.model_copy(update={"steps": 40, "lr": 0.02})
-    model = train_segmenter(new_segmenter(config, 32, 0, "cpu"), Pool(200 * masks, masks), None, BatchPlan(), 0, config)
+    model = train_segmenter(
+        new_segmenter(config, 32, 0, device="cpu"),
+        Pool(200 * masks, masks),
+        None,
+        plan=BatchPlan(),
+        seed=0,
+        config=config,
+    )
     assert dice(model, 200 * masks, masks).mean() > 0.8

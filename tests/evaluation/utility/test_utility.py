@@ -63,7 +63,7 @@ def test_classifiers_learn(toy):
 def test_a_split_without_a_class_is_named(toy, tmp_path):
     table = toy.table.copy()
     table.loc[table["split"] == "val", "label"] = "non-cancer"
-    lacking = SliceDataset.write(tmp_path / "lacking", toy.images[:], table, toy.meta)
+    lacking = SliceDataset.write(tmp_path / "lacking", toy.images[:], table, meta=toy.meta)
     with pytest.raises(LungsynthError, match="the val split has no cancer slice"):
         measure_utility(lacking, {}, QUICK)
 
@@ -78,7 +78,7 @@ def test_classes_of_other_names_do_as_well(toy, radiographs):
 
 def test_more_than_two_classes_are_an_error_of_one_line(toy, tmp_path):
     meta = replace(toy.meta, classes=("normal", "viral", "bacterial"))
-    three = SliceDataset.write(tmp_path / "three", toy.images[:], toy.table, meta)
+    three = SliceDataset.write(tmp_path / "three", toy.images[:], toy.table, meta=meta)
     with pytest.raises(LungsynthError, match=r"on two classes, the dataset has 3 \(normal, viral, bacterial\)"):
         measure_utility(three, {}, QUICK)
 
@@ -106,13 +106,13 @@ def test_slices_and_their_targets_are_mixed_alike():
     images = torch.arange(8.0)[:, None, None, None].expand(8, 1, 32, 32) / 4 - 1
     targets = torch.arange(8.0)
     for seed in range(20):
-        mixed, soft = mix(images, targets, ClassicalConfig(), np.random.default_rng(seed))
+        mixed, soft = mix(images, targets, ClassicalConfig(), rng=np.random.default_rng(seed))
         torch.testing.assert_close((mixed.mean((1, 2, 3)) + 1) * 4, soft)
     assert not images.ne(torch.arange(8.0)[:, None, None, None] / 4 - 1).any()
 
 
 def test_shuffled_labels_keep_their_counts(toy, fresh_sampler):
-    pool = _pool(Classification(toy, QUICK), fresh_sampler, 101, 0)
+    pool = _pool(Classification(toy, QUICK), fresh_sampler, 101, seed=0)
     arm = arms(QUICK, ["synthetic"])[-2]
     shuffled = _synthetic(arm, {"synthetic": pool}, 101, seed=0)
     assert (arm.name, arm.role) == ("real+classical+shuffled@1", "control")
