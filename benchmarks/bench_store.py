@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=500)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        dataset = _build(Path(folder), options.slices // options.shards, options.size, phantoms=options.shards)
+        dataset = _build(Path(folder), options.slices // options.shards, options.size, options.shards)
         raw = _raw(Path(folder) / "raw.npy", dataset)
         done = subprocess.run(
             [sys.executable, "-c", OPEN, dataset.folder], check=True, capture_output=True, text=True
