@@ -1,11 +1,13 @@
 """A private copy of the project for tests that run the pipeline: none touches the user's outputs, data or stacks."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +24,21 @@ def pytest_configure() -> None:
     home = tempfile.mkdtemp(prefix="lungsynth-zenml-")
     os.environ["ZENML_CONFIG_PATH"] = os.environ["ZENML_REPOSITORY_PATH"] = home
     os.environ["ZENML_ANALYTICS_OPT_IN"] = "false"
+
+
+HEAVY = re.compile(
+    r"\b(train_\w+|brief_run|tiny_package|measure_utility|measure_fidelity|audit_privacy|build_slices|build_shard"
+    r"|run_pipeline|IndexSource|idc_index|select_idc|s3_mirror|fault_proxy|serve|mlflow|MlflowClient|subprocess|Fabric)\b"
+)
+"""Words of test files that train, cut whole cohorts, or start a server or a process: `make check` leaves these out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of such files `heavy`."""
+    for path, tests in groupby(items, key=lambda item: item.path):
+        if HEAVY.search(path.read_text()):
+            for test in tests:
+                test.add_marker("heavy")
 
 
 @pytest.fixture(scope="session")

@@ -75,10 +75,11 @@ class GeneratorConfig(Config):
         if cls is not GeneratorConfig or not isinstance(value, Mapping):
             return handler(value)
         try:
-            own = family(str(value.get("family", DEFAULT))).config
+            own: Any = family(str(value.get("family", DEFAULT))).config
         except LungsynthError as error:
             raise ValueError(str(error)) from None
-        return own.model_validate(value)  # type: ignore[return-value]  # a subclass, which Self is not
+        chosen: Self = own.model_validate(value)
+        return chosen
 
 
 class GeneratorNetwork(nn.Module, ABC):

@@ -99,7 +99,7 @@ def read_slice(path: Path) -> tuple[Frame, np.ndarray]:
     (frame,), localizers = read_frames(path)
     layout = frame.layout
     scratch = bytearray(layout.rows * layout.columns * layout.bits_allocated // 8)
-    (stored,) = read_stored(path, layout, [0], scratch)
+    (stored,) = read_stored(path, layout, [0], scratch=scratch)
     hu = np.empty(stored.shape, np.int16)
     to_hu(stored, frame, hu)
     assert not localizers
@@ -119,7 +119,7 @@ def test_files_that_pydicom_ships_keep_their_hu(
     assert frame.spacing_mm == (pixel_mm, pixel_mm)
     side = hu.shape[0]
     crop = Crop(0, 0, side, side)
-    assert render(hu, crop, side, CONFIG.window_hu).mean() == pytest.approx(grey, abs=0.1)
+    assert render(hu, crop, side, window_hu=CONFIG.window_hu).mean() == pytest.approx(grey, abs=0.1)
 
 
 @pytest.fixture(scope="module", params=SCANS, ids=[uid[-6:] for uid in SCANS])
@@ -147,5 +147,5 @@ def test_real_lungs_keep_their_volume_areas_crop_and_grey_values(scan: tuple[Sca
     crop = lung_box(volume, lungs, CONFIG.margin_mm)
     assert crop.height == crop.width
     assert crop.width * golden.pixel_mm == pytest.approx(golden.crop_mm, abs=1)
-    grey = [render(volume.hu[place], crop, CONFIG.size, CONFIG.window_hu).mean() for place in places]
+    grey = [render(volume.hu[place], crop, CONFIG.size, window_hu=CONFIG.window_hu).mean() for place in places]
     assert grey == pytest.approx(golden.grey, abs=0.3)

@@ -36,7 +36,7 @@ def test_kid_without_repeats_equals_torch_fidelity(pair):
     once = [Images(values, np.zeros(60, int), np.zeros(60, int)) for values in (real, other)]  # one cluster: as it is
     options = {"kid_subsets": 1, "kid_subset_size": 60, "rng_seed": 0, "verbose": False}
     expected = kid_features_to_metric(torch.from_numpy(other), torch.from_numpy(real), **options)
-    assert kid_draws(kernels(real, other), *once, CONFIG) == pytest.approx(
+    assert kid_draws(kernels(real, other), *once, config=CONFIG) == pytest.approx(
         expected["kernel_inception_distance_mean"], rel=1e-4
     )
 
