@@ -7,6 +7,7 @@ import pytest
 import torch
 from brief_run import BRIEF, halves
 from PIL import Image
+from tiny_families import TINY
 
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.dcgan import DcganConfig
@@ -140,14 +141,7 @@ def test_arrays_with_masks_are_read(tmp_path):
 
 @pytest.mark.parametrize("name", families())
 def test_every_family_learns_pairs(name, tmp_path):
-    small = {
-        "dcgan": {"ngf": 4, "ndf": 4},
-        "edm": {"width": 8, "steps": 2},
-        "pggan": {"width": 8},
-        "r3gan": {"channel_base": 128, "channel_max": 16, "group": 4},
-        "stylegan2": {"channel_base": 128, "channel_max": 8},
-    }[name]
-    generator = {"family": name, "size": 32, "masks": True, **small}
+    generator = {"size": 32, "masks": True, **TINY[name]}
     training = {"kimg": 0.032, "batch": 8, "device": "cpu", "growth": None, "monitor": {"images": 10}}
     sections = TrainingSections.model_validate({"generator": generator, "training": training})
     package = train(tmp_path, discs(60), sections.generator, sections.training)
