@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tomllib
 from functools import cache
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -13,20 +13,24 @@ from import_graph import GROUND, LIBRARY
 from packaging.requirements import Requirement
 
 ROOT = LIBRARY.parent
+OWN = {"lungsynth", "pipelines", "steps", "docs"} | {
+    path.stem for folder in ("tests", "benchmarks") for path in (LIBRARY.parent / folder).rglob("*.py")
+}
+"""Modules of this repository."""
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BASE = {"cli", "generators", "training", *GROUND} - {"hashing"}
 """Rooms and single files of the first layer, and of `dataset` the two files below; `hashing` is for tables."""
 BASE_FILES = {"dataset/vocabulary.py", "dataset/mapped.py"}
 OPTIONAL = {"matplotlib", "rich"}
 """What a file of the first layer imports in a function and does without."""
-NOT_IMPORTED = {
-    "idc-index": "the user's own client of IDC, whose index the pipeline reads from idc-index-data",
-    "scikit-learn": "imported as sklearn",
-}
+BROUGHT = {"pydantic_core": "pydantic", "boto3": "moto", "botocore": "moto"}
+"""Modules that are part of a listed package's interface, and belong to a distribution that it brings."""
 
 
 def names(requirements: list[str]) -> set[str]:
-    return {Requirement(text).name for text in requirements}
+    """Names of the packages, without those that an extra of a package asks for."""
+    read = map(Requirement, requirements)
+    return {one.name for one in read if one.marker is None or one.marker.evaluate({"extra": ""})}
 
 
 @cache
@@ -37,13 +41,13 @@ def distributions() -> dict[str, list[str]]:
 
 
 def imported(path: Path) -> set[str]:
-    """Third-party modules that a file imports, anywhere; of the namespace `google`, with the package below it."""
+    """Third-party modules that a file imports, anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         found |= {name.partition(".")[0] for name in modules}
-    return found - set(sys.stdlib_module_names) - {"lungsynth", "pipelines", "steps"}
+    return found - set(sys.stdlib_module_names) - OWN
 
 
 def is_base(path: Path) -> bool:
@@ -57,7 +61,7 @@ def lacking(paths: list[Path], allowed: set[str]) -> set[str]:
         f"{path.relative_to(ROOT)}: {module}"
         for path in paths
         for module in imported(path)
-        if not allowed & set(distributions().get(module, []))
+        if not allowed & {*distributions().get(module, []), BROUGHT.get(module)}
     }
 
 
@@ -73,19 +77,23 @@ def test_the_first_layer_is_what_training_and_sampling_need() -> None:
     base = [path for path in ALL if path.is_relative_to(LIBRARY) and is_base(path)]
     assert len(base) > 40
     needed = names(PROJECT["dependencies"])
-    assert {one for one in lacking(base, needed) if one.rpartition(" ")[2] not in {*OPTIONAL, "pydantic_core"}} == set()
+    assert {one for one in lacking(base, needed) if one.rpartition(" ")[2] not in OPTIONAL} == set()
 
 
 def test_the_pipeline_needs_what_it_lists() -> None:
     listed = names([*PROJECT["dependencies"], *LAYERS["pipeline"], *LAYERS["huggingface"], *LAYERS["lungmask"]])
-    missing = lacking(ALL, listed)
-    assert {one for one in missing if one.rpartition(" ")[2] not in ("lungmask", "pydantic_core")} == set()
+    assert {one for one in lacking(ALL, listed) if not one.endswith(" lungmask")} == set()  # which is not installed
+
+
+def test_developers_need_what_they_list() -> None:
+    files = [path for folder in ("tests", "docs", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    assert lacking(files, names([*PROJECT["dependencies"], *LAYERS["pipeline"], *LAYERS["dev"]])) == set()
 
 
 def test_nothing_is_listed_that_nothing_imports() -> None:
     used = {name for path in ALL for module in imported(path) for name in distributions().get(module, [])}
     listed = names([*PROJECT["dependencies"], *LAYERS["pipeline"], *LAYERS["huggingface"]])
-    assert {name for name in listed - used if name not in NOT_IMPORTED} == set()
+    assert listed - used == set()
 
 
 BLOCKED = """
@@ -96,6 +104,12 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Missing())
 {code}
+"""
+EVERYTHING = """
+import importlib, pkgutil, lungsynth
+for module in pkgutil.walk_packages(lungsynth.__path__, "lungsynth."):
+    if module.name != "lungsynth.registry.serving_model":  # which MLflow runs
+        importlib.import_module(module.name)
 """
 SAMPLE = """
 import sys; sys.path.insert(0, {tests!r})
@@ -112,11 +126,25 @@ def run(code: str, blocked: set[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
 
+def modules_above(lower: set[str], *extras: str) -> set[str]:
+    """Modules of the packages that these extras list and that are not among `lower`."""
+    own = names([requirement for extra in extras for requirement in LAYERS[extra]])
+    return {module for module, found in distributions().items() if own & {*found} and not lower & {*found}}
+
+
 @pytest.fixture(scope="module")
 def pipelines_own() -> set[str]:
     """Modules of the packages that only the extra `pipeline` brings."""
-    base, own = names(PROJECT["dependencies"]), names(LAYERS["pipeline"])
-    return {module for module, found in distributions().items() if own & {*found} and not base & {*found}} | {"google"}
+    return modules_above(names(PROJECT["dependencies"]), "pipeline")
+
+
+def test_the_library_is_imported_without_the_packages_of_developers_and_of_other_extras() -> None:
+    lower = names([*PROJECT["dependencies"], *LAYERS["pipeline"]])
+    brought = names([text for name in lower for text in requires(name) or ()])
+    blocked = modules_above(lower | brought, "dev", "huggingface", "lungmask")
+    assert {"pytest", "moto", "datasets"} <= blocked
+    done = run(EVERYTHING, blocked)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_generator_is_sampled_without_the_packages_of_the_pipeline(pipelines_own: set[str], tmp_path: Path) -> None:
