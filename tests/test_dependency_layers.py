@@ -93,7 +93,7 @@ def test_developers_need_what_they_list() -> None:
 def test_nothing_is_listed_that_nothing_imports() -> None:
     used = {name for path in ALL for module in imported(path) for name in distributions().get(module, [])}
     listed = names([*PROJECT["dependencies"], *LAYERS["pipeline"], *LAYERS["huggingface"]])
-    assert listed - used == set()
+    assert listed - used == {"idc-index"}  # for users, beside its index in idc-index-data, which the pipeline reads
 
 
 BLOCKED = """
