@@ -53,14 +53,14 @@ def gan_augmentation(
 ) -> None:
     """Train a generator and make it champion only if it provably helps."""
     who = select_cohort(cohort, splits)
-    dataset = build_slices(who, cohort, fetch, phantoms=slices)
+    dataset = build_slices(who, cohort, fetch, slices)
     package = train_generator(dataset, generator, training, code.family(generator))
     features = train_extractor(dataset, extractor)
     champion = find_champion(package, utility, registry)
     pretrained = [name for name in fidelity.extractors if within_reach(name, fidelity.weights.get(name))]
     fidelity_card = measure_fidelity(dataset, package, features, fidelity, pretrained)
     privacy_card, closest_pairs = audit_privacy(dataset, package, features, privacy)
-    predictions = measure_utility(dataset, package, champion, realness=utility)
+    predictions = measure_utility(dataset, package, champion, utility)
     protocol = protocol_sha256(extractor, fidelity, privacy, utility=utility, gate=gate)
     scorecard, verdict = decide(who, dataset, predictions, fidelity_card, privacy_card, gate, protocol)
     registration = register(dataset, package, champion, scorecard, verdict, registry)
