@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from lungsynth.cli import main
 from lungsynth.dataset.store import SliceDataset
 
 
@@ -84,11 +86,14 @@ def test_lungs_are_learnt_from_the_masks_of_a_dataset(run, place):
         (["slices", "-c", "misspelt.yaml"], "slices.sise: is unknown; did you mean size?"),
     ],
 )
-def test_what_is_wrong_is_one_line(run, place, arguments, message):
+def test_what_is_wrong_is_one_line(place, arguments, message, monkeypatch):
+    monkeypatch.chdir(place)
     (place / "misspelt.yaml").write_text(
         json.dumps({"parameters": {"cohort": {"source": "phantom"}, "slices": {"sise": 1}}})
     )
-    done = run(*arguments)
-    assert done.returncode == 1
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
     assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1

@@ -18,9 +18,10 @@ from lungsynth.errors import LungsynthError
 from lungsynth.locks import alone, wanted
 
 HOLDER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from lungsynth.locks import alone
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born with Ctrl-C ignored
 with alone(Path(sys.argv[1]) / "lock", Path(sys.argv[1]), "do something else"):
     print("here", flush=True)
     sys.stdin.read()
