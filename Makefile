@@ -15,7 +15,7 @@ check: setup  ## the inner loop: lint beside the tests that need no training and
 
 # Tests run side by side, a file each; torch's own threads would only get into each other's way.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

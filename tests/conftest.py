@@ -34,7 +34,8 @@ HEAVY = re.compile(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of such files `heavy`."""
+    """Mark the tests of such files `heavy`, and begin with the longest files, which run whole pipelines."""
+    items.sort(key=lambda item: item.path.parent.name != "pipelines")
     for path, tests in groupby(items, key=lambda item: item.path):
         if HEAVY.search(path.read_text()):
             for test in tests:

@@ -104,7 +104,7 @@ def _train(state: TrainingState, source: Source, run: TrainingRun, *, fabric: Fa
 
     def step(micro_batch: int | None) -> Tensor:
         smaller = config.model_copy(update={"micro_batch": micro_batch}) if micro_batch else config
-        return _step(state, source, smaller, fabric=fabric)
+        return _step(state, source, smaller, fabric)
 
     with (
         Progress(total=total, initial=state.shown, unit="img", desc="training", disable=not monitor) as bar,
@@ -155,7 +155,7 @@ def _train(state: TrainingState, source: Source, run: TrainingRun, *, fabric: Fa
                 return
 
 
-def _step(state: TrainingState, source: Source, config: TrainingConfig, *, fabric: Fabric) -> Tensor:
+def _step(state: TrainingState, source: Source, config: TrainingConfig, fabric: Fabric) -> Tensor:
     """One step of all networks, and of the average; gives the objective's statistics, in their order."""
     # Follow growth and schedules.
     growth = config.growth

@@ -69,7 +69,7 @@ def entries(registry, record, make_package, make_verdict, tmp_path_factory) -> l
     challenger = make_package(folder / "challenger", seed=5)
     champion = find_champion(registry, challenger, "classification", folder=folder / "download")
 
-    def crash(*_: object) -> None:
+    def crash(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
