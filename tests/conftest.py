@@ -34,8 +34,8 @@ HEAVY = re.compile(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of such files `heavy`, and begin with the longest files, which run whole pipelines."""
-    items.sort(key=lambda item: item.path.parent.name != "pipelines")
+    """Mark the tests of such files `heavy`, and begin with the longest files: none should be the last one alone."""
+    items.sort(key=lambda item: item.path.parent.name != "pipelines" and item.path.name != "test_planted.py")
     for path, tests in groupby(items, key=lambda item: item.path):
         if HEAVY.search(path.read_text()):
             for test in tests:
