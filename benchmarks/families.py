@@ -27,7 +27,7 @@ from lungsynth.evaluation.fidelity.distances import DistancesConfig, kernels, ki
 from lungsynth.evaluation.fidelity.sides import Images
 from lungsynth.generators.family import GeneratorConfig, families
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.training import Slices, TrainingConfig, train_generator
+from lungsynth.training import Slices, TrainingConfig, TrainingRun, train_generator
 from lungsynth.training.config import with_recipe
 
 
@@ -86,14 +86,16 @@ def _train(dataset: SliceDataset, rows: np.ndarray, name: str, options: argparse
     shared = {"kimg": options.kimg, "threads": options.threads, "device": "cpu"}
     looks = {"monitor": {"every_kimg": options.kimg / 8, "collapse_below": 0}, "snapshot_kimg": options.kimg / 20}
     return train_generator(
-        Slices(dataset.images, dataset.labels, rows),
-        Slices(dataset.images, dataset.labels, dataset.rows("val")),
-        window_hu=dataset.meta.window_hu,
-        data_sha256=dataset.sha256,
-        generator=generator,
-        training=TrainingConfig.model_validate(with_recipe(generator, shared | looks | settings)),
-        folder=options.out / name,
-        checkpoints=options.out / "checkpoints",
+        TrainingRun(
+            Slices(dataset.images, dataset.labels, rows),
+            Slices(dataset.images, dataset.labels, dataset.rows("val")),
+            window_hu=dataset.meta.window_hu,
+            data_sha256=dataset.sha256,
+            generator=generator,
+            training=TrainingConfig.model_validate(with_recipe(generator, shared | looks | settings)),
+            folder=options.out / name,
+            checkpoints=options.out / "checkpoints",
+        )
     )
 
 

@@ -19,7 +19,7 @@ from phantoms import simulate
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.generators.dcgan import DcganConfig
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.training import Slices, TrainingConfig, train_generator
+from lungsynth.training import Slices, TrainingConfig, TrainingRun, train_generator
 from lungsynth.training.augment import AugmentConfig
 from lungsynth.training.config import with_recipe
 from lungsynth.training.random_features import Scale, features, filters, squared_mmd
@@ -96,14 +96,16 @@ def _train(
     generator = DcganConfig(size=dataset.meta.size, classes=dataset.meta.classes, **GENERATOR)
     settings = {"kimg": options.kimg, "seed": seed, "augment": augment.model_dump()}
     return train_generator(
-        Slices(dataset.images, dataset.labels, rows),
-        None,
-        window_hu=dataset.meta.window_hu,
-        data_sha256=dataset.sha256,
-        generator=generator,
-        training=TrainingConfig.model_validate(with_recipe(generator, TRAINING | settings)),
-        folder=folder,
-        checkpoints=options.out / "checkpoints",
+        TrainingRun(
+            Slices(dataset.images, dataset.labels, rows),
+            None,
+            window_hu=dataset.meta.window_hu,
+            data_sha256=dataset.sha256,
+            generator=generator,
+            training=TrainingConfig.model_validate(with_recipe(generator, TRAINING | settings)),
+            folder=folder,
+            checkpoints=options.out / "checkpoints",
+        )
     )
 
 

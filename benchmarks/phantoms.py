@@ -11,7 +11,7 @@ from lungsynth.generators.package import GeneratorPackage
 from lungsynth.run_file import load
 from lungsynth.slicing.series import SliceConfig
 from lungsynth.slicing.shards import build_slices
-from lungsynth.training import Slices, train_generator
+from lungsynth.training import Slices, TrainingRun, train_generator
 from lungsynth.training.sections import training_sections
 
 
@@ -36,12 +36,14 @@ def train(dataset: SliceDataset, config: Path, folder: Path) -> GeneratorPackage
     sections = training_sections(config, load(config))
     seen, val = (Slices(dataset.images, dataset.labels, dataset.rows(split)) for split in ("train", "val"))
     return train_generator(
-        seen,
-        val,
-        window_hu=dataset.meta.window_hu,
-        data_sha256=dataset.sha256,
-        generator=sections.generator,
-        training=sections.training,
-        folder=folder / "package",
-        checkpoints=folder / "checkpoints",
+        TrainingRun(
+            seen,
+            val,
+            window_hu=dataset.meta.window_hu,
+            data_sha256=dataset.sha256,
+            generator=sections.generator,
+            training=sections.training,
+            folder=folder / "package",
+            checkpoints=folder / "checkpoints",
+        )
     )

@@ -13,7 +13,7 @@ from lungsynth.generators.package import GeneratorCard, GeneratorPackage
 from lungsynth.registry.connection import RegistryConfig
 from lungsynth.registry.mlflow_registry import check_champion
 from lungsynth.registry.tracking import tracked
-from lungsynth.training import Slices, TrainingConfig, train
+from lungsynth.training import Slices, TrainingConfig, TrainingRun, train
 from lungsynth.training.read import check_classes
 from lungsynth.training.state import run_key
 from steps import code
@@ -38,7 +38,9 @@ def train_generator(
     TASKS[utility.task](dataset, utility).check()
     check_champion(registry, GeneratorCard(generator=generator, window_hu=dataset.meta.window_hu), utility.task)
     masks = dataset.masks if generator.masks else None
-    sides = (Slices(dataset.images, dataset.labels, dataset.rows(split), masks) for split in ("train", "val"))
+    learnt, held_out = (
+        Slices(dataset.images, dataset.labels, dataset.rows(split), masks) for split in ("train", "val")
+    )
     params = {
         f"{section}.{name}": value
         for section, config in (("generator", generator), ("training", training))
@@ -46,12 +48,15 @@ def train_generator(
     }
     with tracked(registry, run_key(generator, training, dataset.sha256), params) as on_log:
         return train.train_generator(
-            *sides,
-            window_hu=dataset.meta.window_hu,
-            data_sha256=dataset.sha256,
-            generator=generator,
-            training=training,
-            folder=new_folder(),
-            checkpoints=Path("data/checkpoints"),
-            on_log=on_log,
+            TrainingRun(
+                learnt,
+                unseen,
+                window_hu=dataset.meta.window_hu,
+                data_sha256=dataset.sha256,
+                generator=generator,
+                training=training,
+                folder=new_folder(),
+                checkpoints=Path("data/checkpoints"),
+                on_log=on_log,
+            )
         )

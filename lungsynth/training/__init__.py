@@ -2,6 +2,7 @@
 
 from lungsynth.training.config import TrainingConfig
 from lungsynth.training.data import Slices
+from lungsynth.training.run import TrainingRun
 from lungsynth.training.train import train_generator
 
-__all__ = ["Slices", "TrainingConfig", "train_generator"]
+__all__ = ["Slices", "TrainingConfig", "TrainingRun", "train_generator"]

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from lungsynth.errors import LungsynthError, reason
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.run_file import load
-from lungsynth.training import train_generator
+from lungsynth.training import TrainingRun, train_generator
 from lungsynth.training.read import check_classes, check_codes, read
 from lungsynth.training.sections import training_sections
 from lungsynth.training.stopping import StoppedError
@@ -55,14 +55,16 @@ def _train(options: argparse.Namespace) -> GeneratorPackage:
     for folder in (options.out, options.checkpoints):
         _make(folder)
     return train_generator(
-        data.of("train", sections.generator.masks),
-        data.of("val", sections.generator.masks),
-        window_hu=data.window_hu,
-        data_sha256=data.sha256,
-        generator=sections.generator,
-        training=sections.training,
-        folder=options.out,
-        checkpoints=options.checkpoints,
+        TrainingRun(
+            data.of("train", sections.generator.masks),
+            data.of("val", sections.generator.masks),
+            window_hu=data.window_hu,
+            data_sha256=data.sha256,
+            generator=sections.generator,
+            training=sections.training,
+            folder=options.out,
+            checkpoints=options.checkpoints,
+        )
     )
 
 

@@ -15,7 +15,7 @@ from lungsynth.training.state import run_key
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """The arguments of `train_generator`."""
+    """What `train_generator` is given."""
 
     train: Slices
     val: Slices | None

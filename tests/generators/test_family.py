@@ -15,7 +15,7 @@ from lungsynth.generators.family import GeneratorConfig, families, family
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.run_config import run_config
 from lungsynth.run_file import load
-from lungsynth.training import Slices, train_generator
+from lungsynth.training import Slices, TrainingRun, train_generator
 
 TOY = Path(__file__).parents[1] / "families" / "toy.py"
 RUN = """
@@ -65,14 +65,16 @@ def test_one_file_and_one_run_file_make_a_family(toy):
     labels = np.arange(64) % 2
     images = np.where(labels, 220, 30)[:, None, None] + rng.integers(-20, 20, (64, 32, 32))
     package = train_generator(
-        Slices.all(images.astype(np.uint8), labels),
-        None,
-        window_hu=None,
-        data_sha256="0",
-        generator=config.generator,
-        training=config.training,
-        folder=toy / "package",
-        checkpoints=toy / "checkpoints",
+        TrainingRun(
+            Slices.all(images.astype(np.uint8), labels),
+            None,
+            window_hu=None,
+            data_sha256="0",
+            generator=config.generator,
+            training=config.training,
+            folder=toy / "package",
+            checkpoints=toy / "checkpoints",
+        )
     )
     again = GeneratorPackage(package.folder)
     assert again.card.generator == config.generator

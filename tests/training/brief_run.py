@@ -8,7 +8,7 @@ import numpy as np
 from lungsynth.generators.dcgan import DcganConfig
 from lungsynth.generators.family import GeneratorConfig
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.training import Slices, TrainingConfig, train_generator
+from lungsynth.training import Slices, TrainingConfig, TrainingRun, train_generator
 
 SMALL = DcganConfig(size=32, nz=8, ngf=8, ndf=8)
 BRIEF = TrainingConfig(
@@ -43,14 +43,16 @@ def brief_run(
     images, labels = data or halves()
     places = np.arange(len(labels)) % 5 == 4
     return train_generator(
-        Slices(images, labels, np.flatnonzero(~places)),
-        Slices(images, labels, np.flatnonzero(places)),
-        window_hu=(-1350, 150),
-        data_sha256="0" * 64,
-        generator=generator,
-        training=training,
-        folder=folder / "package",
-        checkpoints=folder / "checkpoints",
+        TrainingRun(
+            Slices(images, labels, np.flatnonzero(~places)),
+            Slices(images, labels, np.flatnonzero(places)),
+            window_hu=(-1350, 150),
+            data_sha256="0" * 64,
+            generator=generator,
+            training=training,
+            folder=folder / "package",
+            checkpoints=folder / "checkpoints",
+        )
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from brief_run import halves, log_of
 from tiny_families import TINY
 
-from lungsynth.training import Slices, train_generator
+from lungsynth.training import Slices, TrainingRun, train_generator
 from lungsynth.training.config import TrainingSections
 
 SHORT: dict[str, Any] = {
@@ -52,13 +52,15 @@ def hashes(name: str, folder: Path) -> dict[str, str]:
     masks = (images > 128).astype(np.uint8) if sections.generator.masks else None
     held_out = np.arange(len(labels)) % 5 == 4
     package = train_generator(
-        *(Slices(images, labels, np.flatnonzero(rows), masks) for rows in (~held_out, held_out)),
-        window_hu=(-1350, 150),
-        data_sha256="0" * 64,
-        generator=sections.generator,
-        training=sections.training,
-        folder=folder / "package",
-        checkpoints=folder / "checkpoints",
+        TrainingRun(
+            *(Slices(images, labels, np.flatnonzero(rows), masks) for rows in (~held_out, held_out)),
+            window_hu=(-1350, 150),
+            data_sha256="0" * 64,
+            generator=sections.generator,
+            training=sections.training,
+            folder=folder / "package",
+            checkpoints=folder / "checkpoints",
+        )
     )
     found = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -10,7 +10,7 @@ from lungsynth.errors import LungsynthError
 from lungsynth.generators.dcgan import DcganConfig
 from lungsynth.generators.edm import EdmConfig, Generator, preconditioning
 from lungsynth.generators.family import GeneratorNetwork
-from lungsynth.training import Slices, TrainingConfig, output, train_generator
+from lungsynth.training import Slices, TrainingConfig, TrainingRun, output, train_generator
 from lungsynth.training.config import with_recipe
 from lungsynth.training.denoising import Denoising, loss_weight
 from lungsynth.training.devices import launch
@@ -151,14 +151,16 @@ def data():
 
 def train(data, folder, generator=TINY, training=CONFIG):
     return train_generator(
-        Slices.all(*data),
-        None,
-        window_hu=None,
-        data_sha256="0",
-        generator=generator,
-        training=training,
-        folder=folder / "package",
-        checkpoints=folder / "checkpoints",
+        TrainingRun(
+            Slices.all(*data),
+            None,
+            window_hu=None,
+            data_sha256="0",
+            generator=generator,
+            training=training,
+            folder=folder / "package",
+            checkpoints=folder / "checkpoints",
+        )
     )
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.dcgan import DcganConfig
-from lungsynth.training import Slices, TrainingConfig, loop, train_generator
+from lungsynth.training import Slices, TrainingConfig, TrainingRun, loop, train_generator
 
 CLASSES = ("dark", "medium", "bright")
 SMALL = DcganConfig(size=32, nz=8, ngf=8, ndf=4, classes=CLASSES, per_class=True)
@@ -24,15 +24,17 @@ def slices(codes=(0, 1, 2)):
 
 def train(folder, data=None, on_log=None):
     return train_generator(
-        data or slices(),
-        None,
-        window_hu=None,
-        data_sha256="0" * 64,
-        generator=SMALL,
-        training=BRIEF,
-        folder=folder / "package",
-        checkpoints=folder / "checkpoints",
-        on_log=on_log,
+        TrainingRun(
+            data or slices(),
+            None,
+            window_hu=None,
+            data_sha256="0" * 64,
+            generator=SMALL,
+            training=BRIEF,
+            folder=folder / "package",
+            checkpoints=folder / "checkpoints",
+            on_log=on_log,
+        )
     )
 
 

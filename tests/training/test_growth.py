@@ -16,7 +16,7 @@ from torch import nn
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.dcgan import DcganConfig
 from lungsynth.generators.pggan import PgganConfig
-from lungsynth.training import Slices, TrainingConfig, output, train_generator
+from lungsynth.training import Slices, TrainingConfig, TrainingRun, output, train_generator
 from lungsynth.training.adversarial import Adversarial
 from lungsynth.training.config import TrainingSections, with_recipe
 from lungsynth.training.draws import Draws
@@ -172,14 +172,16 @@ def data():
 
 def train(data, folder, training=BRIEF, generator=SMALL):
     return train_generator(
-        data,
-        None,
-        window_hu=(-1350, 150),
-        data_sha256="0" * 64,
-        generator=generator,
-        training=training,
-        folder=folder / "package",
-        checkpoints=folder / "checkpoints",
+        TrainingRun(
+            data,
+            None,
+            window_hu=(-1350, 150),
+            data_sha256="0" * 64,
+            generator=generator,
+            training=training,
+            folder=folder / "package",
+            checkpoints=folder / "checkpoints",
+        )
     )
 
 

@@ -12,7 +12,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.training import Slices, TrainingConfig, loop, monitor, output, train_generator
+from lungsynth.training import Slices, TrainingConfig, TrainingRun, loop, monitor, output, train_generator
 from lungsynth.training.monitor import (
     Monitor,
     MonitorConfig,
@@ -312,15 +312,17 @@ def train_with(folder, training, on_log=None):
     images, labels = halves()
     places = np.arange(len(labels)) % 5 == 4
     return train_generator(
-        Slices(images, labels, np.flatnonzero(~places)),
-        Slices(images, labels, np.flatnonzero(places)),
-        window_hu=None,
-        data_sha256="0" * 64,
-        generator=SMALL,
-        training=training,
-        folder=folder / "package",
-        checkpoints=folder / "checkpoints",
-        on_log=on_log,
+        TrainingRun(
+            Slices(images, labels, np.flatnonzero(~places)),
+            Slices(images, labels, np.flatnonzero(places)),
+            window_hu=None,
+            data_sha256="0" * 64,
+            generator=SMALL,
+            training=training,
+            folder=folder / "package",
+            checkpoints=folder / "checkpoints",
+            on_log=on_log,
+        )
     )
 
 

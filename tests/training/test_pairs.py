@@ -13,7 +13,7 @@ from lungsynth.errors import LungsynthError
 from lungsynth.generators.dcgan import DcganConfig
 from lungsynth.generators.family import families
 from lungsynth.generators.package import GeneratorPackage
-from lungsynth.training import Slices, TrainingConfig, train_generator
+from lungsynth.training import Slices, TrainingConfig, TrainingRun, train_generator
 from lungsynth.training.augment import AugmentConfig, augment, draw_changes
 from lungsynth.training.config import TrainingSections
 from lungsynth.training.data import source_of
@@ -38,14 +38,16 @@ def discs(count=200):
 
 def train(folder, slices, generator=PAIRS, training=BRIEF):
     return train_generator(
-        slices,
-        replace(slices, rows=slices.rows[:40]),
-        window_hu=None,
-        data_sha256="0" * 64,
-        generator=generator,
-        training=training,
-        folder=folder / "package",
-        checkpoints=folder / "checkpoints",
+        TrainingRun(
+            slices,
+            replace(slices, rows=slices.rows[:40]),
+            window_hu=None,
+            data_sha256="0" * 64,
+            generator=generator,
+            training=training,
+            folder=folder / "package",
+            checkpoints=folder / "checkpoints",
+        )
     )
 
 

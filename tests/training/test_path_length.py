@@ -12,7 +12,7 @@ from torch import nn
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.dcgan import DcganConfig
 from lungsynth.generators.stylegan2 import Stylegan2Config
-from lungsynth.training import Slices, TrainingConfig, loop, train_generator
+from lungsynth.training import Slices, TrainingConfig, TrainingRun, loop, train_generator
 from lungsynth.training.losses import AdversarialLoss, path_length_penalty, path_lengths
 from lungsynth.training.path_length import add_path_length
 
@@ -89,14 +89,16 @@ def data():
 
 def train(folder, training=BRIEF, generator=SMALL):
     return train_generator(
-        data(),
-        None,
-        window_hu=(-1350, 150),
-        data_sha256="0" * 64,
-        generator=generator,
-        training=training,
-        folder=folder / "package",
-        checkpoints=folder / "checkpoints",
+        TrainingRun(
+            data(),
+            None,
+            window_hu=(-1350, 150),
+            data_sha256="0" * 64,
+            generator=generator,
+            training=training,
+            folder=folder / "package",
+            checkpoints=folder / "checkpoints",
+        )
     )
 
 

@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 from lungsynth.dataset.store import COLUMNS, SliceDataset, SliceMeta
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.package import GeneratorPackage
+from lungsynth.training import TrainingRun, train_generator
 from lungsynth.training import __main__ as cli
-from lungsynth.training import train_generator
 from lungsynth.training.read import read
 
 TRAINING = {"kimg": 0.1, "batch": 16, "device": "cpu", "threads": 1, "monitor": {"images": 20}}
@@ -72,14 +72,16 @@ def test_trains_where_the_pipeline_stack_is_missing_as_the_step_does(place, tmp_
     sections = cli.training_sections(place / "run.yaml", cli.load(place / "run.yaml"))
     data = read(place / "set")
     again = train_generator(
-        data.of("train"),
-        data.of("val"),
-        window_hu=dataset.meta.window_hu,
-        data_sha256=dataset.sha256,
-        generator=sections.generator,
-        training=sections.training,
-        folder=tmp_path / "again",
-        checkpoints=tmp_path / "checkpoints",
+        TrainingRun(
+            data.of("train"),
+            data.of("val"),
+            window_hu=dataset.meta.window_hu,
+            data_sha256=dataset.sha256,
+            generator=sections.generator,
+            training=sections.training,
+            folder=tmp_path / "again",
+            checkpoints=tmp_path / "checkpoints",
+        )
     )
     assert again.sha256 == package.sha256
 
