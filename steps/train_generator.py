@@ -38,9 +38,7 @@ def train_generator(
     TASKS[utility.task](dataset, utility).check()
     check_champion(registry, GeneratorCard(generator=generator, window_hu=dataset.meta.window_hu), utility.task)
     masks = dataset.masks if generator.masks else None
-    learnt, held_out = (
-        Slices(dataset.images, dataset.labels, dataset.rows(split), masks) for split in ("train", "val")
-    )
+    learnt, unseen = (Slices(dataset.images, dataset.labels, dataset.rows(split), masks) for split in ("train", "val"))
     params = {
         f"{section}.{name}": value
         for section, config in (("generator", generator), ("training", training))
