@@ -3,16 +3,16 @@
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pandas as pd
 import pydicom
 import pytest
+from warm import run_warm
 
 pytest_plugins = ("ct_series", "radiograph_files")
 ROOT = Path(__file__).parents[1]
@@ -24,6 +24,7 @@ def pytest_configure() -> None:
     home = tempfile.mkdtemp(prefix="lungsynth-zenml-")
     os.environ["ZENML_CONFIG_PATH"] = os.environ["ZENML_REPOSITORY_PATH"] = home
     os.environ["ZENML_ANALYTICS_OPT_IN"] = "false"
+    os.environ["ZENML_LOGGING_COLORS_DISABLED"] = "true"  # read when ZenML is imported, for `warm` once for all
 
 
 HEAVY = re.compile(
@@ -80,21 +81,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run_pipeline(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs `zenml pipeline run gan_augmentation` as a user does, in `project`, with a ZenML home of its own."""
+def zenml_environment(project: Path) -> dict[str, str]:
+    """The environment of `zenml` in `project`, with a ZenML home of its own."""
+    return os.environ | {"ZENML_CONFIG_PATH": str(project / ".zenml")}
 
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(Path(sys.executable).with_name("zenml")), "pipeline", "run", "gan_augmentation", *arguments],
-            cwd=project,
-            env=os.environ
-            | {"ZENML_CONFIG_PATH": str(project / ".zenml"), "ZENML_ANALYTICS_OPT_IN": "false"}
-            | {"ZENML_LOGGING_COLORS_DISABLED": "true"}
-            | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+
+@pytest.fixture(scope="module")
+def run_pipeline(project: Path, zenml_environment: dict[str, str]) -> Callable[..., CompletedProcess[str]]:
+    """Runs `zenml pipeline run gan_augmentation` in `project`, in a warm process."""
+
+    def run(*arguments: str, **environment: str) -> CompletedProcess[str]:
+        command = ("pipeline", "run", "gan_augmentation", *arguments)
+        return run_warm("zenml", command, folder=project, environment=zenml_environment | environment, merged=True)
 
     return run

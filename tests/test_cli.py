@@ -1,13 +1,14 @@
 """`lungsynth …` as a user or a Kubernetes Job runs it."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from warm import run_warm
 
 from lungsynth.cli import main
 from lungsynth.dataset.store import SliceDataset
@@ -29,12 +30,9 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(place):
-    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).with_name("lungsynth")), *map(str, arguments)]
-        path = str(Path(sys.executable).parent)
-        return subprocess.run(
-            command, cwd=place, env={"PATH": path, "OMP_NUM_THREADS": "1"} | environment, text=True, capture_output=True
-        )
+    def run(*arguments: object, **environment: str) -> CompletedProcess[str]:
+        own = {"PATH": str(Path(sys.executable).parent), "OMP_NUM_THREADS": "1"}
+        return run_warm("lungsynth", [str(part) for part in arguments], folder=place, environment=own | environment)
 
     return run
 
