@@ -1,6 +1,6 @@
-"""`python golden_run.py FOLDER`: trains a small generator of each family, and prints the hashes of what came out.
+"""`python golden_run.py FOLDER`: trains a small generator of each family, and prints what came out.
 
-A process of its own, since MKL and torch read once, at their start, that they should compute alike on every CPU.
+A process of its own, since MKL and torch read once, at their start, which instructions they may use.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from brief_run import halves, log_of
+from safetensors.torch import load_file
 from tiny_families import TINY
 
 from lungsynth.training import Slices, TrainingRun, train_generator
@@ -41,8 +42,8 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 """By name: the tiny family, and what is added to its generator and to the training of its recipe."""
 
 
-def hashes(name: str, folder: Path) -> dict[str, str]:
-    """SHA-256 of the weights, the discriminator's weights and the log of the run `name`."""
+def outcome(name: str, folder: Path) -> dict[str, dict[str, Any]]:
+    """`bits`: SHA-256 of both networks' weights and of the log; `numbers`: norms of the weights, and the last line."""
     family, generator, training = RUNS[name]
     sections = TrainingSections.model_validate({
         "generator": {"size": 32, **TINY[family], **generator},
@@ -62,14 +63,18 @@ def hashes(name: str, folder: Path) -> dict[str, str]:
             checkpoints=folder / "checkpoints",
         )
     )
-    found = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        for path in sorted(package.folder.glob("*.safetensors"))
-    }
-    return found | {"log": hashlib.sha256(json.dumps(log_of(package)).encode()).hexdigest()[:16]}
+    files = sorted(package.folder.glob("*.safetensors"))
+    bits = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in files}
+    norms = {path.name: sum(tensor.double().norm().item() for tensor in load_file(path).values()) for path in files}
+    log = log_of(package)
+    bits["log"] = hashlib.sha256(json.dumps(log).encode()).hexdigest()[:16]
+    return {"bits": bits, "numbers": norms | log[-1]}
 
 
 if __name__ == "__main__":
-    torch.backends.mkldnn.set_flags(False)
+    torch.backends.mkldnn.set_flags(False)  # these two choose their blocks by the CPU
+    torch.backends.nnpack.set_flags(False)
     torch.use_deterministic_algorithms(True)
-    print(json.dumps({name: hashes(name, Path(sys.argv[1]) / str(place)) for place, name in enumerate(RUNS)}, indent=1))
+    print(
+        json.dumps({name: outcome(name, Path(sys.argv[1]) / str(place)) for place, name in enumerate(RUNS)}, indent=1)
+    )
