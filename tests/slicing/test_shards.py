@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from warm import run_warm
 
 from lungsynth.cohort.phantom import PhantomCohortConfig, select_phantoms
 from lungsynth.cohort.splits import SplitConfig
@@ -239,11 +240,10 @@ def test_kill_9_costs_no_finished_shard(dataset, tmp_path):
             time.sleep(0.02)
         os.killpg(killed.pid, signal.SIGKILL)
     kept = {path: path.stat().st_mtime_ns for path in finished}
-    with _cli("slices", "-c", run_file) as again:
-        output, _ = again.communicate(timeout=200)
-    assert again.returncode == 0, output
+    again = run_warm("lungsynth", ["slices", "-c", str(run_file)], folder=tmp_path, environment=os.environ)
+    assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in finished} == kept
-    built = type(dataset)(Path(output.splitlines()[-1]))
+    built = type(dataset)(Path(again.stdout.strip()))
     assert built.sha256 == dataset.sha256
 
 
@@ -257,8 +257,8 @@ def _cli(*arguments):
 
 def test_another_cut_version_or_decoder_gives_another_shard(cohort, tmp_path, monkeypatch):
     part = next(iter(cohort.shards(1)))
-    before = shard._folder(part, slices(tmp_path))
+    before = shard.shard_folder(part, slices(tmp_path))
     monkeypatch.setattr(shard, "CUT_VERSION", f"{shard.CUT_VERSION}a")
-    raised = shard._folder(part, slices(tmp_path))
+    raised = shard.shard_folder(part, slices(tmp_path))
     monkeypatch.setattr(shard, "version", lambda package: f"99 {package}")
-    assert len({before, raised, shard._folder(part, slices(tmp_path))}) == 3
+    assert len({before, raised, shard.shard_folder(part, slices(tmp_path))}) == 3
