@@ -33,6 +33,6 @@ setup: $(STAMP)
 $(STAMP): constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[pipeline,dev]'
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[pipeline,kubernetes,s3,server,ssh,dev]'
 	test -d .zen || $(BIN)/zenml init
 	touch $@

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from lungsynth.remote import Place
+
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 """Seed of a generator that keeps 32 bits, such as torch's on a CPU, which would drop the upper bits of a longer one."""
 
@@ -29,7 +31,7 @@ class Config(BaseModel):
     def _no_empty_path(cls, given: Any) -> Any:
         """Refuse an empty path: it would mean the current folder."""
         for name, field in cls.model_fields.items() if isinstance(given, Mapping) else ():
-            if given.get(name) == "" and field.annotation in (Path, Path | None):
+            if given.get(name) == "" and field.annotation in (Path, Path | None, Place, Place | None):
                 raise ValueError(f"{name} is empty: name a path, or leave the key out")
         return given
 

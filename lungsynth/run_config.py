@@ -16,6 +16,7 @@ from lungsynth.evaluation.utility.measure import UtilityConfig
 from lungsynth.fetching.fetch import FetchConfig
 from lungsynth.generators.family import family
 from lungsynth.registry.connection import RegistryConfig
+from lungsynth.remote import Place
 from lungsynth.run_file import explain, fail, section
 from lungsynth.slicing.series import SliceConfig
 from lungsynth.training.config import TrainingSections
@@ -37,6 +38,9 @@ class RunConfig(TrainingSections):
     utility: UtilityConfig = UtilityConfig()
     gate: GateConfig = GateConfig()
     registry: RegistryConfig = RegistryConfig()
+    checkpoints: Place = Field(
+        Path("data/checkpoints"), description="folder or URL for what an interrupted training goes on from"
+    )
     outputs: Path = Field(Path("outputs"), description="folder for the results, one subfolder a run")
 
     @property

@@ -50,18 +50,22 @@ def gan_augmentation(
     utility: UtilityConfig,
     gate: GateConfig,
     registry: RegistryConfig,
+    checkpoints: str,
 ) -> None:
-    """Train a generator and make it champion only if it provably helps."""
+    """Train a generator and make it champion only if it provably helps.
+
+    `train_generator` reads `checkpoints` from the run's parameters: another place must not retrain the generator.
+    """
     who = select_cohort(cohort, splits)
     dataset = build_slices(who, cohort, fetch, slices)
-    package = train_generator(dataset, generator, training, code.family(generator))
-    features = train_extractor(dataset, extractor)
+    package = train_generator(dataset, generator, training, code.generator(generator))
+    features = train_extractor(dataset, extractor, code.extractor())
     champion = find_champion(package, utility, registry)
     pretrained = [name for name in fidelity.extractors if within_reach(name, fidelity.weights.get(name))]
-    fidelity_card = measure_fidelity(dataset, package, features, fidelity, pretrained)
-    privacy_card, closest_pairs = audit_privacy(dataset, package, features, privacy)
-    predictions = measure_utility(dataset, package, champion, utility)
+    fidelity_card = measure_fidelity(dataset, package, features, fidelity, pretrained, code.fidelity())
+    privacy_card, closest_pairs = audit_privacy(dataset, package, features, privacy, code.privacy())
+    predictions = measure_utility(dataset, package, champion, utility, code.utility())
     protocol = protocol_sha256(extractor, fidelity, privacy, utility=utility, gate=gate)
-    scorecard, verdict = decide(who, dataset, predictions, fidelity_card, privacy_card, gate, protocol)
+    scorecard, verdict = decide(who, dataset, predictions, fidelity_card, privacy_card, gate, protocol, code.verdict())
     registration = register(dataset, package, champion, scorecard, verdict, registry)
     report(who, dataset, package, closest_pairs, scorecard, verdict, registration, registry)

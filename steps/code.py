@@ -1,5 +1,8 @@
 """Cache keys of the library's code: ZenML hashes the body of a step, but not the functions that it calls.
 
+The pipeline gives each step its key as a parameter. ZenML's own way, a function that it calls, would need this code
+where a remote orchestrator runs, and that has none.
+
 A key changes when code that a step can run changes, and only then. Comments, formatting, docstrings, descriptions of
 configuration fields and the texts of errors are no part of it.
 """
@@ -21,9 +24,9 @@ def extractor() -> str:
     return code_sha256("evaluation.extractor")
 
 
-def generator() -> str:
-    """Key of the training of generators, without the families of networks: see `family`."""
-    return code_sha256("training")
+def generator(config: GeneratorConfig) -> str:
+    """Key of the training of a generator: changed networks are trained anew, and those of other families are not."""
+    return combine([code_sha256("training"), family(config)])
 
 
 def fidelity() -> str:

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from abc import abstractmethod
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from zenml.enums import ArtifactType, VisualizationType
@@ -71,8 +71,8 @@ class FolderMaterializer(BaseMaterializer):
     def save_visualizations(self, data: Any) -> dict[str, VisualizationType]:
         """Show `PICTURES` in the ZenML dashboard."""
         kinds = {".html": VisualizationType.HTML, ".png": VisualizationType.IMAGE, ".gif": VisualizationType.IMAGE}
-        paths = [Path(self.uri) / name for name in self.PICTURES]
-        return {str(path): kinds[path.suffix] for path in paths if fileio.exists(str(path))}
+        paths = [f"{self.uri}/{name}" for name in self.PICTURES]
+        return {path: kinds[PurePosixPath(path).suffix] for path in paths if fileio.exists(path)}
 
     def compute_content_hash(self, data: Any) -> str | None:
         """The record's own hash, so that caching follows content and not the artifact's id."""

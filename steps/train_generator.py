@@ -1,9 +1,6 @@
 """The generator."""
 
-from pathlib import Path
-
 from zenml import step
-from zenml.config import CachePolicy
 
 from lungsynth.dataset.store import SliceDataset
 from lungsynth.evaluation.utility.measure import UtilityConfig
@@ -13,23 +10,23 @@ from lungsynth.generators.package import GeneratorCard, GeneratorPackage
 from lungsynth.registry.connection import RegistryConfig
 from lungsynth.registry.mlflow_registry import check_champion
 from lungsynth.registry.tracking import tracked
+from lungsynth.remote import place
 from lungsynth.training import Slices, TrainingConfig, TrainingRun, train
 from lungsynth.training.read import check_classes
 from lungsynth.training.state import run_key
-from steps import code
 from steps.materializers import GeneratorPackageMaterializer, new_folder
 from steps.parameters import run_parameters
 
 
-@step(cache_policy=CachePolicy(cache_func=code.generator), output_materializers=GeneratorPackageMaterializer)
+@step(output_materializers=GeneratorPackageMaterializer)
 def train_generator(
-    dataset: SliceDataset, generator: GeneratorConfig, training: TrainingConfig, networks: str
+    dataset: SliceDataset, generator: GeneratorConfig, training: TrainingConfig, code_sha256: str
 ) -> GeneratorPackage:
     """Train on the `train` split and choose by `val`; an interrupted training goes on from its last checkpoint.
 
-    `networks`: the key of the family's code, so that changed networks are trained anew and those of other families not.
+    `code_sha256`: the key of the code that this runs, of `steps.code`, so that it runs again when that changes.
     """
-    # Not parameters of the step: another registry or another utility test must not retrain the generator.
+    # Not parameters of the step: another registry, utility test or place must not retrain the generator.
     sections = run_parameters()
     registry = RegistryConfig.model_validate(sections["registry"])
     utility = UtilityConfig.model_validate(sections["utility"])
@@ -54,7 +51,7 @@ def train_generator(
                 generator=generator,
                 training=training,
                 folder=new_folder(),
-                checkpoints=Path("data/checkpoints"),
+                checkpoints=place(sections["checkpoints"]),
                 on_log=on_log,
             )
         )

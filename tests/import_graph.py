@@ -11,9 +11,10 @@ LIBRARY = Path(__file__).parents[1] / "lungsynth"
 GROUND = (
     "text",
     "errors",
+    "files",
+    "remote",
     "config",
     "cpus",
-    "files",
     "fit",
     "hashing",
     "intensity",

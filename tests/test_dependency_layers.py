@@ -23,7 +23,7 @@ BASE = {"cli", "generators", "training", *GROUND} - {"hashing"}
 BASE_FILES = {"dataset/vocabulary.py", "dataset/mapped.py"}
 OPTIONAL = {"matplotlib", "rich"}
 """What a file of the first layer imports in a function and does without."""
-BROUGHT = {"pydantic_core": "pydantic", "boto3": "moto", "botocore": "moto"}
+BROUGHT = {"pydantic_core": "pydantic", "botocore": "boto3"}
 """Modules that are part of a listed package's interface, and belong to a distribution that it brings."""
 
 
@@ -71,7 +71,7 @@ ALL = [*LIBRARY.rglob("*.py"), *(ROOT / "steps").glob("*.py"), *(ROOT / "pipelin
 
 def test_the_first_layer_is_what_training_and_sampling_need() -> None:
     assert names(PROJECT["dependencies"]) == {
-        *("click", "filelock", "lightning-fabric", "numpy", "pillow"),
+        *("click", "filelock", "fsspec", "lightning-fabric", "numpy", "pillow"),
         *("pydantic", "pyyaml", "safetensors", "torch", "tqdm"),
     }
     base = [path for path in ALL if path.is_relative_to(LIBRARY) and is_base(path)]
@@ -87,7 +87,9 @@ def test_the_pipeline_needs_what_it_lists() -> None:
 
 def test_developers_need_what_they_list() -> None:
     files = [path for folder in ("tests", "docs", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
-    assert lacking(files, names([*PROJECT["dependencies"], *LAYERS["pipeline"], *LAYERS["dev"]])) == set()
+    assert (
+        lacking(files, names([*PROJECT["dependencies"], *LAYERS["pipeline"], *LAYERS["s3"], *LAYERS["dev"]])) == set()
+    )
 
 
 def test_nothing_is_listed_that_nothing_imports() -> None:

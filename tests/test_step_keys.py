@@ -46,7 +46,6 @@ def changed(tmp_path: Path) -> Callable[..., set[str]]:
 def test_the_steps_keys_are_of_these_modules() -> None:
     found = {
         "train_extractor": code.extractor(),
-        "train_generator": code.generator(),
         "measure_fidelity": code.fidelity(),
         "audit_privacy": code.privacy(),
         "measure_utility": code.utility(),

@@ -12,7 +12,7 @@ import mmap
 import os
 import struct
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungsynth.errors import LungsynthError, reason
+from lungsynth.remote import below, pull
 
 HEADER = 4096
 """Bytes of a file before its pixels."""
@@ -38,6 +39,20 @@ def write_slices(path: Path, slices: NDArray[np.uint8]) -> None:
         file.flush()
         os.fsync(file.fileno())
     path.chmod(0o444)  # written once: several datasets have hard links to it
+
+
+def map_shards(folder: Path, manifest: Mapping[str, Any], what: str) -> "MappedSlices":
+    """The `what` (images or masks) of a dataset in `folder`; what lies at the manifest's `root` alone is copied first.
+
+    Raises:
+        LungsynthError: a file is missing or damaged, or the store does not give it.
+    """
+    names = [f"{shard['name']}/{what}.safetensors" for shard in manifest["shards"]]
+    files = [folder / "shards" / name for name in names]
+    if root := manifest.get("root"):
+        missing = [name for name, file in zip(names, files, strict=True) if not file.exists()]
+        pull(below(root, "shards"), folder / "shards", missing)
+    return MappedSlices(files, [shard["rows"] for shard in manifest["shards"]], manifest["meta"]["size"])
 
 
 class MappedSlices:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
-from lungsynth.dataset.mapped import MappedSlices, write_slices
+from lungsynth.dataset.mapped import MappedSlices, map_shards, write_slices
 from lungsynth.dataset.rejection import Reason
 from lungsynth.dataset.undelivered import Undelivered, read_notes, write_notes
 from lungsynth.dataset.vocabulary import CLASSES, SPLITS
@@ -182,9 +182,7 @@ class SliceDataset:
             raise LungsynthError(f"{self.folder} is no slice dataset: cannot read dataset.json ({error})") from None
 
     def _mapped(self, what: str) -> MappedSlices:
-        shards = self._manifest["shards"]
-        files = [self.folder / "shards" / shard["name"] / f"{what}.safetensors" for shard in shards]
-        return MappedSlices(files, [shard["rows"] for shard in shards], self.meta.size)
+        return map_shards(self.folder, self._manifest, what)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SliceDataset, (self.folder,)  # maps its own files wherever it is unpickled
@@ -203,7 +201,7 @@ class SliceDataset:
         """Write a dataset of one shard into `folder`, which must be new."""
         with tempfile.TemporaryDirectory() as scratch:
             shard = write_shard(Path(scratch) / "only", images, table, masks=masks, series=series)
-            return assemble(folder, [shard], meta)
+            return assemble(folder, [shard], meta, masks=masks is not None)
 
 
 def write_shard(
@@ -247,9 +245,17 @@ def write_shard(
 
 
 def assemble(
-    folder: Path, shards: Sequence[Shard], meta: SliceMeta, *, figures: Mapping[str, np.ndarray] | None = None
+    folder: Path,
+    shards: Sequence[Shard],
+    meta: SliceMeta,
+    *,
+    masks: bool = False,
+    figures: Mapping[str, np.ndarray] | None = None,
+    root: str | None = None,
 ) -> SliceDataset:
-    """Make one dataset of several shards, by hard links where the file system allows them.
+    """Make one dataset of several shards, with `masks` or without, by hard links where the file system allows them.
+
+    Where the shards lie at the URL `root`, the dataset is their list and tables; the slices are copied when needed.
 
     Raises:
         LungsynthError: `folder` is there already.
@@ -257,16 +263,16 @@ def assemble(
     if folder.exists():
         raise LungsynthError(f"{folder} is there already: name a new folder for the slices, or remove this one")
     with whole_folder(folder) as part:
-        for shard in shards:
+        for shard in () if root else shards:
             (part / "shards" / shard.folder.name).mkdir(parents=True)
             for file in shard.folder.glob("*.safetensors"):
                 link_or_copy(file, part / "shards" / shard.folder.name / file.name)
         for name in ("slices", "series"):
             tables = [pd.read_parquet(shard.folder / f"{name}.parquet") for shard in shards]
             pd.concat(tables, ignore_index=True).to_parquet(part / f"{name}.parquet", index=False)
-        masks = all((shard.folder / "masks.safetensors").exists() for shard in shards)
         listed = [{"name": shard.folder.name, "rows": shard.rows, "sha256": shard.sha256} for shard in shards]
         manifest = {"sha256": _sha256(meta, listed), "meta": asdict(meta), "masks": masks, "shards": listed}
+        manifest |= {"root": root} if root else {}
         _write_codes(part, meta)
         _write_figures(part, figures or {})
         write_notes(part, [one for shard in shards for one in shard.undelivered])

@@ -23,6 +23,7 @@ from lungsynth.evaluation.features import FeatureExtractor
 from lungsynth.fit import fit
 from lungsynth.hashing import combine, file_sha256
 from lungsynth.intensity import to_network
+from lungsynth.remote import Place
 
 FEATURES = 64
 """Dimension D of the features: small, so that FID of a few hundred slices still means something."""
@@ -87,7 +88,7 @@ class Extractor:
         # Cached features go by the weights' names too: this one prefix keeps those of earlier versions valid.
         return FeatureExtractor("lung", nn.Sequential(OrderedDict(network=network)))
 
-    def features(self, images: np.ndarray, cache: Path | None = None) -> np.ndarray:
+    def features(self, images: np.ndarray, cache: Place | None = None) -> np.ndarray:
         """Raw penultimate features, float32 N×D, of uint8 slices N×H×W; see `FeatureExtractor.features`."""
         return self.network.features(images, cache)
 

@@ -14,9 +14,11 @@ from torch import nn
 
 from lungsynth.config import Config
 from lungsynth.cpus import side_by_side
+from lungsynth.errors import LungsynthError
 from lungsynth.files import whole_file
 from lungsynth.hashing import array_sha256, combine
 from lungsynth.progress import Progress
+from lungsynth.remote import Place, below, exists, on_disk, pull, push
 
 log = logging.getLogger(__name__)
 BATCH = 128
@@ -26,8 +28,8 @@ BATCH = 128
 class FeaturesConfig(Config):
     """Settings of all measures in feature space."""
 
-    cache: Path | None = Field(
-        Path("data/features"), description="folder that keeps the features of real slices; none: keep nothing"
+    cache: Place | None = Field(
+        Path("data/features"), description="folder or URL that keeps the features of real slices; none: keep nothing"
     )
 
 
@@ -44,27 +46,35 @@ class FeatureExtractor:
         state = self.module.state_dict()
         return combine(f"{key} {array_sha256(np.atleast_1d(value.cpu().numpy()))}" for key, value in state.items())
 
-    def features(self, images: np.ndarray, cache: Path | None = None) -> np.ndarray:
+    def features(self, images: np.ndarray, cache: Place | None = None) -> np.ndarray:
         """float32 N×D of uint8 slices N×H×W; grey becomes three channels.
 
-        With a folder `cache`, features are read from it or written to it. Its files are named by the hashes of pixels
-        and weights, whereas torch-fidelity's own cache trusts a name that the caller gives.
+        With a folder or URL `cache`, features are read from it or written to it. Its files are named by the hashes of
+        pixels and weights, whereas torch-fidelity's own cache trusts a name that the caller gives.
         """
         if cache is None:
             return self._computed(images)
-        path = cache / f"{self.name}-{combine([self.sha256, array_sha256(images)])}.safetensors"
+        path = on_disk(cache) / f"{self.name}-{combine([self.sha256, array_sha256(images)])}.safetensors"
         try:
+            if isinstance(cache, str) and not path.exists() and exists(below(cache, path.name)):
+                pull(cache, path.parent, [path.name])
             return load_file(path)["features"]
         except FileNotFoundError:
             pass
-        except (OSError, SafetensorError, KeyError) as problem:
+        except (OSError, SafetensorError, KeyError, LungsynthError) as problem:
             log.warning("%s cannot be read (%s): its features are computed again", path, problem)
         features = self._computed(images)
         try:
-            cache.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path) as part:
                 save_file({"features": features}, part)
-        except (OSError, SafetensorError) as problem:  # safetensors reports a full disk as its own error
+            if isinstance(cache, str):
+                push(path.parent, cache, [path.name])
+        except (
+            OSError,
+            SafetensorError,
+            LungsynthError,
+        ) as problem:  # a full disk is a SafetensorError
             log.warning("%s cannot be written (%s): the next run computes these features again", path, problem)
         return features
 

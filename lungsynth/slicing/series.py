@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from lungsynth.config import Config
 from lungsynth.lungs.config import LungConfig
+from lungsynth.remote import Place
 
 PREVIEW = 224
 """Pixels a side of a preview in the report of a build."""
@@ -59,7 +60,10 @@ class SliceConfig(Config):
     max_slices_per_patient: int | None = Field(None, ge=1, description="slices of each class, evenly spaced; none: all")
     masks: bool = Field(False, description="keep the lung masks beside the slices")
     lungs: LungConfig = LungConfig()
-    root: Path = Field(Path("data/slices"), description="folder in which the shards lie")
+    root: Place = Field(
+        Path("data/slices"),
+        description="folder in which the shards lie, also a URL as s3://BUCKET/FOLDER for machines that share no disk",
+    )
     workers: int = Field(
         2,
         ge=1,

@@ -24,8 +24,10 @@ from lungsynth.fetching.delivery import Delivery
 from lungsynth.fetching.fetch import FetchConfig, deliver, free
 from lungsynth.hashing import combine, file_sha256
 from lungsynth.locks import alone
+from lungsynth.remote import on_disk
 from lungsynth.slicing.contact import figures_of, previews_a_series
 from lungsynth.slicing.earlier import fates_of
+from lungsynth.slicing.exchange import give_shard, take_slices
 from lungsynth.slicing.progress import report_series
 from lungsynth.slicing.radiographs import slices_of_image
 from lungsynth.slicing.series import SeriesJob, SeriesSlices, SliceConfig
@@ -79,14 +81,17 @@ def build_shard(
     Raises:
         LungsynthError: the object store cannot be reached, the disk is full, or a weight file is wrong.
     """
-    base = _folder(part, config)
-    with writing(config.root):  # before the work, not after it
+    base = shard_folder(part, config)
+    with writing(on_disk(config.root)):  # before the work, not after it
         base.parent.mkdir(parents=True, exist_ok=True)
     with alone(base.with_name(f".{base.name}.lock"), base, "set slices.root to another folder"):
         there = find_shard(part, config)
         if there and not there.lacks(arrived):
             return there
-        return _build(part, fetch, config, phantoms=phantoms, journal=journal, before=there.shard if there else None)
+        before = there.shard if there else None
+        built = _build(part, fetch, config, phantoms=phantoms, journal=journal, before=before)
+        give_shard(built.shard, config)
+        return built
 
 
 def _build(
@@ -101,6 +106,8 @@ def _build(
     """Build the shard of `part`, or the one that replaces `before`."""
     cv2.setNumThreads(1)  # the pool's processes fill the cores already
     work = _Work(part, config)
+    if before:
+        take_slices(before, config)
     series = work.left_of(before)
     for group, delivered in _groups(series, deliver(series, fetch, phantoms)):
         work.add(group, delivered)
@@ -109,7 +116,7 @@ def _build(
             report_series(journal, size, rejected=group.image["series_uid"] in work.rejected)
         if fetch.disk_budget_gb is not None:
             free(group.rows, fetch)
-    with writing(config.root):
+    with writing(on_disk(config.root)):
         shard = work.write(before)
     return _built(shard, downloaded=work.bytes, reused=False)
 
@@ -127,7 +134,7 @@ def writing(root: Path) -> Iterator[None]:
 
 def find_shard(part: Cohort, config: SliceConfig) -> BuiltShard | None:
     """The newest shard of `part`, if there is one."""
-    newest, folder = None, _folder(part, config)
+    newest, folder = None, shard_folder(part, config)
     while shard := Shard.open(folder):
         newest, folder = shard, _next(folder)
     return _built(newest, downloaded=0, reused=True) if newest else None
@@ -263,7 +270,7 @@ class _Work:
         if len(kept) < len(table):
             images, table = images[kept], table.iloc[kept].reset_index(drop=True)
             masks = None if masks is None else masks[kept]
-        folder = _next(before.folder) if before else _folder(self.part, self.config)
+        folder = _next(before.folder) if before else shard_folder(self.part, self.config)
         figures = figures_of(self.slices, self.rejected, self.part.images)
         return write_shard(
             folder,
@@ -295,7 +302,7 @@ def _no_slices() -> pd.DataFrame:
     return pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
 
 
-def _folder(part: Cohort, config: SliceConfig) -> Path:
+def shard_folder(part: Cohort, config: SliceConfig) -> Path:
     """Folder of a shard, named by its patients, configuration, `CUT_VERSION`, and the packages that decode."""
     weights = config.lungs.weights
     key = combine(
@@ -307,4 +314,4 @@ def _folder(part: Cohort, config: SliceConfig) -> Path:
             *([file_sha256(file) for file in sorted(weights.iterdir())] if weights and weights.is_dir() else []),
         ]
     )
-    return config.root / "shards" / key[:24]
+    return on_disk(config.root) / "shards" / key[:24]

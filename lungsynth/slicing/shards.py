@@ -23,10 +23,12 @@ from lungsynth.fetching.asking import ask
 from lungsynth.fetching.fetch import FetchConfig, require_space
 from lungsynth.hashing import combine
 from lungsynth.locks import alone
+from lungsynth.remote import on_disk
 from lungsynth.slicing.contact import merged_figures
+from lungsynth.slicing.exchange import give_notes, take_shards
 from lungsynth.slicing.progress import series_bar
 from lungsynth.slicing.series import SliceConfig
-from lungsynth.slicing.shard import BuiltShard, build_shard, find_shard, writing
+from lungsynth.slicing.shard import BuiltShard, build_shard, find_shard, shard_folder, writing
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +53,14 @@ def build_slices(
     parts = [part for part in cohort.shards(count) if len(part.images)]
     fetch = _per_process(fetch, config.workers)
     meta = SliceMeta(config.size, _window(cohort, config), cohort.sha256, config.view, cohort.classes)
+    take_shards((shard_folder(part, config).name for part in parts), config)
     shards, arrived = _asked_again(parts, fetch, config)
     there = [one for one in shards.values() if not one.lacks(arrived)]
     if len(there) < len(parts) or not _dataset_folder(there, meta, config).exists():
-        with writing(config.root):
-            (config.root / "shards").mkdir(parents=True, exist_ok=True)
-        with alone(config.root / f".{_key(parts, meta)}.lock", config.root, "set slices.root to another folder"):
+        root = on_disk(config.root)
+        with writing(root):
+            (root / "shards").mkdir(parents=True, exist_ok=True)
+        with alone(root / f".{_key(parts, meta)}.lock", root, "set slices.root to another folder"):
             there = list(_build_all(parts, fetch, config, phantoms=phantoms, arrived=arrived))
             _log(there, cohort)
             _assemble(there, meta, config, cohort=cohort)
@@ -79,7 +83,7 @@ def _sorted(built: list[BuiltShard]) -> list[BuiltShard]:
 
 def _dataset_folder(built: list[BuiltShard], meta: SliceMeta, config: SliceConfig) -> Path:
     shards = (f"{one.shard.folder.name} {one.shard.sha256}" for one in _sorted(built))
-    return config.root / "datasets" / combine([repr(meta), *shards])[:16]
+    return on_disk(config.root) / "datasets" / combine([repr(meta), *shards])[:16]
 
 
 def _assemble(built: list[BuiltShard], meta: SliceMeta, config: SliceConfig, *, cohort: Cohort) -> None:
@@ -87,8 +91,9 @@ def _assemble(built: list[BuiltShard], meta: SliceMeta, config: SliceConfig, *, 
     folder, shards = _dataset_folder(built, meta, config), [one.shard for one in _sorted(built)]
     if not folder.exists():
         _check_classes(shards, cohort)
-        with writing(config.root):
-            assemble(folder, shards, meta, figures=merged_figures(shards))
+        with writing(on_disk(config.root)):
+            root = config.root if isinstance(config.root, str) else None
+            assemble(folder, shards, meta, masks=config.masks, figures=merged_figures(shards), root=root)
 
 
 def build_some(
@@ -113,6 +118,7 @@ def build_some(
     numbers = range(index, shards, count or shards)
     for number, part in zip(numbers, cohort.shards(shards, numbers), strict=True):
         if len(part.images):
+            take_shards([shard_folder(part, config).name], config)
             _, arrived = _asked_again([part], fetch, config)
             built = build_shard(part, fetch, config, phantoms=phantoms, arrived=arrived)
             there = ", was there already" if built.reused else ""
@@ -200,6 +206,7 @@ def _asked_again(
             for one in built.shard.undelivered
         ]
         shards[index] = replace(built, shard=built.shard.noted(notes))
+    give_notes((shards[index].shard for index, uids in lacking.items() if uids), config)
     known = answers.there | answers.refused.keys()
     silent = [one for built in shards.values() for one in built.shard.undelivered if one.series_uid not in known]
     if known:

@@ -12,6 +12,7 @@ import torch.distributed as dist
 
 from lungsynth.errors import LungsynthError, reason
 from lungsynth.generators.package import GeneratorPackage
+from lungsynth.remote import names, place
 from lungsynth.run_file import load
 from lungsynth.training import TrainingRun, train_generator
 from lungsynth.training.read import check_classes, check_codes, read
@@ -30,7 +31,10 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the generator package")
     parser.add_argument(
-        "--checkpoints", type=Path, default=Path("data/checkpoints"), help="folder for what an interrupted run has left"
+        "--checkpoints",
+        type=place,
+        default=Path("data/checkpoints"),
+        help="folder or URL for what an interrupted run has left",
     )
     options = parser.parse_args()
     try:
@@ -52,8 +56,11 @@ def _train(options: argparse.Namespace) -> GeneratorPackage:
     if data.classes:
         check_classes(sections.generator, data.classes)
     check_codes(sections.generator, data.labels)
-    for folder in (options.out, options.checkpoints):
-        _make(folder)
+    _make(options.out)
+    if isinstance(options.checkpoints, Path):
+        _make(options.checkpoints)
+    else:
+        names(options.checkpoints)
     return train_generator(
         TrainingRun(
             data.of("train", sections.generator.masks),

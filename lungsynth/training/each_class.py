@@ -41,15 +41,19 @@ def train_each_class(run: TrainingRun) -> GeneratorPackage:
             raise LungsynthError(f"training data: no slice of the class {name}; add some, or leave the class out")
     fabric = launch(run.training)
     with owned(run.checkpoint_folder, run.folder, fabric):
+        if fabric.local_rank == 0:
+            run.mirror.pull()
+        fabric.barrier()
         for one in of_class:
             if (one.folder / DONE).exists():  # by a run that was interrupted later
                 continue
             loop.train_network(one)
             if fabric.is_global_zero:
                 (one.folder / DONE).touch()
+                run.mirror.push()
         if fabric.is_global_zero:
             _join([GeneratorPackage(one.folder) for one in of_class], run)
-            clear(run.checkpoint_folder)
+            clear(run.checkpoint_folder, run.mirror)
         fabric.barrier()
     return GeneratorPackage(run.folder)
 

@@ -25,6 +25,7 @@ from lungsynth.training.devices import (
 from lungsynth.training.draws import Draws
 from lungsynth.training.inputs import Inputs
 from lungsynth.training.memory import within_memory
+from lungsynth.training.mirror import CHECKPOINT
 from lungsynth.training.monitor import Monitor, Row, SpoiledError, best, check_diversity, out_of_patience
 from lungsynth.training.objective import objective_of
 from lungsynth.training.output import keep_best, save_frame, write_package
@@ -44,6 +45,9 @@ def train_network(run: TrainingRun) -> GeneratorPackage:
     run.check()
     fabric = launch(run.training)
     with owned(run.checkpoint_folder, run.folder, fabric):
+        if fabric.local_rank == 0:
+            run.mirror.pull()
+        fabric.barrier()
         return _train_owned(run, fabric)
 
 
@@ -53,8 +57,8 @@ def _train_owned(run: TrainingRun, fabric: Fabric) -> GeneratorPackage:
 
     # Start, or resume from the checkpoint.
     state = TrainingState.new(run.generator, config, fabric.device)
-    if (folder / "state.pt").exists():
-        state.restore(folder / "state.pt")
+    if (folder / CHECKPOINT).exists():
+        state.restore(folder / CHECKPOINT)
         if config.growth:
             state.average.grow(config.growth.level(run.generator.size, state.before))  # as the last step left it
     if largest_of_processes(state.step, fabric) != state.step:
@@ -77,13 +81,15 @@ def _train_owned(run: TrainingRun, fabric: Fabric) -> GeneratorPackage:
             _train(state, source, run, fabric=fabric, monitor=monitor)
         except SpoiledError as error:
             kept = keep_best(state, run, writes=fabric.is_global_zero)
+            if fabric.is_global_zero:
+                run.mirror.push()
             fabric.barrier()  # torchrun ends all processes when one has ended: not before all is written
             raise SpoiledError(f"{error}; {kept}") from error
 
     # Write the package; the first process does, and the others wait for it.
     if monitor:
         write_package(state, run, monitor.grid)
-        clear(folder)
+        clear(folder, run.mirror)
     fabric.barrier()
     return GeneratorPackage(run.folder)
 
@@ -120,7 +126,8 @@ def _train(state: TrainingState, source: Source, run: TrainingRun, *, fabric: Fa
                 # Save a checkpoint.
                 complete = state.shown >= total
                 if monitor and (_passed(config.checkpoint_kimg, state) or (complete and is_wanted(folder))):
-                    state.save(folder / "state.pt")
+                    state.save(folder / CHECKPOINT)
+                    run.mirror.push()
             resumed = False
 
             # Measure, if a line of the log is due.
@@ -129,7 +136,8 @@ def _train(state: TrainingState, source: Source, run: TrainingRun, *, fabric: Fa
             # Stop, if any process was signalled.
             if signalled := largest_of_processes(stop.number or 0, fabric):
                 if monitor:
-                    state.save(folder / "state.pt")
+                    state.save(folder / CHECKPOINT)
+                    run.mirror.push()
                 fabric.barrier()  # torchrun ends all processes when one has ended: not before all is written
                 raise StoppedError(signalled, state.kimg)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lungsynth import remote
 from lungsynth.errors import LungsynthError, reason
 from lungsynth.generators.package import GeneratorPackage
 from lungsynth.training.curves import save_curves
@@ -40,12 +41,13 @@ def write_package(state: TrainingState, run: TrainingRun, real: np.ndarray) -> G
 def keep_best(state: TrainingState, run: TrainingRun, writes: bool) -> str:
     """Write the best weights of a spoiled run beside its checkpoint, in the process that `writes`, and say so."""
     row, folder = best(state.log), run.checkpoint_folder / "best"
+    where = remote.below(run.mirror.url, "best") if run.mirror.url else folder
     if row is None:
         return "no weights were compared with val before, so none are kept"
     if writes:
         with _disk_errors_named(folder):
             _write_best(state, run, folder)
-    return f"the best weights, of {row['kimg']:.2f} kimg with KID {row['kid_val']:.3f}, are kept in {folder}"
+    return f"the best weights, of {row['kimg']:.2f} kimg with KID {row['kid_val']:.3f}, are kept in {where}"
 
 
 def _write_best(state: TrainingState, run: TrainingRun, folder: Path) -> GeneratorPackage:

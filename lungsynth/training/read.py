@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from lungsynth.dataset.mapped import MappedSlices
+from lungsynth.dataset.mapped import map_shards
 from lungsynth.dataset.vocabulary import SPLITS
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.family import GeneratorConfig
@@ -83,7 +83,7 @@ def _folder(folder: Path) -> TrainingData:
     try:
         manifest = json.loads((folder / "dataset.json").read_text())
         meta, shards, masks = manifest["meta"], manifest["shards"], manifest["masks"]
-        rows = [shard["rows"] for shard in shards]
+        rows = sum(shard["rows"] for shard in shards)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LungsynthError(f"{folder} is no slice dataset: cannot read dataset.json ({error})") from None
     codes = folder / "labels.safetensors"
@@ -93,23 +93,17 @@ def _folder(folder: Path) -> TrainingData:
         arrays = load_file(codes)
     except (OSError, SafetensorError) as error:
         raise LungsynthError(f"{codes}: cannot be read ({error}); build the slices again") from error
-    if sum(rows) != len(arrays["labels"]):
-        raise LungsynthError(
-            f"{codes}: has {len(arrays['labels'])} labels of {sum(rows)} slices; build the slices again"
-        )
-
-    def mapped(what: str) -> MappedSlices:
-        files = [folder / "shards" / shard["name"] / f"{what}.safetensors" for shard in shards]
-        return MappedSlices(files, rows, meta["size"])
+    if rows != len(arrays["labels"]):
+        raise LungsynthError(f"{codes}: has {len(arrays['labels'])} labels of {rows} slices; build the slices again")
 
     return TrainingData(
-        images=mapped("images"),
+        images=map_shards(folder, manifest, "images"),
         labels=arrays["labels"],
         splits=arrays["splits"],
         classes=tuple(meta["classes"]),
         window_hu=meta["window_hu"] and tuple(meta["window_hu"]),
         sha256=manifest["sha256"],
-        masks=mapped("masks") if masks else None,
+        masks=map_shards(folder, manifest, "masks") if masks else None,
     )
 
 

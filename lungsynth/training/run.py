@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from lungsynth import remote
 from lungsynth.generators.family import GeneratorConfig
 from lungsynth.generators.package import GeneratorCard
+from lungsynth.remote import Place, on_disk
 from lungsynth.training.config import TrainingConfig
 from lungsynth.training.data import Slices, check_every_class, check_slices
+from lungsynth.training.mirror import Mirror
 from lungsynth.training.monitor import Row
 from lungsynth.training.objective import objective_of
 from lungsynth.training.state import run_key
@@ -25,14 +29,24 @@ class TrainingRun:
     training: TrainingConfig
     folder: Path
     """Where the package is written."""
-    checkpoints: Path
+    checkpoints: Place
     """Where all runs have their checkpoint folders."""
     on_log: Callable[[Row], None] | None = None
 
     @property
     def checkpoint_folder(self) -> Path:
         """Where this run keeps its checkpoint and frames; equal runs share it."""
-        return self.checkpoints / run_key(self.generator, self.training, self.data_sha256)
+        return on_disk(self.checkpoints) / self._key
+
+    @cached_property
+    def mirror(self) -> Mirror:
+        """The copy of the checkpoint folder, where `checkpoints` is a URL."""
+        is_url = isinstance(self.checkpoints, str)
+        return Mirror(self.checkpoint_folder, remote.below(str(self.checkpoints), self._key) if is_url else None)
+
+    @property
+    def _key(self) -> str:
+        return run_key(self.generator, self.training, self.data_sha256)
 
     @property
     def card(self) -> GeneratorCard:

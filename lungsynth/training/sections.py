@@ -21,6 +21,7 @@ SECTIONS = (
     "utility",
     "gate",
     "registry",
+    "checkpoints",
     "outputs",
 )
 """The keys under `parameters` of a run file, which `run_config.RunConfig` holds."""

@@ -24,9 +24,9 @@ from lungsynth.locks import alone, wanted
 from lungsynth.training import controller
 from lungsynth.training.config import TrainingConfig
 from lungsynth.training.ema import average_of
+from lungsynth.training.mirror import LOCK, Mirror
 from lungsynth.training.schedule import at
 
-LOCK = "lock"
 PATIENCE_S = 300.0
 """Seconds that the first of several processes waits for another run; the others' wait for the first has a timeout."""
 
@@ -204,9 +204,10 @@ def is_wanted(run: Path) -> bool:
     return wanted(run / LOCK)
 
 
-def clear(run: Path) -> None:
-    """Remove all files of a training from its checkpoint folder, unless an equal one waits for it."""
+def clear(run: Path, mirror: Mirror) -> None:
+    """Remove all files of a training from its checkpoint folder and its copy, unless an equal one waits for it."""
     if not is_wanted(run):
+        mirror.remove()
         for path in run.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)

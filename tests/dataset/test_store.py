@@ -54,7 +54,7 @@ def in_shards(folder, counts, size):
         write_shard(place, part, table_of(len(part)), masks=part // 200, series=SERIES)
         for place, part in zip(places, parts, strict=True)
     ]
-    return assemble(folder / "set", shards, SliceMeta(size, None, "abc")), np.concatenate(parts)
+    return assemble(folder / "set", shards, SliceMeta(size, None, "abc"), masks=True), np.concatenate(parts)
 
 
 def test_what_was_written_is_read(tmp_path):

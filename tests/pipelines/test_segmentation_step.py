@@ -47,11 +47,11 @@ def make_package(tmp_path_factory):
 
 
 def test_a_champion_of_pairs_takes_part(dataset, make_package):
-    found = measure_utility.entrypoint(dataset, make_package(True), Champion(3, make_package(True)), CONFIG)
+    found = measure_utility.entrypoint(dataset, make_package(True), Champion(3, make_package(True)), CONFIG, "")
     assert found.arms_of("champion") == ("real+classical+champion@1",)
 
 
 def test_a_candidate_without_masks_is_an_error_of_one_line(dataset, make_package):
     with pytest.raises(LungsynthError, match="draws no masks; train a generator with") as caught:
-        measure_utility.entrypoint(dataset, make_package(False), None, CONFIG)
+        measure_utility.entrypoint(dataset, make_package(False), None, CONFIG, "")
     assert "\n" not in str(caught.value)

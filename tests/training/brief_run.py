@@ -8,6 +8,7 @@ import numpy as np
 from lungsynth.generators.dcgan import DcganConfig
 from lungsynth.generators.family import GeneratorConfig
 from lungsynth.generators.package import GeneratorPackage
+from lungsynth.remote import Place
 from lungsynth.training import Slices, TrainingConfig, TrainingRun, train_generator
 
 SMALL = DcganConfig(size=32, nz=8, ngf=8, ndf=8)
@@ -38,6 +39,8 @@ def brief_run(
     training: TrainingConfig = BRIEF,
     generator: GeneratorConfig = SMALL,
     data: tuple[np.ndarray, np.ndarray] | None = None,
+    *,
+    checkpoints: Place | None = None,
 ) -> GeneratorPackage:
     """Train in `folder`, on `halves` where no other data are given."""
     images, labels = data or halves()
@@ -51,7 +54,7 @@ def brief_run(
             generator=generator,
             training=training,
             folder=folder / "package",
-            checkpoints=folder / "checkpoints",
+            checkpoints=checkpoints or folder / "checkpoints",
         )
     )
 
