@@ -5,13 +5,13 @@ STAMP := .venv/installed
 # A private home for ZenML's state would hide the user's stacks: only the reporting of usage is turned off.
 export ZENML_ANALYTICS_OPT_IN ?= false
 
-.PHONY: demo check test test-slow lint docs setup
+.PHONY: demo check test test-slow test-cluster lint docs setup
 
 demo: setup  ## the main job on the embedded phantom cohort: no network, no account, no GPU
 	$(BIN)/python gan_augmentation.py  # as `zenml pipeline run gan_augmentation`, which ends badly without a home folder
 
 check: setup  ## the inner loop: lint beside the tests that need no training and no server
-	$(MAKE) lint & OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not heavy" && wait $$!
+	$(MAKE) lint & OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not cluster and not heavy" && wait $$!
 
 # Tests run side by side, a file each; torch's own threads would only get into each other's way.
 test: setup
@@ -19,6 +19,9 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+test-cluster: setup  ## the whole pipeline on ZenML's Kubernetes orchestrator and others; Debian's podman runs the pods
+	$(BIN)/python -m pytest -m cluster
 
 lint: setup
 	$(BIN)/ruff check .

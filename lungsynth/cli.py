@@ -5,6 +5,8 @@ Each command imports its own part of the library, so that `--help` comes at once
 
 import json
 import logging
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import click
 
 from lungsynth import __version__
 from lungsynth.errors import LungsynthError
+from lungsynth.remote import Place, names, on_disk, place, pull, push
 
 
 class OneLine(click.Group):
@@ -48,8 +51,8 @@ def main() -> None:
 
 @main.command(short_help="Preview a cohort; fetch nothing.")
 @run_file
-@click.option("--save", type=click.Path(path_type=Path), help="folder for the cohort's tables")
-def cohort(config: Path, save: Path | None) -> None:
+@click.option("--save", type=place, help="folder or URL for the cohort's tables")
+def cohort(config: Path, save: Place | None) -> None:
     """Show who would take part: the funnel, classes and scanners per split, GB to fetch, licences. Fetches nothing."""
     from rich.console import Console
 
@@ -58,15 +61,17 @@ def cohort(config: Path, save: Path | None) -> None:
     _, selected = _settings_and_cohort(config, None)
     Console().print(preview(selected))
     if save:
-        selected.save(save)
+        selected.save(on_disk(save))
+    if isinstance(save, str):
+        push(on_disk(save), save, [path.name for path in on_disk(save).iterdir()])
 
 
 @main.command(short_help="Build one worker's share of the shards.")
 @run_file
 @click.option("--index", type=click.IntRange(min=0), envvar="JOB_COMPLETION_INDEX", required=True, show_envvar=True)
 @click.option("--count", type=click.IntRange(min=1), help="workers in all  [default: one a shard]")
-@click.option("--cohort", "saved", type=click.Path(path_type=Path), help="folder that `cohort --save` wrote")
-def build_shard(config: Path, index: int, count: int | None, saved: Path | None) -> None:
+@click.option("--cohort", "saved", type=place, help="folder or URL that `cohort --save` wrote")
+def build_shard(config: Path, index: int, count: int | None, saved: Place | None) -> None:
     """Fetch and cut every shard that falls to worker INDEX of COUNT, as an Indexed Kubernetes Job does.
 
     The run that follows finds the shards in slices.root and goes on from there.
@@ -79,13 +84,28 @@ def build_shard(config: Path, index: int, count: int | None, saved: Path | None)
 
 @main.command(short_help="Fetch and cut a whole cohort.")
 @run_file
-@click.option("--cohort", "saved", type=click.Path(path_type=Path), help="folder that `cohort --save` wrote")
-def slices(config: Path, saved: Path | None) -> None:
-    """Fetch and cut the whole cohort, and draw contact sheets and histograms."""
+@click.option("--cohort", "saved", type=place, help="folder or URL that `cohort --save` wrote")
+@click.option("--engine", type=click.Choice(["here", "kubernetes"]), default="here", show_default=True)
+@click.option("--pods", type=click.IntRange(1), default=8, show_default=True, help="pods at once, on Kubernetes")
+@click.option("--image", envvar="LUNGSYNTH_IMAGE", show_envvar=True, help="image of the pods")
+@click.option("--namespace", default="zenml", show_default=True, help="namespace of the pods")
+def slices(config: Path, saved: Place | None, engine: str, pods: int, image: str | None, namespace: str) -> None:
+    """Fetch and cut the whole cohort, and draw contact sheets and histograms.
+
+    With `--engine kubernetes`, pods build the shards (infra/kubernetes/build-shards.yaml) and this command waits.
+    """
     from lungsynth.report.build import draw_build
     from lungsynth.slicing.shards import build_slices
 
     settings, selected = _settings_and_cohort(config, saved)
+    if engine == "kubernetes":
+        from lungsynth.slicing.indexed_job import Engine, build_on_kubernetes
+
+        if image is None:
+            raise click.UsageError("--engine kubernetes needs --image, or LUNGSYNTH_IMAGE in the environment")
+        sections = settings.model_dump(mode="json", include={"cohort", "splits", "fetch", "slices", "generator"})
+        where = Engine(Path("infra/kubernetes/build-shards.yaml"), image, namespace, pods)
+        build_on_kubernetes(selected, json.dumps({"parameters": sections}), settings.slices, where)
     dataset = build_slices(selected, settings.fetch, settings.slices, phantoms=settings.phantoms)
     draw_build(dataset)
     click.echo(dataset.folder)
@@ -148,11 +168,59 @@ def relocate_registry(config: Path) -> None:
     click.echo(relocate(run_config(config, load(config)).registry))
 
 
-def _settings_and_cohort(config: Path, saved: Path | None) -> tuple[Any, Any]:
+@main.command("run", short_help="Run the pipeline, on a target of configs/targets.")
+@run_file
+@click.option("--target", envvar="LUNGSYNTH_TARGET", show_envvar=True, help="name of a file in configs/targets")
+@click.option("--schedule", envvar="LUNGSYNTH_SCHEDULE", show_envvar=True, help="name of a file in configs/schedules")
+def run_pipeline(config: Path, target: str | None, schedule: str | None) -> None:
+    """Run `zenml pipeline run gan_augmentation -c CONFIG`, on TARGET, by SCHEDULE; in the project's folder."""
+    chosen = {"LUNGSYNTH_TARGET": target, "LUNGSYNTH_SCHEDULE": schedule}
+    environment = os.environ | {name: value for name, value in chosen.items() if value}
+    zenml = str(Path(sys.executable).with_name("zenml"))
+    command = ["zenml", "pipeline", "run", "gan_augmentation", "-c", str(config)]
+    os.execve(zenml, command, environment)
+
+
+@main.command("runs", short_help="List the pipeline's runs, wherever they run.")
+@click.option("--last", type=click.IntRange(1, 1000), default=20, show_default=True, help="runs to list at most")
+@click.option("--gpu-price", type=click.FloatRange(min=0), help="price of a GPU-hour, to show what runs cost so far")
+def list_runs(last: int, gpu_price: float | None) -> None:
+    """List runs, newest first: where, in which state, at which step, since when, and their GPU-hours so far."""
+    from rich.console import Console
+
+    _in_project()
+    from pipelines.runs import table_of_runs
+
+    Console().print(table_of_runs(last, gpu_price))
+
+
+@main.command("results", short_help="Fetch what a run came to, wherever it ran.")
+@click.argument("run")
+@click.option("--outputs", type=click.Path(path_type=Path), default=Path("outputs"), show_default=True)
+def fetch(run: str, outputs: Path) -> None:
+    """Write report, verdict and pictures of RUN into OUTPUTS/RUN; of a failed one what it had, and exit with 1."""
+    _in_project()
+    from pipelines.runs import fetch_results
+
+    fetch_results(run, outputs)
+
+
+def _in_project() -> None:
+    """Let the pipeline be imported from the current folder: it is no part of the library."""
+    if not Path("pipelines/runs.py").exists():
+        raise LungsynthError(f"{Path.cwd()} is not the project's folder: run this where `pipelines/` lies")
+    sys.path.insert(0, str(Path.cwd()))
+
+
+def _settings_and_cohort(config: Path, saved: Place | None) -> tuple[Any, Any]:
     from lungsynth.cohort.cohort import Cohort
     from lungsynth.cohort.select import select_cohort
     from lungsynth.run_config import run_config
     from lungsynth.run_file import load
 
     settings = run_config(config, load(config))
-    return settings, Cohort.load(saved) if saved else select_cohort(settings.cohort, settings.splits)
+    if saved is None:
+        return settings, select_cohort(settings.cohort, settings.splits)
+    if isinstance(saved, str):
+        pull(saved, on_disk(saved), names(saved))
+    return settings, Cohort.load(on_disk(saved))

@@ -17,7 +17,7 @@ from zenml.pipelines.pipeline_definition import Pipeline
 
 from lungsynth.errors import LungsynthError, reason
 from pipelines.folders import check_writable
-from pipelines.outputs import export_failure, export_results
+from pipelines.outputs import export, export_failure
 from pipelines.zenml_config import read_run_file
 from steps import STEPS
 
@@ -61,13 +61,13 @@ class CheckedPipeline(Pipeline):
         quiet = _NoTracebackForUserErrors()
         for handler in logging.getLogger().handlers:
             handler.addFilter(quiet)
-        folder = self._outputs / self._run_name
+        folder, settings = self._outputs / self._run_name, self._run_file.read_text()
         try:
             run = super().__call__(*args, **kwargs)
-            export_results(self._run_name, self._run_file, folder)
+            export(self._run_name, settings, folder)
         except (Exception, KeyboardInterrupt) as error:
-            message = export_failure(self._run_name, self._run_file, folder, error)
-            raise SystemExit(message) from (None if quiet.seen else error)
+            message = export_failure(self._run_name, settings, folder, error)
+            raise SystemExit(message) from (None if quiet.seen or isinstance(error, LungsynthError) else error)
         finally:
             for handler in logging.getLogger().handlers:
                 handler.removeFilter(quiet)

@@ -4,11 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 from zenml.client import Client
 from zenml.models import PipelineRunResponse
 
 from lungsynth.cohort.cohort import Cohort
+from lungsynth.errors import LungsynthError
 from lungsynth.evaluation.scorecard import Scorecard
 from lungsynth.files import whole_file
 from lungsynth.generators.package import GeneratorPackage
@@ -17,18 +19,35 @@ from lungsynth.report.render import Report
 from lungsynth.report.summary import summary_table
 from lungsynth.report.usage import usage
 from lungsynth.verdict.record import Verdict
+from pipelines.causes import cause_of, failed_step, is_alive
 
 
-def export_results(run_name: str, run_file: Path, folder: Path) -> None:
+def export(run_name: str, settings: str, folder: Path) -> None:
+    """Write what a finished run has come to into `folder`, and print it; of one that goes on, say so.
+
+    Raises:
+        LungsynthError: the run failed; see `export_failure`.
+    """
+    run = Client().get_pipeline_run(run_name, allow_name_prefix_match=False)
+    if run.status.is_successful:
+        _export_results(run, settings, folder)
+    elif run.status.is_finished or not is_alive(run):
+        raise LungsynthError(cause_of(run))
+    else:
+        print(f"{run_name} is {run.status.value}; when it has finished: lungsynth results {run_name}")
+
+
+def settings_of(run: PipelineRunResponse) -> str:
+    """The parameters of a run, as its run file had them, for one whose run file is elsewhere."""
+    settings: str = yaml.safe_dump({"parameters": run.config.parameters}, sort_keys=False)
+    return settings
+
+
+def _export_results(run: PipelineRunResponse, settings: str, folder: Path) -> None:
     """Copy the run's report, verdict, scorecard, cohort and pictures into `folder` and print the closing table."""
-    run = Client().get_pipeline_run(run_name)
-    if not run.status.is_successful:
-        # An asynchronous orchestrator has only just accepted it.
-        print(f"{run_name} is {run.status.value}; its report and pictures are artifacts of the run")
-        return
     report: Report = run.steps["report"].output.load()
-    shutil.copytree(report.folder, folder)
-    _keep_settings(run_file, folder)
+    shutil.copytree(report.folder, folder, dirs_exist_ok=True)
+    _keep_settings(settings, folder)
     _point_latest_to(folder)
     outputs = {name: run.steps[name].output.load() for name in ("build_slices", "train_generator", "register")}
     _export_record(outputs["train_generator"], folder)
@@ -47,34 +66,37 @@ def export_results(run_name: str, run_file: Path, folder: Path) -> None:
         print(f"\n# to use the model, from any folder\n{lines}")  # not in the table, which would wrap them
 
 
-def export_failure(run_name: str, run_file: Path, folder: Path, error: BaseException) -> str:
+def export_failure(run_name: str, settings: str, folder: Path, error: BaseException) -> str:
     """Write what a failed run had finished, and `failure.json`, to `folder`.
 
     Returns:
         Text for the user: which step failed, why, and where the results are.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _keep_settings(run_file, folder)
+    _keep_settings(settings, folder)
     runs = Client().list_pipeline_runs(name=run_name, hydrate=True)
     failed, kept = ("start", []) if not runs.items else _export_parts(runs.items[0], folder)
     interrupted = isinstance(error, KeyboardInterrupt)
-    why = "interrupted; the same command goes on from the last checkpoint" if interrupted else f"{error}"
+    why = f"{error}"
+    if interrupted and Client().active_stack.orchestrator.config.is_remote:
+        why = f"interrupted here; the run goes on: lungsynth results {run_name}"
+    elif interrupted:
+        why = "interrupted; the same command goes on from the last checkpoint"
     (folder / "failure.json").write_text(json.dumps({"step": failed, "error": why, "kept": kept}, indent=2))
     _point_latest_to(folder)
     return f"error: step {failed}: {why}\nkept in {folder}: {', '.join(['config.yaml', 'failure.json', *kept])}"
 
 
-def _keep_settings(run_file: Path, folder: Path) -> None:
+def _keep_settings(settings: str, folder: Path) -> None:
     """Write all settings of the run to `config.yaml`, without passwords that came from environment variables."""
-    (folder / "config.yaml").write_text(shown(run_file.read_text()))
+    (folder / "config.yaml").write_text(shown(settings))
 
 
 def _export_parts(run: PipelineRunResponse, folder: Path) -> tuple[str, list[str]]:
     """Export the outputs of the finished steps; return the name of the failed step and the names of the files."""
-    failed = "start"
-    for name, step in run.steps.items():
+    failed = step.name if (step := failed_step(run)) else "start"
+    for step in run.steps.values():
         if not step.status.is_successful:
-            failed = name
             continue
         for versions in step.outputs.values():
             _export_record(versions[0].load(), folder)

@@ -19,6 +19,7 @@ from zenml.utils.env_utils import ENV_VARIABLE_PLACEHOLDER_PATTERN
 from lungsynth.errors import LungsynthError
 from lungsynth.run_config import run_config
 from lungsynth.run_file import check_keys, explain, fail, load, section
+from pipelines.targets import check_places, check_settings, check_stack, laid_over, schedule_of, target_of
 from steps import LOOKING
 
 SETTINGS: dict[str, type[BaseModel]] = {"docker": DockerSettings, "resources": ResourceSettings}
@@ -41,13 +42,18 @@ def read_run_file(path: Path, steps: Iterable[str]) -> tuple[dict[str, Any], Pat
         LungsynthError: One line that names the file, the key, and what is allowed.
     """
     content = load(path)
-    check_keys(path, "", content, allowed=PipelineRunConfiguration.model_fields)
+    check_keys(path, "", content, allowed=["target", *PipelineRunConfiguration.model_fields])
+    if target := target_of(path, content):
+        content = laid_over(content, target.content)
+    content = laid_over(content, schedule_of(path, content))
     for name, given in section(path, "steps", content.get("steps")).items():
         check_keys(path, "steps", [name], allowed=steps)
         step = section(path, f"steps.{name}", given)
         check_keys(path, f"steps.{name}", step, allowed=StepConfigurationUpdate.model_fields)
         _check_settings(path, f"steps.{name}.settings", step.get("settings"))
     _check_settings(path, "settings", content.get("settings"))
+    check_stack(target)
+    check_settings(path, content)
     config = run_config(path, content)
     try:
         checked = PipelineRunConfiguration.model_validate(content)
@@ -55,6 +61,7 @@ def read_run_file(path: Path, steps: Iterable[str]) -> tuple[dict[str, Any], Pat
         explain(path, error, "", content=content, model=PipelineRunConfiguration)
     _check_cache(path, checked)
     parameters = config.model_dump(mode="json", exclude={"outputs"})
+    check_places(path, content, parameters)
     try:
         json.dumps(parameters, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -14,7 +14,7 @@ import pydicom
 import pytest
 from warm import run_warm
 
-pytest_plugins = ("ct_series", "radiograph_files", "s3_store")
+pytest_plugins = ("ct_series", "radiograph_files", "s3_store", "remote_services")
 ROOT = Path(__file__).parents[1]
 MIRROR = ROOT.parent / "shared" / "idc-mirror"
 
@@ -29,7 +29,7 @@ def pytest_configure() -> None:
 
 HEAVY = re.compile(
     r"\b(train_\w+|brief_run|tiny_package|measure_utility|measure_fidelity|audit_privacy|build_slices|build_shard"
-    r"|run_pipeline|IndexSource|idc_index|select_idc|s3_mirror|bucket|fault_proxy|serve|mlflow|MlflowClient|subprocess|Fabric)\b"
+    r"|run_pipeline|IndexSource|idc_index|select_idc|s3_mirror|bucket|fault_proxy|serve|services|mlflow|MlflowClient|subprocess|Fabric)\b"
 )
 """Words of test files that train, cut whole cohorts, or start a server or a process: `make check` leaves these out."""
 

@@ -1,5 +1,6 @@
 """An S3 server on loopback, and a bucket of its own for each test that asks for one."""
 
+import logging
 from collections.abc import Iterator
 
 import boto3
@@ -11,6 +12,7 @@ from moto.server import ThreadedMotoServer
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """URL of the server."""
+    logging.getLogger("werkzeug").setLevel("WARNING")
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     yield "http://{}:{}".format(*server.get_host_and_port())

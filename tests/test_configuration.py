@@ -15,7 +15,11 @@ from lungsynth.run_yaml import parse
 from lungsynth.training.config import TrainingConfig
 from lungsynth.training.sections import SECTIONS
 
-RUN_FILES = [path for path in sorted(SCHEMA.parent.rglob("*.yaml")) if "\nparameters:" in path.read_text()]
+RUN_FILES = [
+    path
+    for path in sorted(SCHEMA.parent.rglob("*.yaml"))
+    if "\nparameters:" in path.read_text() and path.parent.name != "targets"
+]
 NO_SOURCE = "seed of ", "seed; "
 """A seed is as good as any other."""
 

@@ -14,7 +14,10 @@ from packaging.requirements import Requirement
 
 ROOT = LIBRARY.parent
 OWN = {"lungsynth", "pipelines", "steps", "docs"} | {
-    path.stem for folder in ("tests", "benchmarks") for path in (LIBRARY.parent / folder).rglob("*.py")
+    name
+    for folder in ("tests", "benchmarks")
+    for path in (LIBRARY.parent / folder).rglob("*.py")
+    for name in (path.stem, path.parent.name)
 }
 """Modules of this repository."""
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -81,15 +84,15 @@ def test_the_first_layer_is_what_training_and_sampling_need() -> None:
 
 
 def test_the_pipeline_needs_what_it_lists() -> None:
-    listed = names([*PROJECT["dependencies"], *LAYERS["pipeline"], *LAYERS["huggingface"], *LAYERS["lungmask"]])
+    layers = [one for layer in ("pipeline", "kubernetes", "huggingface", "lungmask") for one in LAYERS[layer]]
+    listed = names([*PROJECT["dependencies"], *layers])
     assert {one for one in lacking(ALL, listed) if not one.endswith(" lungmask")} == set()  # which is not installed
 
 
 def test_developers_need_what_they_list() -> None:
     files = [path for folder in ("tests", "docs", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
-    assert (
-        lacking(files, names([*PROJECT["dependencies"], *LAYERS["pipeline"], *LAYERS["s3"], *LAYERS["dev"]])) == set()
-    )
+    layers = [one for layer in ("pipeline", "s3", "kubernetes", "dev") for one in LAYERS[layer]]
+    assert lacking(files, names([*PROJECT["dependencies"], *layers])) == set()
 
 
 def test_nothing_is_listed_that_nothing_imports() -> None:

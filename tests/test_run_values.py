@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from lungsynth.config import Config
 from lungsynth.errors import LungsynthError
 from lungsynth.generators.family import families, family
+from lungsynth.remote import Place
 from lungsynth.run_config import RunConfig, run_config
 from lungsynth.run_file import load
 
@@ -113,7 +114,7 @@ def test_every_section_that_has_paths_expands_the_home_folder():
     assert all(issubclass(model, Config) for model, _ in paths)
     # What `Config` knows to look into.
     kinds = {model.model_fields[name].annotation for model, name in paths}
-    assert all(kind in (Path, Path | None) or get_origin(kind) is dict for kind in kinds)
+    assert all(kind in (Path, Path | None, Place, Place | None) or get_origin(kind) is dict for kind in kinds)
 
 
 def test_home_folders_are_expanded_once_and_in_paths_alone(tmp_path):

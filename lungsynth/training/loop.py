@@ -1,5 +1,6 @@
 """The training loop of one network and, where it has one, its discriminator."""
 
+import logging
 import math
 import time
 from typing import NamedTuple
@@ -36,6 +37,7 @@ from lungsynth.training.schedule import at
 from lungsynth.training.state import TrainingState, clear, is_wanted, owned
 from lungsynth.training.stopping import Stop, StoppedError
 
+log = logging.getLogger(__name__)
 LOG_KIMG = 0.5
 """kimg that one line of `training_log.jsonl` averages; divergence is noticed when a line is due."""
 
@@ -59,6 +61,7 @@ def _train_owned(run: TrainingRun, fabric: Fabric) -> GeneratorPackage:
     state = TrainingState.new(run.generator, config, fabric.device)
     if (folder / CHECKPOINT).exists():
         state.restore(folder / CHECKPOINT)
+        log.info("training goes on at %.3f of %g kimg", state.kimg, config.kimg)
         if config.growth:
             state.average.grow(config.growth.level(run.generator.size, state.before))  # as the last step left it
     if largest_of_processes(state.step, fabric) != state.step:

@@ -32,11 +32,10 @@ def closing(monkeypatch, capsys, tmp_path):
         decided = SimpleNamespace(load=lambda: None)
         steps["decide"] = SimpleNamespace(outputs={"scorecard": [decided], "verdict": [decided]})
         finished = SimpleNamespace(status=SimpleNamespace(is_successful=True), steps=steps)
-        monkeypatch.setattr(outputs, "Client", lambda: SimpleNamespace(get_pipeline_run=lambda name: finished))
+        monkeypatch.setattr(outputs, "Client", lambda: SimpleNamespace(get_pipeline_run=lambda name, **_: finished))
         monkeypatch.setattr(outputs, "summary_table", lambda *_, **__: "the table")
         monkeypatch.setenv("COLUMNS", "40")
-        (tmp_path / "run.yaml").write_text("parameters: {}")
-        outputs.export_results("run", tmp_path / "run.yaml", tmp_path / "outputs")
+        outputs.export("run", "parameters: {}", tmp_path / "outputs")
         return capsys.readouterr().out
 
     return run
