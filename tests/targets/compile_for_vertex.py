@@ -5,10 +5,12 @@ ZenML's `snapshot`, which each step reads from ZenML's server when it begins.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path.cwd()))  # `steps` and `pipelines` of this folder
+os.environ["ZENML_DISABLE_PIPELINE_LOGS_STORAGE"] = "true"  # in the bucket
 from zenml.client import Client
 from zenml.enums import StackComponentType as Kind
 from zenml.integrations.gcp.artifact_stores.gcp_artifact_store import GCPArtifactStore

@@ -39,10 +39,12 @@ def target(name, monkeypatch):
 
 @pytest.fixture
 def settings(name, target):
-    """By step, and for all steps under the key `all`, ZenML's record of the orchestrator's settings."""
+    """By step, and for those that have none of their own under `others`, the orchestrator's settings."""
     key, model = SETTINGS[name]
-    given = {"all": target["settings"].get(key, {})}
-    given |= {step: found["settings"][key] for step, found in target["steps"].items()}
+    all_steps = target["settings"].get(key, {})
+    given = {step: all_steps | found["settings"][key] for step, found in target["steps"].items()} | {
+        "others": all_steps
+    }
     for values in given.values():
         assert set(values) <= set(model.model_fields)
     return {step: model.model_validate(values) for step, values in given.items()}
@@ -58,12 +60,8 @@ def test_zenml_reads_the_whole_target(name, target):
     assert read.execution_mode == "continue_on_failure"
     assert set(read.steps) - {"build_slices"} == ON_GPU
     assert set(read.steps) <= set(STEPS)
-    assert {
-        key for keys in (target["settings"], *(one["settings"] for one in target["steps"].values())) for key in keys
-    } == {
-        "docker",
-        SETTINGS[name][0],
-    }
+    kinds = {key for one in (target, *target["steps"].values()) for key in one["settings"]}
+    assert kinds == {"docker", SETTINGS[name][0]}
 
 
 def test_all_places_of_a_target_are_urls(target):
@@ -82,7 +80,7 @@ GPUS = {
 }
 SPOT = {
     "vertex": lambda one: one.custom_job_parameters.additional_training_job_args["strategy"] == "SPOT",
-    "sagemaker": lambda one: one.estimator_args["use_spot_instances"] and one.keep_alive_period_in_seconds is None,
+    "sagemaker": lambda one: one.estimator_args["use_spot_instances"] and one.keep_alive_period_in_seconds == 0,
     "azureml": lambda one: one.tier == "low_priority",
     "skypilot": lambda one: not one.use_spot,
 }

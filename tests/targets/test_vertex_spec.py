@@ -120,5 +120,5 @@ def test_the_packages_for_vertex_are_those_that_zenml_requires():
     required = [Requirement(one) for one in GcpIntegration.REQUIREMENTS]
     assert {one.name for one in required} <= {one.name for one in listed}
     lines = [(ROOT / name).read_text().splitlines() for name in ("constraints.txt", "constraints-vertex.txt")]
-    pins = dict(line.lower().split("==") for line in [*lines[0], *lines[1]] if "==" in line)
+    pins = dict(line.lower().replace("_", "-").split("==") for line in [*lines[0], *lines[1]] if "==" in line)
     assert [str(one) for one in (*listed, *required) if pins[one.name.lower()] not in one.specifier] == []
