@@ -21,6 +21,7 @@ test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
 test-cluster: setup  ## the whole pipeline on ZenML's Kubernetes orchestrator and others; Debian's podman runs the pods
+	test -d .venv/vertex || $(BIN)/pip install -q --no-deps --target .venv/vertex -r constraints-vertex.txt
 	$(BIN)/python -m pytest -m cluster
 
 lint: setup

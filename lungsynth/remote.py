@@ -32,9 +32,9 @@ def place(text: str) -> Place:
 
 def on_disk(folder: Place) -> Path:
     """The folder on this machine's disk: itself, or of a URL the one for what is copied from and to it."""
-    return (
-        folder if isinstance(folder, Path) else Path("data/remote") / hashlib.sha256(folder.encode()).hexdigest()[:12]
-    )
+    if isinstance(folder, Path):
+        return folder
+    return Path("data/remote") / hashlib.sha256(folder.encode()).hexdigest()[:12]
 
 
 def below(url: str, *parts: str) -> str:
@@ -72,6 +72,8 @@ def pull(url: str, folder: Path, wanted: Iterable[str]) -> int:
     """
 
     def one(name: str) -> int:
+        if ".." in PurePosixPath(name).parts:
+            raise LungsynthError(f"{below(url, name)}: this name leads out of the folder; remove that file")
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with _named(below(url, name)), whole_file(folder / name, beside=folder) as part:
             files.get_file(below(root, name), str(part))

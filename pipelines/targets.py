@@ -21,7 +21,7 @@ from lungsynth.errors import LungsynthError, one_line
 from lungsynth.run_file import check_keys, explain, fail, load, section
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-KEYS = ("stack", "parameters", "settings", "steps")
+KEYS = ("stack", "parameters", "settings", "steps", "execution_mode")
 SERVERS = ("http://", "https://", "databricks", "postgresql", "mysql", "mssql")
 """Beginnings of a `registry.tracking_uri` that all pods can reach."""
 WORKERS = (StackComponentType.ORCHESTRATOR, StackComponentType.STEP_OPERATOR)

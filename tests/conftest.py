@@ -29,14 +29,15 @@ def pytest_configure() -> None:
 
 HEAVY = re.compile(
     r"\b(train_\w+|brief_run|tiny_package|measure_utility|measure_fidelity|audit_privacy|build_slices|build_shard"
-    r"|run_pipeline|IndexSource|idc_index|select_idc|s3_mirror|bucket|fault_proxy|serve|services|mlflow|MlflowClient|subprocess|Fabric)\b"
+    r"|run_pipeline|IndexSource|idc_index|select_idc|s3_mirror|bucket|fault_proxy|serve|services|create_stack|mlflow|MlflowClient|subprocess|Fabric)\b"
 )
 """Words of test files that train, cut whole cohorts, or start a server or a process: `make check` leaves these out."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of such files `heavy`, and begin with the longest files: none should be the last one alone."""
-    items.sort(key=lambda item: item.path.parent.name != "pipelines" and item.path.name != "test_planted.py")
+    longest = {"pipelines", "targets", "test_planted.py"}
+    items.sort(key=lambda item: not longest & {item.path.parent.name, item.path.name})
     for path, tests in groupby(items, key=lambda item: item.path):
         if HEAVY.search(path.read_text()):
             for test in tests:

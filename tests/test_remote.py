@@ -32,6 +32,12 @@ def test_a_file_that_is_not_there_leaves_nothing_behind(bucket, tmp_path):
     assert not [path for path in (tmp_path / "b").rglob("*") if path.is_file()]
 
 
+def test_no_name_leads_out_of_the_folder(bucket, tmp_path):
+    with pytest.raises(LungsynthError, match=rf"^{bucket}/folder/../../x: this name leads out of the folder"):
+        remote.pull(f"{bucket}/folder", tmp_path / "b" / "c", ["../../x"])
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [

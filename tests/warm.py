@@ -1,4 +1,7 @@
-"""Console scripts run in forks of a process that has imported the libraries: what they do is the same, 12 s sooner."""
+"""Console scripts run in forks of a process that has imported the libraries: what they do is the same, 12 s sooner.
+
+Not for scripts that start a pool of processes: a fork waits five minutes for the pool's own end; programs do not.
+"""
 
 import atexit
 import logging

@@ -117,7 +117,7 @@ KUBERNETES = "orchestrator.kubernetes"
 @pytest.mark.parametrize(
     ("target", "stack", "content", "message"),
     [
-        ("moon", "default", {}, "target: there is no configs/targets/moon.yaml; there are: hybrid, kubernetes, ssh"),
+        ("moon", "default", {}, "target: there is no configs/targets/moon.yaml; there are: azureml, hybrid"),
         (
             "kubernetes",
             "default",

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from warm import run_warm
 
 from lungsynth.cohort.phantom import PhantomCohortConfig, select_phantoms
 from lungsynth.cohort.splits import SplitConfig
@@ -240,10 +239,11 @@ def test_kill_9_costs_no_finished_shard(dataset, tmp_path):
             time.sleep(0.02)
         os.killpg(killed.pid, signal.SIGKILL)
     kept = {path: path.stat().st_mtime_ns for path in finished}
-    again = run_warm("lungsynth", ["slices", "-c", str(run_file)], folder=tmp_path, environment=os.environ)
-    assert again.returncode == 0, again.stderr
+    with _cli("slices", "-c", run_file) as again:
+        output, _ = again.communicate(timeout=200)
+    assert again.returncode == 0, output
     assert {path: path.stat().st_mtime_ns for path in finished} == kept
-    built = type(dataset)(Path(again.stdout.strip()))
+    built = type(dataset)(Path(output.splitlines()[-1]))
     assert built.sha256 == dataset.sha256
 
 

@@ -123,6 +123,7 @@ def test_a_preempted_pod_is_started_again_on_another_node(services, toy, ask):
     assert ask()["state"] == "completed"
 
 
+@pytest.mark.cluster
 def test_only_the_gpu_step_is_a_pod_where_a_laptop_has_a_step_operator(services, toy, ask):
     before = len(services.cluster.pods())
     done = toy(

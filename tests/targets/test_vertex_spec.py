@@ -12,18 +12,15 @@ import yaml
 from packaging.requirements import Requirement
 from zenml.integrations.gcp import GcpIntegration
 
+from pipelines.targets import laid_over
+
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.cluster
 OVERLAY = Path(sys.prefix) / "vertex"
 """Packages of constraints-vertex.txt, before those of this environment, with which they do not go together."""
 TARGET = ROOT / "configs" / "targets" / "vertex.yaml"
 ON_GPU = ["audit_privacy", "measure_fidelity", "measure_utility", "train_extractor", "train_generator"]
 STORE = "gs://bucket/lungsynth"
-
-
-def laid_over(below, above):
-    if isinstance(below, dict) and isinstance(above, dict):
-        return below | {key: laid_over(below.get(key), value) for key, value in above.items()}
-    return above
 
 
 @pytest.fixture(scope="module")

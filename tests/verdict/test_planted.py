@@ -22,7 +22,7 @@ from lungsynth.slicing.series import SliceConfig
 from lungsynth.verdict.contest import decide
 from lungsynth.verdict.gate import GateConfig
 
-SLICES = SliceConfig(size=64)
+SLICES = SliceConfig(size=48)
 PATIENTS = {"train": 10, "val": 14, "test": 50}
 FRESH = 50
 NOTHING = Scorecard(metrics=())
@@ -66,7 +66,7 @@ def world(tmp_path_factory):
         tmp_path_factory.mktemp("phantoms") / "slices",
         images[known],
         table.reindex(columns=list(COLUMNS))[known],
-        meta=SliceMeta(64, SLICES.window_hu, "phantoms"),
+        meta=SliceMeta(48, SLICES.window_hu, "phantoms"),
     )
     return dataset, images[~known], labels[~known]
 
@@ -82,7 +82,7 @@ def one_of(images, labels):
 
 
 def noise(wanted, seed):
-    return np.random.default_rng(seed).integers(0, 256, (len(wanted), 64, 64), dtype=np.uint8)
+    return np.random.default_rng(seed).integers(0, 256, (len(wanted), 48, 48), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_a_copier_is_blocked(world, predictions, audit):
     draw = one_of(dataset.images[train], dataset.labels[train])
 
     def copier(wanted, seed):
-        grain = np.random.default_rng(seed).normal(0, 3, (len(wanted), 64, 64))
+        grain = np.random.default_rng(seed).normal(0, 3, (len(wanted), 48, 48))
         return np.clip(np.roll(draw(wanted, seed), 1, 2) + grain, 0, 255).astype(np.uint8)
 
     privacy = audit(copier)
