@@ -36,7 +36,16 @@ def missing() -> str:
     lacking = [name for name in ("podman", "runc", "openssl") if not shutil.which(name)]
     if lacking:
         return f"{', '.join(lacking)} not installed (Debian: apt-get install podman runc openssl)"
-    return "" if os.geteuid() == 0 else "containers run as root alone here"
+    if os.geteuid() != 0:
+        return "containers run as root alone here"
+    with tempfile.TemporaryDirectory() as state:
+        try:
+            podman = Podman(Path(state), {})
+        except RuntimeError as error:
+            return str(error)
+        why = podman.probe()
+        podman.close()
+    return why
 
 
 class Podman:
@@ -53,6 +62,13 @@ class Podman:
         self._podman = ["podman", *places, "--storage-driver=vfs"]
         self._env = os.environ | {"CONTAINERS_CONF": str(state / "containers.conf")}
         self._import_image()
+
+    def probe(self) -> str:
+        """Why no container runs here; empty if one does."""
+        volumes = [f"--volume={path}:{path}:ro" for path in HOST if Path(path).exists()]
+        command = [*self._podman, "run", "--rm", "--network=host", *volumes, IMAGE, "/usr/bin/true"]
+        done = subprocess.run(command, env=self._env, capture_output=True, text=True)
+        return "" if done.returncode == 0 else f"podman runs none: {done.stderr.strip().splitlines()[-1:]}"
 
     def has(self, image: str) -> bool:
         """Whether the image can be had: there is no registry."""
@@ -127,7 +143,8 @@ class Podman:
         done = subprocess.run(
             [*self._podman, "import", *changes, "-", IMAGE], input=buffer.getvalue(), env=self._env, capture_output=True
         )
-        assert done.returncode == 0, done.stderr.decode()
+        if done.returncode:
+            raise RuntimeError(f"podman import: {done.stderr.decode()}")
 
     def _volumes(self, pod: Object, objects: Objects, home: Path) -> list[str]:
         host = [*HOST, sys.base_prefix, sys.prefix, str(LIBRARY)]
