@@ -121,8 +121,8 @@ def test_a_training_on_a_spot_node_goes_on_at_the_same_image(services, run_on, c
     thread.join()
     assert done.returncode == 0, done.stdout
     first, second = logs()
-    [stopped] = re.findall(r"stopped by SIGTERM at ([\d.]+) kimg", " ".join(first.split()))
-    [resumed] = re.findall(r"training goes on at ([\d.]+) of 12 kimg", second)
+    stopped, *_ = re.findall(r"stopped by SIGTERM at ([\d.]+) kimg", " ".join(first.split()))
+    resumed, *_ = re.findall(r"training goes on at ([\d.]+) of 12 kimg", second)
     assert float(resumed) == pytest.approx(float(stopped), abs=0.005)
     undisturbed = run_here("undisturbed", longer)
     for name in ("samples.png", "progress.gif", "scorecard.json"):
